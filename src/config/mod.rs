@@ -1,0 +1,247 @@
+//! The configuration file: parse, check, refuse.
+//!
+//! In: one TOML file, and the secret files that it names. Out: a [`Config`] in which everything is checked, or *all*
+//! problems at once, each with its key and line. Never: an environment variable, a default that depends on the machine.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::route::{EventType, Limits};
+
+mod check;
+mod reader;
+
+pub use check::{load, parse};
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listener of the doors.
+    pub http: Http,
+    /// The listener of probes and metrics.
+    pub admin: Admin,
+    /// Kafka clusters by name.
+    pub clusters: Vec<Cluster>,
+    /// Schema registries by name.
+    pub registries: Vec<Registry>,
+    /// Event types; names are distinct.
+    pub events: Vec<EventType>,
+    /// Senders; names and key hashes are distinct. None: everybody may send everything.
+    pub senders: Vec<Sender>,
+    /// Folder for the schema snapshot (later: routes, spool). None: nothing is kept on disk.
+    pub state_dir: Option<PathBuf>,
+    /// How long start-up waits for everything to be warm before the proxy starts degraded.
+    pub startup_wait: Duration,
+    /// How often `latest` versions are looked up again.
+    pub schema_refresh: Duration,
+}
+
+/// `[http]`: the listener of the doors.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// `address:port`; port 0 takes a free one.
+    pub listen: std::net::SocketAddr,
+    /// Certificate chain and key, PEM files.
+    pub tls: Option<Tls>,
+    /// Whether a listener on other than loopback may go without senders or TLS.
+    pub unauthenticated: bool,
+    /// Worker threads; each is a current-thread runtime. Default: the machine's cores.
+    pub workers: usize,
+    /// Most bytes of one body, as sent and after decompression.
+    pub body_bytes_max: usize,
+    /// Most events of one request.
+    pub batch_events_max: usize,
+    /// Most bytes of bodies being read or worked on, over all requests.
+    pub in_flight_bytes_max: usize,
+    /// Most open connections.
+    pub connections_max: usize,
+    /// How long a body may pause between two chunks, and how long request headers may take.
+    pub read_timeout: Duration,
+    /// How long a request waits for acknowledgements.
+    pub ack_timeout: Duration,
+    /// How long a shutdown may take in all.
+    pub drain: Duration,
+}
+
+/// A certificate of ours.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// PEM file with the certificate chain.
+    pub certificate_file: PathBuf,
+    /// PEM file with the private key.
+    pub key_file: PathBuf,
+}
+
+/// `[admin]`: the listener of `/live /ready /startup /metrics`.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `address:port`; port 0 takes a free one.
+    pub listen: std::net::SocketAddr,
+}
+
+/// `[clusters.NAME]`: one Kafka cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// `host:port` of the brokers to start from.
+    pub brokers: Vec<String>,
+    /// Name of the registry of its schemas; needed by event types with a subject.
+    pub registry: Option<String>,
+    /// How long a record waits for others to share its batch, lanes `standard` and `all`.
+    pub linger: Duration,
+    /// The same for the lane `slow`.
+    pub slow_linger: Duration,
+    /// Most bytes of records in memory per lane, headers included.
+    pub buffer_bytes_max: usize,
+    /// How long librdkafka tries to deliver a record before it is given up.
+    pub message_timeout: Duration,
+    /// Topic for warm-up and canary records; none: no canary.
+    pub canary_topic: Option<String>,
+    /// Compression codec of batches: `none`, `gzip`, `snappy`, `lz4`, `zstd`.
+    pub compression: String,
+    /// TLS to the brokers.
+    pub tls: Option<ClientTls>,
+    /// SASL to the brokers.
+    pub sasl: Option<Sasl>,
+    /// Settings from the allow-list, passed to librdkafka as they are.
+    pub librdkafka: Vec<(String, String)>,
+}
+
+/// TLS as a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// PEM file of trusted authorities; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of our certificate, for mutual TLS.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// SASL credentials; the secret was read from its file.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Sasl {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    Password {
+        /// The mechanism's name.
+        mechanism: String,
+        /// User name.
+        username: String,
+        /// Password.
+        password: Secret,
+    },
+    /// `OAUTHBEARER` by client credentials.
+    OAuth {
+        /// Token endpoint.
+        token_url: String,
+        /// Client id.
+        client_id: String,
+        /// Client secret.
+        client_secret: Secret,
+        /// Scope to ask for.
+        scope: Option<String>,
+    },
+}
+
+impl std::fmt::Debug for Sasl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Sasl::Password { mechanism, username, .. } => write!(f, "Sasl({mechanism}, {username})"),
+            Sasl::OAuth { token_url, client_id, .. } => write!(f, "Sasl(OAUTHBEARER, {token_url}, {client_id})"),
+        }
+    }
+}
+
+/// A secret read from a file. Its `Debug` form shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(secret: String) -> Self {
+        Secret(secret)
+    }
+
+    /// The secret itself; for the client that needs it, never for a log.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// `[registries.NAME]`: one schema registry, Confluent REST.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    /// Its name.
+    pub name: String,
+    /// Base URLs, tried in order.
+    pub urls: Vec<String>,
+    /// How to log in.
+    pub auth: Option<RegistryAuth>,
+    /// PEM file of trusted authorities; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Limit of one try.
+    pub timeout: Duration,
+    /// How often an unknown answer is asked again at most.
+    pub negative_ttl: Duration,
+}
+
+/// How to log in to a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryAuth {
+    /// HTTP basic.
+    Basic {
+        /// User name.
+        username: String,
+        /// Password.
+        password: Secret,
+    },
+    /// HTTP bearer token.
+    Bearer(Secret),
+}
+
+/// `[senders.NAME]`: who may send what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sender {
+    /// Its name: default source of its events, header `iguazu-sender`, label of metrics.
+    pub name: String,
+    /// SHA-256 of its API keys; more than one while a key is rotated.
+    pub key_hashes: Vec<[u8; 32]>,
+    /// Event names it may send; `*` at the end of one matches any rest.
+    pub events: Vec<String>,
+    /// Limits over all its event types.
+    pub limits: Limits,
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line in the file, from 1; 0 when it is about no line.
+    pub line: usize,
+    /// Dotted key, `events."a.b".topic`.
+    pub key: String,
+    /// What is wrong and what would be right; lowercase, no full stop.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.line, self.key.as_str()) {
+            (0, "") => write!(f, "{}", self.message),
+            (0, key) => write!(f, "{key}: {}", self.message),
+            (line, "") => write!(f, "line {line}: {}", self.message),
+            (line, key) => write!(f, "line {line}: {key}: {}", self.message),
+        }
+    }
+}
+
+/// The candidate nearest to `name` by edit distance, if it is near enough to be a slip of the pen.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    check::nearest(name, candidates)
+}

@@ -1,0 +1,1 @@
+//! Reads TOML tables and collects problems.

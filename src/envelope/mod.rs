@@ -1,0 +1,71 @@
+//! Step 2: a request's body -> events, and the Kafka header codec, both ways.
+//!
+//! In: the body's bytes, already decompressed. Out: [`Event`]s that borrow from them, one at a time. Never: I/O,
+//! waiting, a `serde_json::Value`, or a copy of a payload.
+
+use std::borrow::Cow;
+
+pub mod batch;
+pub mod headers;
+pub mod ids;
+
+pub use batch::Batch;
+
+/// One event as its sender wrote it, borrowed from the request's body.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    /// Event name.
+    pub name: Cow<'a, str>,
+    /// The payload, not looked at yet.
+    pub payload: Payload<'a>,
+    /// Everything beside the payload.
+    pub envelope: Envelope<'a>,
+    /// Version or id of the source schema, when the sender names one.
+    pub schema: Option<SchemaReference>,
+}
+
+/// A payload as sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// JSON text, known to be well formed when it came inside a JSON envelope, unknown when it is a whole body.
+    Json(&'a [u8]),
+    /// A Protobuf message on the wire.
+    Protobuf(&'a [u8]),
+}
+
+impl<'a> Payload<'a> {
+    /// The bytes, whatever they are.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Payload::Json(bytes) | Payload::Protobuf(bytes) => bytes,
+        }
+    }
+}
+
+/// Which schema an event says it was written with; always one of the *source* subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaReference {
+    /// Version of the event type's subject.
+    Version(u32),
+    /// Registry id of a version of the event type's subject.
+    Id(u32),
+}
+
+/// What stands beside the payload. What a sender left out is `None`; the pipeline fills in id and source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Envelope<'a> {
+    /// The sender's id of the event.
+    pub id: Option<Cow<'a, str>>,
+    /// Who sent it.
+    pub source: Option<Cow<'a, str>>,
+    /// Time of creation, RFC 3339, checked.
+    pub time: Option<Cow<'a, str>>,
+    /// Partition key.
+    pub key: Option<Cow<'a, str>>,
+    /// The non-schematised JSON object, as text.
+    pub properties: Option<Cow<'a, str>>,
+    /// The sender's own headers, in order.
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
+    /// W3C trace context.
+    pub traceparent: Option<Cow<'a, str>>,
+}

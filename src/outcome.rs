@@ -1,0 +1,493 @@
+//! What became of an event.
+//!
+//! In: the pipeline's rejections, the producers' delivery reports. Out: a [`Code`] for every reply, metric
+//! and log line, and the [`Ledger`], which accounts for every event ever received.
+//! Never: waits, does I/O, or carries a payload value in a message.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+/// Whose mistake an error is: the reply's status and the log level follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nobody's: the event went through.
+    None,
+    /// The sender must change the event or the request; sending it again as it is will fail again.
+    Sender,
+    /// Ours or Kafka's: the same event may succeed later.
+    Ours,
+}
+
+/// Makes the closed set of codes: name, wire form, HTTP status when every event of a request ended so,
+/// fault, whether sending the same event again can help, and one sentence for the documentation.
+macro_rules! codes {
+    ($($name:ident, $text:literal, $status:literal, $fault:ident, $retry:literal, $help:literal;)*) => {
+        /// What became of an event or of a request. Stable: replies, metrics and logs use [`Code::as_str`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Code { $(#[doc = $help] $name,)* }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The code as it stands in replies, labels and logs.
+            pub const fn as_str(self) -> &'static str { match self { $(Code::$name => $text,)* } }
+
+            /// The HTTP status of a reply in which every event ended with this code.
+            pub const fn status(self) -> u16 { match self { $(Code::$name => $status,)* } }
+
+            /// Whose fault it is.
+            pub const fn fault(self) -> Fault { match self { $(Code::$name => Fault::$fault,)* } }
+
+            /// Whether the same event may succeed when it is sent again.
+            pub const fn retry(self) -> bool { match self { $(Code::$name => $retry,)* } }
+
+            /// One sentence for people: what it means and what to do.
+            pub const fn help(self) -> &'static str { match self { $(Code::$name => $help,)* } }
+        }
+    };
+}
+
+codes! {
+    Enqueued, "enqueued", 202, None, false, "checked, converted and in the producer's buffer; Kafka has not answered yet";
+    Acknowledged, "acknowledged", 200, None, false, "Kafka acknowledged the record; the result names its partition and offset";
+
+    InvalidBody, "invalid_body", 400, Sender, false, "the request's body could not be parsed, so no event of it was taken";
+    InvalidParameter, "invalid_parameter", 400, Sender, false, "a query parameter or header of the request has a value that is not allowed";
+    Unauthenticated, "unauthenticated", 401, Sender, false, "the request has no API key, or one that no sender has; send `Authorization: Bearer <key>`";
+    ForbiddenEvent, "forbidden_event", 403, Sender, false, "the sender is not allowed to send this event; its `events` setting lists those it may";
+    NotFound, "not_found", 404, Sender, false, "there is no such path on this listener";
+    UnknownEvent, "unknown_event", 404, Sender, false, "no event type has this name; the message names the nearest one and how to create it";
+    MethodNotAllowed, "method_not_allowed", 405, Sender, false, "the path exists, but not with this method";
+    BodyTimeout, "body_timeout", 408, Sender, true, "the request's body did not arrive in time";
+    BodyTooLarge, "body_too_large", 413, Sender, false, "the request's body is over the limit, as sent or after decompression; send smaller batches";
+    BatchTooLong, "batch_too_long", 413, Sender, false, "the request holds more events than a batch may; send smaller batches";
+    EventTooLarge, "event_too_large", 413, Sender, false, "the event or its record is over the limit of its event type or topic";
+    UnsupportedMediaType, "unsupported_media_type", 415, Sender, false, "the `Content-Type` or `Content-Encoding` is none that this path takes";
+
+    InvalidEnvelope, "invalid_envelope", 422, Sender, false, "a field of the envelope is missing, has the wrong type or an illegal value";
+    WrongFormat, "wrong_format", 422, Sender, false, "the event type does not take payloads of this format";
+    InvalidPayload, "invalid_payload", 422, Sender, false, "the payload does not fit the schema at the path that the message names";
+    MalformedJson, "malformed_json", 422, Sender, false, "the payload is not valid JSON";
+    MalformedProtobuf, "malformed_protobuf", 422, Sender, false, "the payload is not a valid Protobuf message on the wire";
+    InvalidUtf8, "invalid_utf8", 422, Sender, false, "a string is not valid UTF-8";
+    UnknownField, "unknown_field", 422, Sender, false, "the payload has a field that the schema does not have, and the event type refuses those";
+    MissingField, "missing_field", 422, Sender, false, "a required field is missing";
+    OutOfRange, "out_of_range", 422, Sender, false, "a number, timestamp or duration is outside the range of its field";
+    UnknownEnumValue, "unknown_enum_value", 422, Sender, false, "an enum field names no constant of its enum";
+    TooDeep, "too_deep", 422, Sender, false, "messages or JSON values nest deeper than 100 levels";
+    PayloadExpands, "payload_expands", 422, Sender, false, "the payload would expand into far more bytes or nodes than it has";
+    MissingKey, "missing_key", 422, Sender, false, "the event type needs a key and the event has none";
+    UnknownSchema, "unknown_schema", 422, Sender, false, "the schema version or id that the event names is not one of the event type's subject";
+    RateLimited, "rate_limited", 429, Sender, true, "the sender or the event type is over its limit; wait as long as `Retry-After` says";
+
+    Internal, "internal", 500, Ours, true, "a bug of ours; the log of the proxy has more";
+    Overloaded, "overloaded", 503, Ours, true, "too many connections or too many bytes in flight; retry after the pause that `Retry-After` names";
+    Draining, "draining", 503, Ours, true, "the proxy is shutting down; retry, another one will answer";
+    EventTypeUnavailable, "event_type_unavailable", 503, Ours, true, "the event type's cluster, topic or schema is not available; `/ready` on the admin listener says why";
+    BufferFull, "buffer_full", 503, Ours, true, "the buffer of the event type's cluster is full; retry after the pause that `Retry-After` names";
+    DeliveryFailed, "delivery_failed", 503, Ours, true, "Kafka refused the record, or the client gave it up before it was written";
+    RecordRefused, "record_refused", 422, Sender, false, "the broker refuses this record for good, for example as too large";
+    Unknown, "unknown", 504, Ours, true, "the deadline passed before Kafka answered; the event may have been written, send it again with the same id";
+}
+
+impl Code {
+    /// The position in [`Code::ALL`], for tables indexed by code.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Whether the event went through as far as the reply says.
+    pub const fn is_success(self) -> bool {
+        matches!(self.fault(), Fault::None)
+    }
+}
+
+/// Why an event was not taken. The message names the thing and the limit, never a payload's value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct EventError {
+    /// What went wrong, from the closed set.
+    pub code: Code,
+    /// What, where, the limit, and what to do; lowercase, no full stop.
+    pub message: String,
+}
+
+impl EventError {
+    /// An error with its message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        EventError { code, message: message.into() }
+    }
+}
+
+/// What Kafka, or the client on its behalf, finally said of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Written and acknowledged as the event type's `acks` asks.
+    Delivered {
+        /// Partition the record is in.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+    },
+    /// Given up for good; [`Code::DeliveryFailed`], [`Code::RecordRefused`] or [`Code::Unknown`] (timed out: it may
+    /// have been written all the same).
+    Failed(Code),
+}
+
+/// The deliveries that one request waits for. Made only when a request waits.
+#[derive(Debug)]
+pub struct BatchState {
+    inner: Mutex<Waiting>,
+    done: Notify,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// Index in the request and what became of it.
+    settled: Vec<(u32, Delivery)>,
+    /// Records handed to a producer and not settled yet.
+    open: usize,
+}
+
+impl Default for BatchState {
+    fn default() -> Self {
+        BatchState { inner: Mutex::new(Waiting { settled: Vec::new(), open: 0 }), done: Notify::new() }
+    }
+}
+
+impl BatchState {
+    /// One more record is on its way.
+    pub fn expect_one(&self) {
+        self.lock().open += 1;
+    }
+
+    /// The record at `index` is settled.
+    fn settle(&self, index: u32, delivery: Delivery) {
+        let mut inner = self.lock();
+        inner.settled.push((index, delivery));
+        inner.open -= 1;
+        if inner.open == 0 {
+            self.done.notify_one();
+        }
+    }
+
+    /// A record that was announced by [`BatchState::expect_one`] was not taken after all.
+    fn forget_one(&self) {
+        let mut inner = self.lock();
+        inner.open -= 1;
+        if inner.open == 0 {
+            self.done.notify_one();
+        }
+    }
+
+    /// Waits until every record is settled. May be dropped at any time and called again.
+    pub async fn settled(&self) {
+        loop {
+            if self.lock().open == 0 {
+                return;
+            }
+            self.done.notified().await;
+        }
+    }
+
+    /// What is settled so far, by index in the request.
+    pub fn take(&self) -> Vec<(u32, Delivery)> {
+        std::mem::take(&mut self.lock().settled)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.inner.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// Travels with a record through librdkafka and settles it exactly once: by [`Tracked::settle`] from a delivery
+/// report, by [`Tracked::refused`] when the producer did not take it, or as lost when it is dropped unsettled.
+#[derive(Debug)]
+pub struct Tracked {
+    account: Arc<Account>,
+    batch: Option<Arc<BatchState>>,
+    index: u32,
+    cost_bytes: u32,
+    open: bool,
+}
+
+impl Tracked {
+    /// Counts the event as in memory. `cost_bytes` is what the record takes of the producer's budget.
+    pub fn new(account: &Arc<Account>, batch: Option<&Arc<BatchState>>, index: u32, cost_bytes: u32) -> Box<Tracked> {
+        account.in_memory.fetch_add(1, Relaxed);
+        if let Some(batch) = batch {
+            batch.expect_one();
+        }
+        Box::new(Tracked { account: Arc::clone(account), batch: batch.cloned(), index, cost_bytes, open: true })
+    }
+
+    /// Bytes of the producer's budget that the record holds.
+    pub fn cost_bytes(&self) -> u32 {
+        self.cost_bytes
+    }
+
+    /// The event type's account.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Counts what became of the record and tells the request that waits for it.
+    pub fn settle(mut self: Box<Self>, delivery: Delivery) {
+        self.open = false;
+        self.account.in_memory.fetch_sub(1, Relaxed);
+        match delivery {
+            Delivery::Delivered { .. } => self.account.delivered.fetch_add(1, Relaxed),
+            Delivery::Failed(code) => {
+                self.account.failed_by[code.index()].fetch_add(1, Relaxed);
+                self.account.failed.fetch_add(1, Relaxed)
+            }
+        };
+        if let Some(batch) = self.batch.take() {
+            batch.settle(self.index, delivery);
+        }
+    }
+
+    /// The producer did not take the record: the caller rejects the event itself.
+    pub fn refused(mut self: Box<Self>) {
+        self.open = false;
+        self.account.in_memory.fetch_sub(1, Relaxed);
+        if let Some(batch) = self.batch.take() {
+            batch.forget_one();
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        if self.open {
+            self.account.in_memory.fetch_sub(1, Relaxed);
+            self.account.lost.fetch_add(1, Relaxed);
+            if let Some(batch) = self.batch.take() {
+                batch.settle(self.index, Delivery::Failed(Code::Unknown));
+            }
+        }
+    }
+}
+
+/// The event counts of one event type and its intended cluster. All numbers are events.
+#[derive(Debug)]
+pub struct Account {
+    /// Event name, or [`Ledger::UNKNOWN`] for names that no event type has.
+    pub event: String,
+    /// The cluster that the event type is mapped to.
+    pub cluster: String,
+    /// Events that were read out of a request.
+    pub received: AtomicU64,
+    /// Events found in the spool at start.
+    pub recovered: AtomicU64,
+    /// Events that Kafka acknowledged.
+    pub delivered: AtomicU64,
+    /// Events that the reply refused.
+    pub rejected: AtomicU64,
+    /// Events accepted and then given up for good.
+    pub failed: AtomicU64,
+    /// Events of whose fate nothing is known. Must stay zero.
+    pub lost: AtomicU64,
+    /// Events in a producer's buffer now.
+    pub in_memory: AtomicU64,
+    /// Events in the spool now.
+    pub in_spool: AtomicU64,
+    /// Events with at least one unknown field dropped.
+    pub fields_dropped: AtomicU64,
+    rejected_by: [AtomicU64; Code::ALL.len()],
+    failed_by: [AtomicU64; Code::ALL.len()],
+}
+
+impl Account {
+    fn new(event: &str, cluster: &str) -> Self {
+        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
+        Account {
+            event: event.to_owned(),
+            cluster: cluster.to_owned(),
+            received: AtomicU64::new(0),
+            recovered: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            in_memory: AtomicU64::new(0),
+            in_spool: AtomicU64::new(0),
+            fields_dropped: AtomicU64::new(0),
+            rejected_by: zeros(),
+            failed_by: zeros(),
+        }
+    }
+
+    /// Counts an event that was read out of a request.
+    pub fn receive(&self) {
+        self.received.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an event that the reply refuses.
+    pub fn reject(&self, code: Code) {
+        self.rejected.fetch_add(1, Relaxed);
+        self.rejected_by[code.index()].fetch_add(1, Relaxed);
+    }
+
+    /// Rejections by code, those that happened.
+    pub fn rejections(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        by_code(&self.rejected_by)
+    }
+
+    /// Failures after acceptance by code, those that happened.
+    pub fn failures(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        by_code(&self.failed_by)
+    }
+
+    /// The numbers as they stand. Consistent only while nothing is moving.
+    pub fn read(&self) -> Balance {
+        let read = |n: &AtomicU64| n.load(Relaxed);
+        Balance {
+            received: read(&self.received),
+            recovered: read(&self.recovered),
+            delivered: read(&self.delivered),
+            rejected: read(&self.rejected),
+            failed: read(&self.failed),
+            lost: read(&self.lost),
+            in_memory: read(&self.in_memory),
+            in_spool: read(&self.in_spool),
+        }
+    }
+}
+
+fn by_code(counts: &[AtomicU64; Code::ALL.len()]) -> impl Iterator<Item = (Code, u64)> + '_ {
+    Code::ALL.iter().zip(counts).map(|(code, n)| (*code, n.load(Relaxed))).filter(|(_, n)| *n > 0)
+}
+
+/// A reading of an [`Account`]; all numbers are events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of `Account`")]
+pub struct Balance {
+    pub received: u64,
+    pub recovered: u64,
+    pub delivered: u64,
+    pub rejected: u64,
+    pub failed: u64,
+    pub lost: u64,
+    pub in_memory: u64,
+    pub in_spool: u64,
+}
+
+impl Balance {
+    /// The ledger law: every event that came in is accounted for, and none is lost.
+    pub fn holds(&self) -> bool {
+        self.received + self.recovered
+            == self.delivered + self.rejected + self.failed + self.lost + self.in_memory + self.in_spool
+            && self.lost == 0
+    }
+
+    /// The sum of two readings.
+    pub fn plus(self, other: Balance) -> Balance {
+        Balance {
+            received: self.received + other.received,
+            recovered: self.recovered + other.recovered,
+            delivered: self.delivered + other.delivered,
+            rejected: self.rejected + other.rejected,
+            failed: self.failed + other.failed,
+            lost: self.lost + other.lost,
+            in_memory: self.in_memory + other.in_memory,
+            in_spool: self.in_spool + other.in_spool,
+        }
+    }
+}
+
+/// The accounts of every event type, for as long as the process lives: a snapshot that is replaced keeps its accounts.
+#[derive(Debug)]
+pub struct Ledger {
+    accounts: DashMap<(String, String), Arc<Account>>,
+    unknown: Arc<Account>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Ledger { accounts: DashMap::new(), unknown: Arc::new(Account::new(Self::UNKNOWN, Self::NO_CLUSTER)) }
+    }
+}
+
+impl Ledger {
+    /// The label under which events count whose name no event type has.
+    pub const UNKNOWN: &'static str = "(unknown)";
+    /// The cluster label of those.
+    pub const NO_CLUSTER: &'static str = "(none)";
+
+    /// The account of an event type, made at first use. For warm-up, not for the path of an event.
+    pub fn account(&self, event: &str, cluster: &str) -> Arc<Account> {
+        let entry = self.accounts.entry((event.to_owned(), cluster.to_owned()));
+        Arc::clone(&entry.or_insert_with(|| Arc::new(Account::new(event, cluster))))
+    }
+
+    /// The account of events whose name no event type has, and of those whose name could not be read.
+    pub fn unknown(&self) -> &Arc<Account> {
+        &self.unknown
+    }
+
+    /// All accounts, sorted by event and cluster; that of unknown names last.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        let mut all: Vec<_> = self.accounts.iter().map(|entry| Arc::clone(entry.value())).collect();
+        all.sort_by(|a, b| (&a.event, &a.cluster).cmp(&(&b.event, &b.cluster)));
+        all.push(Arc::clone(&self.unknown));
+        all
+    }
+
+    /// The sum over all accounts.
+    pub fn total(&self) -> Balance {
+        self.accounts().iter().fold(Balance::default(), |sum, account| sum.plus(account.read()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_lowercase() {
+        let mut seen = std::collections::HashSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{code:?} repeats a wire form");
+            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()));
+            assert_eq!(Code::ALL[code.index()], *code);
+        }
+    }
+
+    #[test]
+    fn a_record_is_settled_once_whatever_happens_to_it() {
+        let ledger = Ledger::default();
+        let account = ledger.account("a", "core");
+        for _ in 0..4 {
+            account.receive();
+        }
+        Tracked::new(&account, None, 0, 10).settle(Delivery::Delivered { partition: 0, offset: 1 });
+        Tracked::new(&account, None, 1, 10).settle(Delivery::Failed(Code::DeliveryFailed));
+        Tracked::new(&account, None, 2, 10).refused();
+        account.reject(Code::BufferFull);
+        let held = Tracked::new(&account, None, 3, 10);
+        assert!(account.read().holds(), "{:?}", account.read());
+        drop(held);
+        assert_eq!(account.read().lost, 1);
+        assert!(!account.read().holds());
+    }
+
+    #[tokio::test]
+    async fn a_request_wakes_when_its_last_record_is_settled() {
+        let ledger = Ledger::default();
+        let account = ledger.account("a", "core");
+        let batch = Arc::new(BatchState::default());
+        let first = Tracked::new(&account, Some(&batch), 0, 1);
+        let second = Tracked::new(&account, Some(&batch), 7, 1);
+        second.settle(Delivery::Delivered { partition: 2, offset: 9 });
+        first.refused();
+        batch.settled().await;
+        assert_eq!(batch.take(), vec![(7, Delivery::Delivered { partition: 2, offset: 9 })]);
+    }
+}

@@ -1,0 +1,63 @@
+//! Step 4: subject -> schema.
+//!
+//! In: the subjects that event types name, fetched ahead from a Confluent-compatible registry. Out: for each event
+//! type a [`SchemaSet`]: every loaded version with its compiled plan and framing bytes. Never: a registry call on the
+//! path of an event, a registration while producing.
+
+use std::sync::Arc;
+
+use crate::envelope::SchemaReference;
+use crate::outcome::{Code, EventError};
+use crate::transcode::Plan;
+
+/// The versions of an event type's subject that are loaded, compiled and ready.
+#[derive(Clone, Debug)]
+pub struct SchemaSet {
+    /// The subject, for messages.
+    pub subject: String,
+    /// Position in `versions` of the one that events without a reference use.
+    pub default: usize,
+    /// Loaded versions, newest last.
+    pub versions: Vec<Arc<Compiled>>,
+}
+
+/// One version of a subject, ready for the path of an event.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Version of the source subject.
+    pub version: u32,
+    /// Registry id of the source schema.
+    pub id: u32,
+    /// Registry id that the value's framing names: the Avro schema's for encoding `avro`, else the source's.
+    pub value_id: u32,
+    /// The plan.
+    pub plan: Plan,
+    /// Bytes in front of the value (prefix framing), or empty.
+    pub prefix: Vec<u8>,
+    /// Value of the record header `__value_schema_id` (header framing), or empty.
+    pub header: Vec<u8>,
+}
+
+impl SchemaSet {
+    /// The version that an event wants. Unknown ones are an error, never a fetch.
+    pub fn get(&self, reference: Option<SchemaReference>) -> Result<&Compiled, EventError> {
+        let found = match reference {
+            None => self.versions.get(self.default),
+            Some(SchemaReference::Version(n)) => self.versions.iter().find(|v| v.version == n),
+            Some(SchemaReference::Id(id)) => self.versions.iter().find(|v| v.id == id),
+        };
+        found.map(Arc::as_ref).ok_or_else(|| self.unknown(reference))
+    }
+
+    #[cold]
+    fn unknown(&self, reference: Option<SchemaReference>) -> EventError {
+        let loaded: Vec<_> = self.versions.iter().map(|v| format!("{} (id {})", v.version, v.id)).collect();
+        let wanted = match reference {
+            Some(SchemaReference::Version(n)) => format!("version {n}"),
+            Some(SchemaReference::Id(id)) => format!("id {id}"),
+            None => "a default version".to_owned(),
+        };
+        let (subject, loaded) = (&self.subject, loaded.join(", "));
+        EventError::new(Code::UnknownSchema, format!("subject `{subject}` has no {wanted} loaded; loaded: {loaded}"))
+    }
+}
