@@ -298,7 +298,7 @@ pub struct Account {
     pub in_memory: AtomicU64,
     /// Events in the spool now.
     pub in_spool: AtomicU64,
-    /// Events with at least one unknown field dropped.
+    /// Unknown fields that were left out, over all events.
     pub fields_dropped: AtomicU64,
     rejected_by: [AtomicU64; Code::ALL.len()],
     failed_by: [AtomicU64; Code::ALL.len()],
@@ -333,6 +333,11 @@ impl Account {
     pub fn reject(&self, code: Code) {
         self.rejected.fetch_add(1, Relaxed);
         self.rejected_by[code.index()].fetch_add(1, Relaxed);
+    }
+
+    /// Counts an event some of whose fields were left out.
+    pub fn note_dropped(&self, fields: u32) {
+        self.fields_dropped.fetch_add(u64::from(fields), Relaxed);
     }
 
     /// Rejections by code, those that happened.

@@ -63,6 +63,10 @@ pub struct Stamp<'a> {
     pub sender: Option<&'a str>,
     /// `properties` after unknown fields were moved there.
     pub properties: Option<&'a str>,
+    /// Trace context: the event's, or the request's.
+    pub traceparent: Option<&'a str>,
+    /// When the proxy received it, milliseconds since 1970.
+    pub received_ms: u64,
     /// Value of `__value_schema_id`, or empty.
     pub schema_header: &'a [u8],
 }

@@ -28,6 +28,11 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// Bytes of key, value and headers.
+    pub fn bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.len() + self.headers.bytes()
+    }
+
     /// Bytes of the producer's budget that the record takes: value, key, headers, and librdkafka's own per record.
     pub fn cost_bytes(&self) -> u32 {
         todo!()
