@@ -87,7 +87,9 @@ fn run(options: &Options) {
         let form = event.trim_start_matches("bench.");
         let name = |what: &str| -> &'static str { Box::leak(format!("{what}, {form}").into_boxed_str()) };
         let single = events.iter().map(|e| support::json_event(event, e)).collect::<Vec<_>>();
-        let ndjson = batches(&events, |chunk| chunk.iter().map(|e| support::json_event(event, e)).collect::<Vec<_>>().join(&b'\n'));
+        let ndjson = batches(&events, |chunk| {
+            chunk.iter().map(|e| support::json_event(event, e)).collect::<Vec<_>>().join(&b'\n')
+        });
         let protobuf = batches(&events, |chunk| support::protobuf_batch(event, chunk));
         let cell = |what, content_type, events_per_request, bodies, limit| Cell {
             name: name(what),
@@ -178,7 +180,9 @@ fn median(values: &[f64]) -> f64 {
 /// RSS per queued event: the brokers are stopped (SIGSTOP), so that records stay in the producer's buffer.
 fn memory(kafka: &Server) {
     const QUEUED: usize = 200_000;
-    println!("\nMemory per queued event, {QUEUED} events queued while the brokers hang\n\n| envelope | B/event | limit |\n|---|---|---|");
+    println!(
+        "\nMemory per queued event, {QUEUED} events queued while the brokers hang\n\n| envelope | B/event | limit |\n|---|---|---|"
+    );
     let events = support::events();
     for (event, limit) in [("bench.cloudevents", 1200), ("bench.single", 850)] {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -212,7 +216,8 @@ fn latency(proxy: &Server) {
     let events = support::events();
     let mut used = vec![];
     println!("\nCPU at {RATE} single events a second, open loop\n\n| reply | us/event |\n|---|---|");
-    for (reply, path) in [("enqueued", "/v1/events?reply=enqueued"), ("acknowledged", "/v1/events?reply=acknowledged")] {
+    for (reply, path) in [("enqueued", "/v1/events?reply=enqueued"), ("acknowledged", "/v1/events?reply=acknowledged")]
+    {
         let cell = Cell {
             name: "latency",
             event: "bench.cloudevents",
@@ -374,9 +379,8 @@ impl Server {
             .arg(config)
             .spawn()
             .expect("the proxy starts");
-        let addresses: serde_json::Value = wait_for("the proxy is ready", || {
-            serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()
-        });
+        let addresses: serde_json::Value =
+            wait_for("the proxy is ready", || serde_json::from_slice(&std::fs::read(&ready).ok()?).ok());
         let addr = |name: &str| addresses[name].as_str().expect("an address").parse().expect("an address");
         let server = Server { child, addr: addr("http"), admin: Some(addr("admin")), registry: String::new() };
         wait_for("every event type is served", || (server.get("/ready").0 == 200).then_some(()));
@@ -464,7 +468,9 @@ fn serve_floor() {
                     let service = hyper::service::service_fn(async |request: Request<Incoming>| {
                         let body = request.into_body().collect().await?.to_bytes();
                         assert!(!body.is_empty());
-                        let reply = Full::new(Bytes::from_static(br#"{"events":1,"succeeded":1,"failed":0,"reply":"enqueued"}"#));
+                        let reply = Full::new(Bytes::from_static(
+                            br#"{"events":1,"succeeded":1,"failed":0,"reply":"enqueued"}"#,
+                        ));
                         let response = Response::builder().status(202).header("content-type", "application/json");
                         Ok::<_, hyper::Error>(response.body(reply).expect("a valid response"))
                     });

@@ -49,7 +49,8 @@ const STATUSES: [&str; 6] = [
     "STATUS_DELIVERED",
     "STATUS_CANCELLED",
 ];
-const STORES: [&str; 5] = ["Café de la Gare", "Noodle House 21", "Pizzeria Il Forno", "Green Bowl Company", "Burger & Co"];
+const STORES: [&str; 5] =
+    ["Café de la Gare", "Noodle House 21", "Pizzeria Il Forno", "Green Bowl Company", "Burger & Co"];
 const CITIES: [&str; 5] = ["San Francisco", "München", "Oakland", "New York", "Seattle"];
 const TAGS: [&str; 6] = ["alcohol", "contactless", "fragile", "scheduled", "cold-chain", "gift"];
 

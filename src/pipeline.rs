@@ -433,12 +433,7 @@ impl From<EventError> for No {
 }
 
 /// Whether the event may pass, before anything is decoded; takes it from the limits.
-fn admit<'s>(
-    live: &'s Live,
-    event: &Event<'_>,
-    ask: &Ask<'_>,
-    now_ms: u64,
-) -> Result<&'s Ready, No> {
+fn admit<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>, now_ms: u64) -> Result<&'s Ready, No> {
     let ready = may_pass(live, event, ask)?;
     let bytes = event.payload.bytes().len();
     let over = |what: String, wait_ms: u64| No {

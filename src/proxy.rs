@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -22,15 +23,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{self, Config};
-use crate::feed::Feed;
+use crate::feed::{self, Feed};
 use crate::http::Doors;
 use crate::outcome::{Balance, Ledger};
-use crate::pipeline::{Pipeline, Watch};
+use crate::pipeline::{Pipeline, Ready, State, Watch};
 use crate::produce::{Client, Producers};
 use crate::schema::{Loader, Registry, RegistryError};
 use crate::serve::{self, BindError, Counts, Drain, Listener, Peer, Seat, Server, TlsError, Workers};
 use crate::telemetry::admin::{self, AdminState};
-use crate::telemetry::export::{Exporter, Page, Source};
+use crate::telemetry::export::{Buckets, Exporter, Page, Source};
 use crate::telemetry::health::{Buffer, Health, Measured, Pulse};
 use crate::telemetry::meters::HttpMeters;
 use crate::telemetry::sources;
@@ -132,7 +133,15 @@ impl Proxy {
             loaders.clone(),
             Arc::clone(&health),
         );
-        let shown = Shown { config: Arc::clone(&config), pipeline: Arc::clone(&pipeline), producers: Arc::clone(&producers), loaders, meters, counts, workers: Arc::clone(&workers) };
+        let shown = Shown {
+            config: Arc::clone(&config),
+            pipeline: Arc::clone(&pipeline),
+            producers: Arc::clone(&producers),
+            loaders,
+            meters,
+            counts,
+            workers: Arc::clone(&workers),
+        };
         let admin = open_admin(&config.admin, Arc::new(shown.admin_state(Arc::clone(&health))))?;
         let stop_feed = CancellationToken::new();
         let feed = runtime.spawn(feed.run(stop_feed.clone()));
@@ -208,9 +217,15 @@ fn report(balance: &Balance) {
     let Balance { received, recovered, delivered, rejected, failed, lost, in_memory, in_spool } = *balance;
     let holds = balance.holds();
     if holds {
-        info!(received, recovered, delivered, rejected, failed, lost, in_memory, in_spool, "every event is accounted for");
+        info!(
+            received,
+            recovered, delivered, rejected, failed, lost, in_memory, in_spool, "every event is accounted for"
+        );
     } else {
-        error!(received, recovered, delivered, rejected, failed, lost, in_memory, in_spool, "not every event is accounted for");
+        error!(
+            received,
+            recovered, delivered, rejected, failed, lost, in_memory, in_spool, "not every event is accounted for"
+        );
     }
 }
 
@@ -230,7 +245,7 @@ fn open_doors(
 ) -> Result<(Side, Arc<Counts>), StartError> {
     let listener = Listener::bind(settings.listen, "http.listen")?;
     let (address, drain) = (listener.address, doors.drain().clone());
-    let tls = settings.tls.as_ref().map(serve::tls_acceptor).transpose()?;
+    let tls = settings.tls.as_ref().map(serve::encryption).transpose()?;
     let limits = serve::Limits::new(settings.connections_max, settings.read_timeout);
     let server = Server { listener, seats: workers.seats(), tls, limits, drain: drain.clone() };
     let doors = Arc::new(doors);
@@ -304,7 +319,53 @@ impl Shown {
     }
 
     fn write(&self, page: &mut Page) {
-        todo!()
+        sources::ledger(page, self.pipeline.ledger());
+        sources::snapshot(page, &self.read_snapshot());
+        self.meters.connections.store(self.counts.open.load(Relaxed) as u64, Relaxed);
+        self.meters.connections_refused.store(self.counts.refused.load(Relaxed), Relaxed);
+        sources::http(page, &self.meters);
+        for client in self.producers.all() {
+            sources::producer(page, &read_producer(&client));
+        }
+        for (name, loader) in &self.loaders {
+            sources::registry(page, &self.read_registry(name, loader));
+        }
+    }
+
+    fn read_snapshot(&self) -> sources::Snapshot {
+        let snapshot = self.pipeline.snapshot();
+        let ready = snapshot.live().iter().filter(|live| matches!(live.state, State::Ready(_))).count() as u64;
+        let unavailable = snapshot.live().len() as u64 - ready;
+        sources::Snapshot { version: snapshot.version(), age: snapshot.age(), ready, unavailable }
+    }
+
+    fn read_registry<'s>(&'s self, name: &'s str, loader: &Loader) -> sources::Registry<'s> {
+        let counts = loader.registry().counts();
+        let events = self.config.events.iter().filter(|event| feed::registry_of(&self.config, event) == Some(name));
+        let (mut stale, mut compile_failures) = (Duration::ZERO, 0);
+        for event in events {
+            let status = loader.status(&event.name);
+            compile_failures += status.problems.len() as u64;
+            let age = status.stale_since.and_then(|since| since.elapsed().ok());
+            stale = stale.max(age.unwrap_or_default());
+        }
+        let snapshot = self.pipeline.snapshot();
+        let versions =
+            snapshot.live().iter().filter(|live| feed::registry_of(&self.config, &live.event_type) == Some(name));
+        let versions = versions.map(|live| match &live.state {
+            State::Ready(Ready { schemas: Some(schemas), .. }) => schemas.versions.len() as u64,
+            _ => 0,
+        });
+        sources::Registry {
+            name,
+            requests: counts.requests.load(Relaxed),
+            hits: counts.hits.load(Relaxed),
+            misses: counts.misses.load(Relaxed),
+            failed: counts.failed.load(Relaxed),
+            stale,
+            versions: versions.sum(),
+            compile_failures,
+        }
     }
 
     fn measure(&self) -> Measured {
@@ -324,6 +385,27 @@ impl Shown {
             silence: SILENCE_MAX,
             silence_max: Duration::ZERO,
         });
-        Measured { buffers: clients.iter().map(buffer).collect(), pulses: clients.iter().map(pulse).chain(stuck).collect() }
+        Measured {
+            buffers: clients.iter().map(buffer).collect(),
+            pulses: clients.iter().map(pulse).chain(stuck).collect(),
+        }
+    }
+}
+
+fn read_producer(client: &Client) -> sources::Producer<'_> {
+    let latency = client.latency().read();
+    let seconds = |ms: u64| if ms == u64::MAX { f64::INFINITY } else { ms as f64 / 1e3 };
+    let buckets = latency.buckets.iter().map(|(ms, count)| (seconds(*ms), *count)).collect();
+    let ack_latency = Buckets { buckets, sum: latency.sum_ms as f64 / 1e3, count: latency.count };
+    sources::Producer {
+        cluster: client.cluster(),
+        lane: client.lane().as_str(),
+        buffer_bytes: client.buffered_bytes(),
+        buffer_bytes_max: client.buffer_bytes_max(),
+        in_flight: client.in_flight(),
+        oldest: client.oldest_age(),
+        ack_latency,
+        failures: client.failures().map(|(failure, count)| (failure.as_str(), count)).collect(),
+        errors: client.errors().map(|(kind, count)| (kind.as_str(), count)).collect(),
     }
 }

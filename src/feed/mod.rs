@@ -131,7 +131,7 @@ impl Feed {
             }
             entry.due = None;
             let event_type = Arc::clone(&entry.live.event_type);
-            let loader = event_type_registry(&self.config, &event_type).and_then(|name| self.loaders.get(name)).cloned();
+            let loader = registry_of(&self.config, &event_type).and_then(|name| self.loaders.get(name)).cloned();
             let room = Arc::clone(room);
             match &entry.live.state {
                 State::Ready(ready) => {
@@ -223,7 +223,11 @@ impl Feed {
             info!(event_types = self.entries.len(), "started, everything is warm");
             self.health.set_started();
         } else if Instant::now() >= patience {
-            warn!(unavailable = cold, event_types = self.entries.len(), "started degraded, some event types are not available");
+            warn!(
+                unavailable = cold,
+                event_types = self.entries.len(),
+                "started degraded, some event types are not available"
+            );
             self.health.set_started();
         }
     }
@@ -268,14 +272,16 @@ async fn warm(
 
 /// What people should know of schemas that were loaded all the same.
 fn note_on(loaded: &Loaded) -> Option<String> {
-    let stale = loaded.stale.iter().map(|stale| format!("they are from disk, the registry did not say: {}", stale.error));
-    let skipped = loaded.skipped.iter().map(|skipped| format!("version {} is left out: {}", skipped.version, skipped.error));
+    let stale =
+        loaded.stale.iter().map(|stale| format!("they are from disk, the registry did not say: {}", stale.error));
+    let skipped =
+        loaded.skipped.iter().map(|skipped| format!("version {} is left out: {}", skipped.version, skipped.error));
     let notes: Vec<String> = stale.chain(skipped).collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// The registry that an event type's schemas come from; none for `raw_json`.
-fn event_type_registry<'c>(config: &'c Config, event_type: &EventType) -> Option<&'c str> {
+pub fn registry_of<'c>(config: &'c Config, event_type: &EventType) -> Option<&'c str> {
     event_type.subject.as_ref()?;
     config.clusters.iter().find(|c| c.name == event_type.cluster)?.registry.as_deref()
 }

@@ -126,7 +126,11 @@ impl Build {
         held.dedup_by_key(|avro| avro.version.version);
         build.candidates = held
             .into_iter()
-            .map(|avro| Candidate { version: avro.version.clone(), references: avro.references.clone(), structure: None })
+            .map(|avro| Candidate {
+                version: avro.version.clone(),
+                references: avro.references.clone(),
+                structure: None,
+            })
             .collect();
         build
     }

@@ -315,7 +315,9 @@ impl Registry {
                 Ok(found) => found.registered.schema,
                 Err(RegistryError::NotFound { wanted, registry }) => {
                     let name = &reference.name;
-                    return Err(wrong(format!("imports `{name}` from {wanted}, which registry `{registry}` does not have")));
+                    return Err(wrong(format!(
+                        "imports `{name}` from {wanted}, which registry `{registry}` does not have"
+                    )));
                 }
                 Err(other) => return Err(other),
             };
@@ -454,14 +456,17 @@ impl Registry {
         if status.is_success() {
             return Try::Answered(Ok(body));
         }
-        if status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        if status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+        {
             return Try::Failed(format!("status {}", status.as_u16()));
         }
         let refusal: Refusal = serde_json::from_slice(&body).unwrap_or_default();
         Try::Answered(Err(match (status.as_u16(), refusal.error_code) {
             (status @ (401 | 403), _) => RegistryError::Refused { registry, host, status, wanted },
             (404, Some(40_402)) => match wanted {
-                Wanted::Subject(subject) => RegistryError::NotFound { registry, wanted: Wanted::Version(subject, None) },
+                Wanted::Subject(subject) => {
+                    RegistryError::NotFound { registry, wanted: Wanted::Version(subject, None) }
+                }
                 wanted => RegistryError::NotFound { registry, wanted },
             },
             (404, Some(40_401)) => match wanted {
@@ -522,12 +527,7 @@ impl Registry {
     }
 
     fn invalid_at(&self, host: &str, wanted: &Wanted, problem: String) -> RegistryError {
-        RegistryError::Invalid {
-            registry: self.name.clone(),
-            host: host.to_owned(),
-            wanted: wanted.clone(),
-            problem,
-        }
+        RegistryError::Invalid { registry: self.name.clone(), host: host.to_owned(), wanted: wanted.clone(), problem }
     }
 }
 

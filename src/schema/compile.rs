@@ -78,7 +78,9 @@ impl Compilation {
                 Some(parent) => format!("nested in `{}`", parent.full_name()),
                 None => format!("declared in the import `{}`", elsewhere.parent_file().name()),
             };
-            return Err(error(format!("message `{name}` is {problem}; an event's message is a top-level one of its file")));
+            return Err(error(format!(
+                "message `{name}` is {problem}; an event's message is a top-level one of its file"
+            )));
         }
         if setting.is_some() {
             return Err(error(format!("there is no message `{name}`; there are {}", self.candidates())));
@@ -87,7 +89,9 @@ impl Compilation {
         match (messages.next(), messages.next()) {
             (Some(only), None) => Ok(only),
             (None, _) => Err(error("there is no message in the file".to_owned())),
-            _ => Err(error(format!("none of {} is called `{subject}`; set `message` to one of them", self.candidates()))),
+            _ => {
+                Err(error(format!("none of {} is called `{subject}`; set `message` to one of them", self.candidates())))
+            }
         }
     }
 
@@ -189,7 +193,8 @@ mod tests {
     fn check_message(text: &str, subject: &str, setting: Option<&str>, expected: Result<(&str, u32), &str>) {
         let imports = [("other.proto", r#"syntax = "proto3"; package o; message Other {}"#)];
         let text = text.replacen("package", "import \"other.proto\"; package", 1);
-        let found = compile("root.proto", &family(&text, &imports)).expect("the file is good").message(subject, setting);
+        let found =
+            compile("root.proto", &family(&text, &imports)).expect("the file is good").message(subject, setting);
         let found = found.map(|m| (m.descriptor.full_name().to_owned(), m.index)).map_err(|e| e.message);
         match (&found, expected) {
             (Ok((name, index)), Ok(wanted)) => assert_eq!((name.as_str(), *index), wanted),
@@ -206,11 +211,7 @@ mod tests {
         check("edition = \"2023\"; message A {}", &[], Err("root.proto"));
         check("AAAA", &[], Err("not of a file descriptor"));
         check("AAA", &[], Err("neither"));
-        check(
-            "syntax = \"proto3\"; message A { string foo_bar = 1; string fooBar = 2; }",
-            &[],
-            Err("fooBar"),
-        );
+        check("syntax = \"proto3\"; message A { string foo_bar = 1; string fooBar = 2; }", &[], Err("fooBar"));
     }
 
     #[test]

@@ -116,7 +116,9 @@ pub enum SchemaError {
         source: PlanError,
     },
     /// No version of the Avro subject has the structure that the Protobuf schema derives.
-    #[error("subject `{avro_subject}` has no schema for subject `{subject}` version {version}: {difference}; register it with `iguazu schema register {event}`")]
+    #[error(
+        "subject `{avro_subject}` has no schema for subject `{subject}` version {version}: {difference}; register it with `iguazu schema register {event}`"
+    )]
     NoAvro {
         /// Subject of the derived schemas.
         avro_subject: String,
@@ -140,7 +142,9 @@ pub enum SchemaError {
         listed: String,
     },
     /// The framing needs a GUID and the registry gives none.
-    #[error("registry `{registry}` gives no usable GUID for {wanted}; use `framing = \"prefix\"`, or a registry that gives GUIDs")]
+    #[error(
+        "registry `{registry}` gives no usable GUID for {wanted}; use `framing = \"prefix\"`, or a registry that gives GUIDs"
+    )]
     NoGuid {
         /// Name of the registry.
         registry: String,
@@ -395,7 +399,8 @@ impl Loader {
         self.with_memory(&event_type.name, |memory| {
             memory.content = Some(Arc::clone(&content));
             memory.listed = Some(listed);
-            memory.status.problems = built.skipped.iter().map(|s| format!("version {}: {}", s.version, s.error)).collect();
+            memory.status.problems =
+                built.skipped.iter().map(|s| format!("version {}: {}", s.version, s.error)).collect();
         });
         self.note_success(&event_type.name);
         for skipped in &built.skipped {

@@ -180,7 +180,8 @@ mod tests {
     fn check(sensitive: &[&str], expected: &str) {
         let reader = ValueReader::avro(SCHEMA, &[]).expect("a good schema");
         let sensitive: Vec<_> = sensitive.iter().map(|s| (*s).to_owned()).collect();
-        let found: Value = serde_json::from_str(&reader.read(&datum(), &sensitive).expect("a good datum")).expect("JSON");
+        let found: Value =
+            serde_json::from_str(&reader.read(&datum(), &sensitive).expect("a good datum")).expect("JSON");
         assert_eq!(found, serde_json::from_str::<Value>(expected).expect("JSON"));
     }
 

@@ -119,8 +119,11 @@ impl Snapshots {
         if read_file(&path)?.is_some_and(|there| there == *content) {
             return Ok(());
         }
-        replace_file(&self.folder, &path, &encode(content))
-            .map_err(|source| SnapshotError::Disk { verb: "write", path, source })
+        replace_file(&self.folder, &path, &encode(content)).map_err(|source| SnapshotError::Disk {
+            verb: "write",
+            path,
+            source,
+        })
     }
 
     /// The file of an event type. Names come from a configuration and may hold anything, so they are hashed.

@@ -177,17 +177,14 @@ impl Reader {
             "array" => Shape::Array(Box::new(self.read(member("items")?, namespace)?)),
             "map" => Shape::Map(Box::new(self.read(member("values")?, namespace)?)),
             "record" | "error" | "enum" | "fixed" => return self.read_named(name, object, namespace),
-            other => return Ok(Type { logical: logical(object), ..self.read(&Value::String(other.to_owned()), namespace)? }),
+            other => {
+                return Ok(Type { logical: logical(object), ..self.read(&Value::String(other.to_owned()), namespace)? });
+            }
         };
         Ok(Type { shape, logical: logical(object) })
     }
 
-    fn read_named(
-        &mut self,
-        kind: &str,
-        object: &Map<String, Value>,
-        namespace: &str,
-    ) -> Result<Type, StructureError> {
+    fn read_named(&mut self, kind: &str, object: &Map<String, Value>, namespace: &str) -> Result<Type, StructureError> {
         let text = |key: &str| object.get(key).and_then(Value::as_str);
         let name = text("name").ok_or_else(|| error(format!("{kind} without `name`")))?;
         let name = full_name(name, text("namespace"), namespace);
@@ -318,7 +315,8 @@ impl Comparison<'_> {
     }
 
     fn fields(&mut self, path: &str, record: &str, here: &[Field], there: &[Field]) {
-        let name_of = |field: &Field| if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+        let name_of =
+            |field: &Field| if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
         let mut in_both = (Vec::new(), Vec::new());
         for field in here {
             match there.iter().find(|other| other.name == field.name) {
@@ -459,7 +457,11 @@ mod tests {
             Some("field `x`: bytes (decimal 20,0) here, bytes (decimal 20,2) in version 3"),
         );
         t(r#""type":"int","default":0"#, r#""type":"int""#, Some("field `x`: default 0 here, no default in version 3"));
-        t(r#""type":"null""#, r#""type":"null","default":null"#, Some("field `x`: no default here, default null in version 3"));
+        t(
+            r#""type":"null""#,
+            r#""type":"null","default":null"#,
+            Some("field `x`: no default here, default null in version 3"),
+        );
         t(
             r#""type":{"type":"array","items":"int"}"#,
             r#""type":{"type":"array","items":"long"}"#,
@@ -534,9 +536,8 @@ mod tests {
 
     #[test]
     fn a_recursive_schema_is_compared_to_its_end() {
-        let tree = |leaf: &str| {
-            record(&format!(r#"{{"name":"next","type":["null","R"]}},{{"name":"leaf","type":"{leaf}"}}"#))
-        };
+        let tree =
+            |leaf: &str| record(&format!(r#"{{"name":"next","type":["null","R"]}},{{"name":"leaf","type":"{leaf}"}}"#));
         check(&tree("int"), &tree("int"), None);
         check(&tree("int"), &tree("long"), Some("field `leaf`: int here, long in version 3"));
     }
@@ -544,7 +545,12 @@ mod tests {
     #[test]
     fn a_long_chain_of_types_is_no_deep_recursion() {
         let records: Vec<_> = (0..20_000)
-            .map(|n| format!(r#"{{"type":"record","name":"R{n}","fields":[{{"name":"x","type":["null","R{}"]}}]}}"#, (n + 1) % 20_000))
+            .map(|n| {
+                format!(
+                    r#"{{"type":"record","name":"R{n}","fields":[{{"name":"x","type":["null","R{}"]}}]}}"#,
+                    (n + 1) % 20_000
+                )
+            })
             .collect();
         let chain = format!("[{}]", records.join(","));
         check(&chain, &chain, None);
