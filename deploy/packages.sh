@@ -1,5 +1,6 @@
 # Sourced by deploy/dev.sh and tests/run.sh: is what we need here, and if not, install it or say what to do.
-# shellcheck shell=bash
+# The caller sets `root`, the folder of Cargo.toml.
+# shellcheck shell=bash disable=SC2034,SC2154
 
 # cmake is not among them: the librdkafka that we build comes with a configure script of its own.
 build_packages=(

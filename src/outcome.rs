@@ -4,9 +4,9 @@
 //! and log line, and the [`Ledger`], which accounts for every event ever received.
 //! Never: waits, does I/O, or carries a payload value in a message.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
 
 use dashmap::DashMap;
 use tokio::sync::Notify;

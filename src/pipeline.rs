@@ -492,8 +492,7 @@ fn prepare<'w>(
     let source = event.envelope.source.as_deref().or(sender).unwrap_or(ANONYMOUS);
     let traceparent = event.envelope.traceparent.as_deref().or(ask.traceparent);
     work.headers.clear();
-    let stamp =
-        Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
+    let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
     headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
     let record = Record {
         topic: &event_type.topic,
@@ -584,5 +583,3 @@ fn warning(output: &Output) -> String {
     }
     text
 }
-
-

@@ -1,16 +1,19 @@
 //! Tests of what the other tests stand on: a cluster that is not up, or a consumer that reads nothing, must not look like a
 //! promise kept.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
+use super::support::gate::{Gate, Gatekeeper};
+use super::support::java_keys::{self, JavaKey};
 use super::support::kafka::{self, Cluster, STRANGER, Topic, WRITER};
 use super::support::oracle::{self, Oracle};
 use super::support::proxy::samples;
 use super::support::read_back::Reader;
-use super::support::registry;
+use super::support::{PATIENCE, http, registry};
 
 #[test]
 fn a_record_in_a_topic_with_two_replicas_is_read_back() {
@@ -40,6 +43,40 @@ fn registered_schemas_decode_what_is_framed_with_their_ids() {
     assert_eq!(records[0].schema.as_ref().and_then(|s| s.message.as_deref()), Some("harness.v1.Second"));
     assert_eq!(records[0].value, json!({"number": "150"}));
     assert_eq!(records[1].value, json!({"number": 150}));
+}
+
+#[test]
+fn keys_land_where_javas_client_puts_them() {
+    let (cluster, keys) = (kafka::shared(), java_keys::all());
+    let topic = cluster.topic("harness.keys", Topic { partitions: 12, ..Topic::default() });
+    let mut client = cluster.client();
+    let producer: BaseProducer = client.set("partitioner", "murmur2_random").create().expect("constant settings");
+    for JavaKey { key, .. } in &keys {
+        producer.send(BaseRecord::to(&topic).key(key).payload("x")).expect("the buffer has room");
+    }
+    producer.flush(PATIENCE).expect("the cluster is up");
+    let records = Reader::with(cluster.client(), None).read(&topic, keys.len());
+    let found: BTreeSet<_> =
+        records.iter().map(|record| (record.key.clone().unwrap_or_default(), record.partition)).collect();
+    let expected: BTreeSet<_> = keys.iter().map(|key| (key.key.clone(), key.partition_of(12))).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_gate_that_is_shut_cuts_connections_and_opens_again() {
+    let registry = registry::shared();
+    let gate = Gatekeeper::start(&registry.address()).await;
+    let url = format!("{}/subjects", registry.url_behind(gate.address()));
+    let client = http::client();
+    let ask = async || http::send(client.get(&url).timeout(Duration::from_secs(5))).await;
+    assert_eq!(ask().await.map(|reply| reply.status), Ok(200));
+    gate.set(Gate::Shut);
+    assert!(ask().await.is_err(), "a shut gate let a request pass");
+    gate.set(Gate::Silent);
+    let silent = http::send(client.get(&url).timeout(Duration::from_millis(300))).await;
+    assert!(silent.is_err(), "a silent gate let an answer pass");
+    gate.set(Gate::Open);
+    assert_eq!(ask().await.map(|reply| reply.status), Ok(200));
 }
 
 const PAIR: &str = r#"syntax = "proto3";

@@ -275,10 +275,8 @@ impl Cluster {
     fn spawn(nodes: usize) -> Cluster {
         let folder = folder("kafka");
         let ports = ports::free(4 * nodes);
-        let ports: Vec<Ports> = ports
-            .chunks(4)
-            .map(|p| Ports { plaintext: p[0], sasl: p[1], tls: p[2], controller: p[3] })
-            .collect();
+        let ports: Vec<Ports> =
+            ports.chunks(4).map(|p| Ports { plaintext: p[0], sasl: p[1], tls: p[2], controller: p[3] }).collect();
         let cluster_id = uuid_in_base64();
         let nodes = (1..=nodes).map(|id| {
             let mut node = Node { id, ports: ports[id - 1], folder: folder.join(format!("node-{id}")), process: None };
@@ -331,13 +329,11 @@ impl Node {
     fn format(&self, cluster_id: &str, all: &[Ports]) {
         let data = self.folder.join("data");
         std::fs::create_dir_all(&data).expect("the target folder can be written");
-        let meta = format!(
-            "version=1\ncluster.id={cluster_id}\nnode.id={}\ndirectory.id={}\n",
-            self.id,
-            uuid_in_base64()
-        );
+        let meta =
+            format!("version=1\ncluster.id={cluster_id}\nnode.id={}\ndirectory.id={}\n", self.id, uuid_in_base64());
         std::fs::write(data.join("meta.properties"), meta).expect("the folder was just made");
-        std::fs::copy(fetched("kafka/bootstrap.checkpoint"), data.join("bootstrap.checkpoint")).expect("it was fetched");
+        std::fs::copy(fetched("kafka/bootstrap.checkpoint"), data.join("bootstrap.checkpoint"))
+            .expect("it was fetched");
         std::fs::write(self.folder.join("server.properties"), self.properties(all)).expect("the folder was just made");
     }
 
@@ -422,12 +418,7 @@ controller.quorum.fetch.timeout.ms=6000
 }
 
 /// Produces one record with `acks=all` through a client of these settings and waits for its acknowledgement.
-pub fn produce(
-    client: &ClientConfig,
-    topic: &str,
-    key: Option<&[u8]>,
-    value: &[u8],
-) -> Result<(i32, i64), String> {
+pub fn produce(client: &ClientConfig, topic: &str, key: Option<&[u8]>, value: &[u8]) -> Result<(i32, i64), String> {
     let context = Report::default();
     let mut config = client.clone();
     config.set("partitioner", "murmur2_random").set("message.timeout.ms", "20000");

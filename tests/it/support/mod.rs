@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub mod gate;
 pub mod http;
+pub mod java_keys;
 pub mod kafka;
 pub mod oracle;
 pub mod ports;
@@ -68,7 +69,9 @@ pub fn try_wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -
     let begin = Instant::now();
     loop {
         match ask() {
-            Err(reason) if begin.elapsed() > PATIENCE => return Err(format!("{what}: not after {PATIENCE:?}: {reason}")),
+            Err(reason) if begin.elapsed() > PATIENCE => {
+                return Err(format!("{what}: not after {PATIENCE:?}: {reason}"));
+            }
             Err(_) => std::thread::sleep(POLL),
             answer => return answer,
         }

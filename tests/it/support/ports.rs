@@ -27,5 +27,10 @@ pub fn free(count: usize) -> Vec<u16> {
 
 fn first_ephemeral() -> u16 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    range.split_whitespace().next().and_then(|first| first.parse().ok()).filter(|first| *first > 12_000).unwrap_or(32_768)
+    range
+        .split_whitespace()
+        .next()
+        .and_then(|first| first.parse().ok())
+        .filter(|first| *first > 12_000)
+        .unwrap_or(32_768)
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
@@ -33,8 +33,8 @@ impl Process {
     pub fn spawn(name: &str, command: Command) -> Process {
         // The death signal follows the thread that spawned, not the process: a test's own thread ends with its test,
         // while others still use the cluster that it started. So one thread that lives as long as the run spawns all.
-        static SPAWNER: LazyLock<Sender<(Command, Sender<std::io::Result<Child>>)>> = LazyLock::new(|| {
-            let (requests, inbox) = channel::<(Command, Sender<std::io::Result<Child>>)>();
+        static SPAWNER: LazyLock<SyncSender<(Command, SyncSender<std::io::Result<Child>>)>> = LazyLock::new(|| {
+            let (requests, inbox) = sync_channel::<(Command, SyncSender<std::io::Result<Child>>)>(1);
             let spawn_all = move || {
                 for (mut command, reply) in inbox {
                     let _ = reply.send(command.spawn());
@@ -43,7 +43,7 @@ impl Process {
             std::thread::Builder::new().name("spawner".into()).spawn(spawn_all).expect("a thread can be started");
             requests
         });
-        let (reply, answer) = channel();
+        let (reply, answer) = sync_channel(1);
         SPAWNER.send((command, reply)).expect("the spawner lives as long as the run");
         let child = answer.recv().expect("the spawner answers").unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
         Process { child, name: name.to_owned() }

@@ -317,7 +317,8 @@ impl Ledger {
     /// Summed over the labels of the samples that are wanted; rejected and failed are split by code.
     fn of(samples: &[Sample], wanted: impl Fn(&Sample) -> bool) -> Ledger {
         let sum = |name: &str| {
-            let values = samples.iter().filter(|sample| sample.name == name && wanted(sample)).map(|sample| sample.value);
+            let values =
+                samples.iter().filter(|sample| sample.name == name && wanted(sample)).map(|sample| sample.value);
             values.sum::<f64>() as u64
         };
         Ledger {
@@ -364,7 +365,8 @@ pub fn samples(text: &str) -> Vec<Sample> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let parse = |line: &str| {
         let (series, value) = line.rsplit_once(' ')?;
-        let (name, labels) = series.split_once('{').map_or((series, ""), |(name, rest)| (name, rest.trim_end_matches('}')));
+        let (name, labels) =
+            series.split_once('{').map_or((series, ""), |(name, rest)| (name, rest.trim_end_matches('}')));
         let mut parts = labels.split('"');
         let mut map = BTreeMap::new();
         while let (Some(key), Some(value)) = (parts.next(), parts.next()) {
