@@ -137,6 +137,8 @@ check_shell() {
     if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
 }
 
+# Most integration tests wait for Kafka rather than compute, so more of them than there are cores run at once.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 run_tests() { cargo test --locked --no-fail-fast "$@" | tee -a "$test_output"; }
 
 report() {

@@ -379,12 +379,11 @@ group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=2097152
 num.network.threads=2
 num.io.threads=2
-# Two cores run everything: shorter than the default of 9 s, so that a killed node is noticed soon, and long enough that
-# a node that waits for the compiler is not taken for dead.
+# Shorter than the default of 9 s, so that a killed node is noticed soon; and on two busy cores a controller that waits for
+# its turn for 2 s, the default, is not dead.
 broker.session.timeout.ms=5000
 broker.heartbeat.interval.ms=1000
-controller.quorum.election.timeout.ms=3000
-controller.quorum.fetch.timeout.ms=6000
+controller.quorum.fetch.timeout.ms=4000
 ",
             voters = voters.join(","),
             keystore = fetched("kafka/tls/server.p12").display(),
