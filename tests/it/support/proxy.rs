@@ -43,8 +43,8 @@ struct Addresses {
 pub struct LogLine {
     /// `ERROR`, `WARN`, `INFO`, …
     pub level: String,
-    /// The fixed sentence under `message`, and the fields.
-    #[serde(default)]
+    /// The fixed sentence under `message`, and the fields; time and target among them.
+    #[serde(flatten)]
     pub fields: BTreeMap<String, Value>,
 }
 
