@@ -29,8 +29,11 @@ pub(super) fn open_entries(slots: &mut Slots<'_>, entry: u16, list: List, field:
     let (mut opened, mut count, mut node) = (List(0), 0, list.head());
     while node != 0 {
         slots.unnamed_enum = false;
-        let frame =
-            slots.open(entry, Message::Element(node)).map_err(|fail| fail.at(Step { index: count, ..field }))?;
+        let frame = slots.open(entry, Message::Element(node)).map_err(|mut fail| {
+            // Senders know the map, not the entry message.
+            fail.at = Some(Step { index: count, ..field });
+            fail
+        })?;
         // A closed enum's unknown number makes the whole entry unknown.
         if !slots.unnamed_enum {
             super::slots::append(&mut opened.0, slots.frames.nodes, frame as u64, Holds::Frame)?;

@@ -36,9 +36,13 @@ mod maps;
 mod names;
 mod plan;
 mod protobuf;
+pub mod read;
 mod slots;
 mod time;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use fail::{Done, Fail, Naming, event_error};
 pub use plan::Plan;

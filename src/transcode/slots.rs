@@ -254,6 +254,10 @@ impl<'a> Slots<'a> {
     pub(super) fn is_set(&self, table: &Table, frame: usize, slot: usize) -> bool {
         match &table.slots[slot] {
             s if s.shape == Shape::Singular && s.presence => self.is_present(frame, slot),
+            // The span of an empty string says where it is.
+            s if s.shape == Shape::Singular && matches!(s.kind, Kind::String | Kind::Bytes) => {
+                Span(self.word(table, frame, slot)).len() != 0
+            }
             _ => self.word(table, frame, slot) != 0,
         }
     }

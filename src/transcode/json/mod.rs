@@ -9,4 +9,4 @@ mod tokenizer;
 mod well_known;
 
 pub(super) use reader::{Reader, read_root};
-pub(super) use tokenizer::Tokenizer;
+pub(super) use tokenizer::{Token, Tokenizer};

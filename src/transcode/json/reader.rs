@@ -257,7 +257,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         let value = match (kind, token) {
             (Kind::String, Token::String) => {
                 self.tokens.bump();
-                Ok(self.tokens.string(self.side)?.0)
+                self.tokens.string(self.side).map(|span| span.0)
             }
             (Kind::Bool, Token::Bool) => self.tokens.boolean().map(u64::from),
             (Kind::Message(child), _) => return self.message(child, token, step).map(|frame| Some(frame as u64)),
@@ -296,7 +296,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         match token {
             Token::String => {
                 self.tokens.bump();
-                let span = self.tokens.string(self.side)?;
+                let span = self.tokens.string(self.side).map_err(|fail| fail.at(step))?;
                 let known = std::str::from_utf8(self.bytes(span)).ok().and_then(|symbol| table.number(symbol));
                 match known {
                     Some(number) => Ok(Some(number as u64)),
@@ -304,7 +304,7 @@ impl<'r, 'a> Reader<'r, 'a> {
                 }
             }
             Token::Number => {
-                let number = self.tokens.number()?;
+                let number = self.tokens.number().map_err(|fail| fail.at(step))?;
                 let number = integer(Kind::Int32, &number).map_err(|fail| fail.at(step))?;
                 if table.closed && table.ordinal(number as i32).is_none() {
                     return self.unknown_symbol(en, "number", step);

@@ -22,6 +22,14 @@ const LIST: u16 = 5;
 impl Reader<'_, '_> {
     /// Reads the message's JSON form, which starts with `token`, into its frame.
     pub(super) fn well_known(&mut self, index: u16, frame: usize, token: Token) -> Done {
+        // Senders do not know the fields inside these messages, so paths end at the message.
+        self.read_well_known(index, frame, token).map_err(|mut fail| {
+            fail.at = None;
+            fail
+        })
+    }
+
+    fn read_well_known(&mut self, index: u16, frame: usize, token: Token) -> Done {
         let table = &self.plan.tables[usize::from(index)];
         let first = frame + table.values_at;
         let step = Step::field(index, 0);
@@ -47,7 +55,6 @@ impl Reader<'_, '_> {
                 Ok(())
             }
         }
-        .map_err(without_inner_step)
     }
 
     fn seconds_and_nanos(&mut self, at: usize, parse: fn(&[u8]) -> Option<(i64, i32)>, what: &str) -> Done {
@@ -107,10 +114,4 @@ impl Reader<'_, '_> {
         }
         Ok(())
     }
-}
-
-/// Senders do not know the fields inside these messages, so paths end at the message.
-fn without_inner_step(mut fail: Box<Fail>) -> Box<Fail> {
-    fail.at = None;
-    fail
 }

@@ -1,0 +1,47 @@
+//! Payloads that would become far more than they are.
+
+use super::*;
+use crate::outcome::Code;
+
+fn wide() -> MessageDescriptor {
+    let fields: String = (1..=200).map(|n| format!("int32 field_number_{n} = {n};\n")).collect();
+    let content =
+        format!("message Wide {{ {fields} }} message M {{ repeated Wide many = 1; repeated int32 ints = 2; }}");
+    descriptor(&proto3(&content), "t.M")
+}
+
+#[test]
+fn many_empty_messages_do_not_become_gigabytes() {
+    let message = wide();
+    // Two bytes each, 200 bytes of defaults each.
+    let payload = hex("0a00").repeat(10_000);
+    let error = run(&message, &settings(Encoding::Avro), Payload::Protobuf(&payload)).unwrap_err();
+    assert_eq!(error.code, Code::PayloadExpands);
+    assert!(error.message.starts_with("$.many["), "{}", error.message);
+    let json = format!("{{\"many\":[{}{{}}]}}", "{},".repeat(100_000));
+    let error = run(&message, &settings(Encoding::Avro), Payload::Json(json.as_bytes())).unwrap_err();
+    assert_eq!(error.code, Code::PayloadExpands);
+    run(&message, &settings(Encoding::Avro), Payload::Protobuf(&hex("0a00").repeat(100))).unwrap();
+}
+
+#[test]
+fn list_elements_are_limited_in_number() {
+    let message = wide();
+    let payload = hex("1001").repeat(400_000);
+    let error = run(&message, &settings(Encoding::Avro), Payload::Protobuf(&payload)).unwrap_err();
+    assert_eq!(error.code, Code::PayloadExpands);
+    let json = format!("{{\"ints\":[{}1]}}", "1,".repeat(400_000));
+    let error = run(&message, &settings(Encoding::Avro), Payload::Json(json.as_bytes())).unwrap_err();
+    assert_eq!(error.code, Code::PayloadExpands);
+}
+
+#[test]
+fn a_huge_event_leaves_no_huge_memory_behind() {
+    let message = wide();
+    let plan = Plan::compile(&message, &settings(Encoding::Avro)).unwrap();
+    let (mut scratch, mut output) = (Scratch::default(), Output::default());
+    let json = format!("{{\"ints\":[{}1]}}", "1,".repeat(200_000));
+    plan.transcode(Payload::Json(json.as_bytes()), &mut scratch, &mut output).unwrap();
+    plan.transcode(Payload::Protobuf(b""), &mut scratch, &mut output).unwrap();
+    assert!(scratch.nodes.capacity() * size_of::<super::super::slots::Node>() <= 1 << 21);
+}

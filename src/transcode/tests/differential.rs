@@ -1,0 +1,259 @@
+//! Against independent implementations: apache-avro for datums, prost-reflect for Protobuf and proto3 JSON.
+
+use std::collections::HashMap;
+
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value as Avro;
+use apache_avro::writer::datum::GenericDatumWriter;
+use proptest::prelude::*;
+use prost_reflect::prost::Message;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, Value};
+
+use super::*;
+use crate::transcode::avro_schema;
+use crate::transcode::plan::declared_fields;
+
+fn message() -> MessageDescriptor {
+    let content = r#"
+        enum Color { RED = 0; GREEN = 5; BLUE = -7; }
+        message M {
+          string text = 31; int32 i32 = 1; int64 i64 = 2; uint32 u32 = 3; uint64 u64 = 4; sint32 s32 = 5; sint64 s64 = 6;
+          bool yes = 7; bytes blob = 9; Color color = 10;
+          fixed32 f32 = 11; fixed64 f64 = 12; sfixed32 sf32 = 13; sfixed64 sf64 = 14; float flt = 15; double dbl = 16;
+          M inner = 17; repeated sint32 ints = 18; repeated string texts = 19; repeated M inners = 20;
+          map<string, int32> by_name = 21; map<int32, M> by_number = 22; map<bool, string> by_bool = 32;
+          oneof choice { int32 num = 23; M msg = 24; string word = 25; }
+          optional int32 maybe = 27; google.protobuf.Timestamp at = 28; repeated double dbls = 29;
+          repeated Color colors = 30; repeated bool flags = 33; repeated fixed32 f32s = 34 [packed = false];
+          google.protobuf.UInt32Value wrapped = 35; google.protobuf.Duration took = 600;
+          google.protobuf.Int64Value wrapped64 = 601;
+        }
+    "#;
+    descriptor(&proto3(content), "t.M")
+}
+
+/// A message made of bytes that steer which fields are set and to what.
+fn build(message: &MessageDescriptor, steer: &mut std::slice::Iter<'_, u8>, depth: usize) -> DynamicMessage {
+    let mut built = DynamicMessage::new(message.clone());
+    let next = |steer: &mut std::slice::Iter<'_, u8>| steer.next().copied().unwrap_or(0);
+    if message.full_name() == "google.protobuf.Timestamp" || message.full_name() == "google.protobuf.Duration" {
+        let sign = if message.name() == "Timestamp" || next(steer) > 128 { 1 } else { -1 };
+        built.set_field_by_number(1, Value::I64(sign * i64::from(next(steer)) * 98_765_431));
+        built.set_field_by_number(2, Value::I32(sign as i32 * i32::from(next(steer)) * 3_906_251));
+        return built;
+    }
+    let fields: Vec<_> = message.fields().collect();
+    let count = next(steer) % 12;
+    for _ in 0..count {
+        let field = &fields[usize::from(next(steer)) % fields.len()];
+        if depth == 0 && matches!(field.kind(), Kind::Message(_)) {
+            continue;
+        }
+        let value = if field.is_map() {
+            let entry = field.kind();
+            let entry = entry.as_message().unwrap();
+            let (key, value) = (entry.map_entry_key_field(), entry.map_entry_value_field());
+            let key = match one(&key, steer, depth) {
+                Value::String(key) => MapKey::String(key),
+                Value::I32(key) => MapKey::I32(key),
+                Value::Bool(key) => MapKey::Bool(key),
+                other => panic!("{other:?}"),
+            };
+            Value::Map(HashMap::from([(key, one(&value, steer, depth))]))
+        } else if field.is_list() {
+            Value::List((0..next(steer) % 4).map(|_| one(field, steer, depth)).collect())
+        } else {
+            one(field, steer, depth)
+        };
+        built.set_field(field, value);
+    }
+    built
+}
+
+fn one(field: &FieldDescriptor, steer: &mut std::slice::Iter<'_, u8>, depth: usize) -> Value {
+    let raw = (0..1 + steer.next().copied().unwrap_or(0) % 8)
+        .fold(0u64, |n, _| n << 8 | u64::from(steer.next().copied().unwrap_or(0)));
+    match field.kind() {
+        Kind::Bool => Value::Bool(raw % 2 == 1),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(raw as i32),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(raw as i64),
+        Kind::Uint32 | Kind::Fixed32 => Value::U32(raw as u32),
+        Kind::Uint64 | Kind::Fixed64 => Value::U64(raw >> 1),
+        // Not a number is not equal to itself, and the NaN payload is not kept by JSON.
+        Kind::Float => Value::F32(Some(f32::from_bits(raw as u32)).filter(|x| !x.is_nan()).unwrap_or(1.5)),
+        Kind::Double => Value::F64(Some(f64::from_bits(raw)).filter(|x| !x.is_nan()).unwrap_or(-2.5)),
+        Kind::String => Value::String(
+            ["", "a", "ä\"\\\n\u{1}", "0123456789abcdef", "x😀y"][raw as usize % 5].repeat(1 + raw as usize % 7),
+        ),
+        Kind::Bytes => Value::Bytes(raw.to_le_bytes()[..raw as usize % 9].to_vec().into()),
+        Kind::Enum(_) => Value::EnumNumber([0, 5, -7][raw as usize % 3]),
+        Kind::Message(inner) => Value::Message(build(&inner, steer, depth.saturating_sub(1))),
+    }
+}
+
+/// The Avro value of a message by the `presence` mapping, written down independently of the plan.
+fn avro_of(message: &DynamicMessage) -> Avro {
+    let fields = declared_fields(&prost_reflect::ReflectMessage::descriptor(message));
+    let members = fields.iter().map(|field| {
+        let value = message.get_field(field);
+        let value = match &*value {
+            Value::List(items) => Avro::Array(items.iter().map(|item| avro_value(item, &field.kind())).collect()),
+            Value::Map(entries) => {
+                let entry = field.kind();
+                let kind = entry.as_message().unwrap().map_entry_value_field().kind();
+                if entries.keys().all(|key| matches!(key, MapKey::String(_))) && field.name() == "by_name" {
+                    let text = |key: &MapKey| key.as_str().unwrap().to_owned();
+                    Avro::Map(entries.iter().map(|(key, value)| (text(key), avro_value(value, &kind))).collect())
+                } else {
+                    let key = |key: &MapKey| match key {
+                        MapKey::I32(n) => Avro::Int(*n),
+                        MapKey::Bool(b) => Avro::Boolean(*b),
+                        other => panic!("{other:?}"),
+                    };
+                    let pair = |(k, v)| vec![("key".to_owned(), key(k)), ("value".to_owned(), avro_value(v, &kind))];
+                    Avro::Array(entries.iter().map(|entry| Avro::Record(pair(entry))).collect())
+                }
+            }
+            _ if field.supports_presence() && !message.has_field(field) => Avro::Union(0, Box::new(Avro::Null)),
+            value if field.supports_presence() => Avro::Union(1, Box::new(avro_value(value, &field.kind()))),
+            value => avro_value(value, &field.kind()),
+        };
+        (field.name().to_owned(), value)
+    });
+    Avro::Record(members.collect())
+}
+
+fn avro_value(value: &Value, kind: &Kind) -> Avro {
+    match (value, kind) {
+        (Value::Bool(b), _) => Avro::Boolean(*b),
+        (Value::I32(n), _) => Avro::Int(*n),
+        (Value::I64(n), _) => Avro::Long(*n),
+        (Value::U32(n), _) => Avro::Long(i64::from(*n)),
+        (Value::U64(n), _) => Avro::Long(*n as i64),
+        (Value::F32(x), _) => Avro::Float(*x),
+        (Value::F64(x), _) => Avro::Double(*x),
+        (Value::String(s), _) => Avro::String(s.clone()),
+        (Value::Bytes(b), _) => Avro::Bytes(b.to_vec()),
+        (Value::EnumNumber(n), Kind::Enum(en)) => {
+            let symbols: Vec<_> = en.enum_descriptor_proto().value.iter().collect();
+            let at = symbols.iter().position(|symbol| symbol.number() == *n).unwrap();
+            Avro::Enum(at as u32, symbols[at].name().to_owned())
+        }
+        (Value::Message(inner), Kind::Message(message)) => {
+            let part = |number| inner.get_field_by_number(number).unwrap().into_owned();
+            match message.name() {
+                "Timestamp" | "Duration" => {
+                    let micros =
+                        part(1).as_i64().unwrap() * 1_000_000 + i64::from(part(2).as_i32().unwrap().div_euclid(1_000));
+                    if message.name() == "Timestamp" { Avro::TimestampMicros(micros) } else { Avro::Long(micros) }
+                }
+                "UInt32Value" => Avro::Long(i64::from(part(1).as_u32().unwrap())),
+                "Int64Value" => Avro::Long(part(1).as_i64().unwrap()),
+                _ => avro_of(inner),
+            }
+        }
+        (value, _) => panic!("a value of another kind than its field: {value}"),
+    }
+}
+
+fn dynamic(message: &MessageDescriptor, bytes: &[u8]) -> DynamicMessage {
+    DynamicMessage::decode(message.clone(), bytes).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn datums_and_messages_equal_those_of_others(steer in prop::collection::vec(any::<u8>(), 0..400)) {
+        let message = message();
+        let built = build(&message, &mut steer.iter(), 3);
+        let wire = built.encode_to_vec();
+        let json = serde_json::to_string(&built).unwrap();
+
+        let schema = apache_avro::Schema::parse_str(&avro_schema(&message, &Mapping::default()).unwrap()).unwrap();
+        let expected = avro_of(&built);
+        let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(expected.clone()).unwrap();
+        let from_wire = run(&message, &settings(Encoding::Avro), Payload::Protobuf(&wire)).unwrap().value;
+        prop_assert_eq!(&from_wire, &datum, "{}", json);
+        let from_json = run(&message, &settings(Encoding::Avro), Payload::Json(json.as_bytes())).unwrap().value;
+        prop_assert_eq!(&from_json, &datum, "{}", json);
+        let read_back = GenericDatumReader::builder(&schema).build().unwrap().read_value(&mut &from_wire[..]).unwrap();
+        prop_assert_eq!(read_back, expected);
+
+        let canonical = run(&message, &settings(Encoding::Protobuf), Payload::Protobuf(&wire)).unwrap().value;
+        prop_assert!(dynamic(&message, &canonical) == dynamic(&message, &wire), "{}", json);
+        let from_json = run(&message, &settings(Encoding::Protobuf), Payload::Json(json.as_bytes())).unwrap().value;
+        prop_assert_eq!(&from_json, &canonical, "{}", json);
+        let again = run(&message, &settings(Encoding::Protobuf), Payload::Protobuf(&canonical)).unwrap().value;
+        prop_assert_eq!(&again, &canonical);
+
+        let to_json = run(&message, &settings(Encoding::Json), Payload::Protobuf(&wire)).unwrap().value;
+        let theirs: serde_json::Value = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&to_json).unwrap(), theirs);
+    }
+
+    /// Payloads that are almost messages: what is accepted means the same to prost.
+    #[test]
+    fn what_is_accepted_means_the_same_to_prost(
+        steer in prop::collection::vec(any::<u8>(), 0..200),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let message = message();
+        let mut wire = build(&message, &mut steer.iter(), 2).encode_to_vec();
+        for (at, byte) in changes {
+            if !wire.is_empty() {
+                let at = at.index(wire.len());
+                wire[at] = byte;
+            }
+        }
+        let dropping = PlanSettings { unknown_fields: UnknownFields::Drop, ..settings(Encoding::Protobuf) };
+        if let Ok(output) = run(&message, &dropping, Payload::Protobuf(&wire))
+            && let Ok(theirs) = DynamicMessage::decode(message.clone(), &wire[..])
+        {
+            let ours = dynamic(&message, &output.value);
+            let same = |a: &DynamicMessage, b: &DynamicMessage| serde_json::to_value(a).ok() == serde_json::to_value(b).ok();
+            // Descriptors are recursive, so messages must not be shown with `Debug`.
+            prop_assert!(same(&ours, &theirs), "{:02x?}", wire);
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+        let message = message();
+        for encoding in [Encoding::Avro, Encoding::Protobuf, Encoding::Json] {
+            for unknown_fields in [UnknownFields::Reject, UnknownFields::Properties] {
+                let settings = PlanSettings { unknown_fields, key: Some("inner.inner.text"), ..settings(encoding) };
+                let plan = Plan::compile(&message, &settings).unwrap();
+                let _ = transcode(&plan, Payload::Protobuf(&bytes));
+                let _ = transcode(&plan, Payload::Json(&bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn no_json_panics(
+        json in "(\\{|\\[|\\}|\\]|,|:|\"inner\":|\"texts\":|\"byNumber\":\\{\"1\":|\"at\":\"2|null|1e9|-0|\"\\\\ud8|\"a\"| ){0,30}",
+        steer in prop::collection::vec(any::<u8>(), 0..100),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let message = message();
+        let plan = Plan::compile(&message, &settings(Encoding::Avro)).unwrap();
+        let _ = transcode(&plan, Payload::Json(json.as_bytes()));
+        let valid = serde_json::to_vec(&build(&message, &mut steer.iter(), 2)).unwrap();
+        let cut = cut.index(valid.len());
+        prop_assert!(transcode(&plan, Payload::Json(&valid[..cut])).is_err());
+    }
+
+    /// A message that is cut off may be a shorter message; it is never read past its end, and never panics.
+    #[test]
+    fn no_prefix_panics(steer in prop::collection::vec(any::<u8>(), 0..200)) {
+        let message = message();
+        let plan = Plan::compile(&message, &settings(Encoding::Avro)).unwrap();
+        let wire = build(&message, &mut steer.iter(), 2).encode_to_vec();
+        for end in 0..wire.len() {
+            let ours = transcode(&plan, Payload::Protobuf(&wire[..end])).is_ok();
+            let theirs = DynamicMessage::decode(message.clone(), &wire[..end]).is_ok();
+            prop_assert_eq!(ours, theirs, "cut at {}", end);
+        }
+    }
+}
