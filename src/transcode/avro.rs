@@ -21,21 +21,29 @@ pub(super) fn write_message(slots: &mut Slots<'_>, index: u16, frame: usize, out
         let word = slots.word(table, frame, at);
         let step = Step::field(index, at as u16);
         match slot.layout {
-            AvroLayout::Plain => write_value(slots, slot.avro, word, step, out)?,
-            AvroLayout::Nullable if slots.is_present(frame, at) => {
-                out.byte(2);
-                write_value(slots, slot.avro, word, step, out)?;
+            AvroLayout::Plain => {}
+            AvroLayout::Nullable if slots.is_present(frame, at) => out.byte(2),
+            AvroLayout::Nullable => {
+                out.byte(0);
+                continue;
             }
-            AvroLayout::Nullable => out.byte(0),
-            AvroLayout::Array => write_array(slots, slot, List(word), step, out)?,
-            AvroLayout::Map | AvroLayout::Entries => write_map(slots, slot, List(word), step, out)?,
+            AvroLayout::Array => {
+                write_array(slots, slot, List(word), step, out)?;
+                continue;
+            }
+            AvroLayout::Map | AvroLayout::Entries => {
+                write_map(slots, slot, List(word), step, out)?;
+                continue;
+            }
         }
+        // One place to call it, so that it is part of this loop.
+        write_value(slots, slot.avro, word, step, out)?;
     }
     slots.check_expansion(out.len())
 }
 
 /// Writes the value of a singular field or of a map entry.
-#[inline]
+#[inline(always)]
 fn write_value(slots: &mut Slots<'_>, op: AvroOp, word: u64, step: Step, out: &mut Buffer) -> Done {
     match op {
         AvroOp::Long => out.zigzag(word as i64),

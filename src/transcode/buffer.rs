@@ -41,7 +41,8 @@ impl Buffer {
         if self.bytes.len() < self.len + N {
             self.grow(N);
         }
-        self.bytes[self.len..].first_chunk_mut().expect("grown just above")
+        let (from, to) = (self.len, self.len + N);
+        (&mut self.bytes[from..to]).try_into().expect("the slice is N long")
     }
 
     #[cold]
@@ -60,32 +61,40 @@ impl Buffer {
     /// Bytes as they are.
     #[inline]
     pub(super) fn slice(&mut self, bytes: &[u8]) {
-        let n = bytes.len();
         // Most strings of events are short. Two overlapping copies of fixed size are a few instructions each; a copy
         // of unknown length is a call.
-        if n <= 32 {
-            let to = self.next::<32>();
-            if let (Some(head), Some(tail)) = (bytes.first_chunk::<16>(), bytes.last_chunk::<16>()) {
-                to[..16].copy_from_slice(head);
-                to[n - 16..n].copy_from_slice(tail);
-            } else if let (Some(head), Some(tail)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-                to[..8].copy_from_slice(head);
-                to[n - 8..n].copy_from_slice(tail);
-            } else if let (Some(head), Some(tail)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-                to[..4].copy_from_slice(head);
-                to[n - 4..n].copy_from_slice(tail);
-            } else {
-                for (to, from) in to.iter_mut().zip(bytes) {
-                    *to = *from;
-                }
-            }
+        let n = bytes.len();
+        if n > 64 {
+            return self.long_slice(bytes);
+        }
+        let to = self.next::<64>();
+        if let (Some(head), Some(tail)) = (bytes.first_chunk::<32>(), bytes.last_chunk::<32>()) {
+            to[..32].copy_from_slice(head);
+            to[n - 32..n].copy_from_slice(tail);
+        } else if let (Some(head), Some(tail)) = (bytes.first_chunk::<16>(), bytes.last_chunk::<16>()) {
+            to[..16].copy_from_slice(head);
+            to[n - 16..n].copy_from_slice(tail);
+        } else if let (Some(head), Some(tail)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            to[..8].copy_from_slice(head);
+            to[n - 8..n].copy_from_slice(tail);
+        } else if let (Some(head), Some(tail)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            to[..4].copy_from_slice(head);
+            to[n - 4..n].copy_from_slice(tail);
         } else {
-            if self.bytes.len() < self.len + n {
-                self.grow(n);
+            for (to, from) in to.iter_mut().zip(bytes) {
+                *to = *from;
             }
-            self.bytes[self.len..self.len + n].copy_from_slice(bytes);
         }
         self.len += n;
+    }
+
+    fn long_slice(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        if self.bytes.len() < end {
+            self.grow(bytes.len());
+        }
+        self.bytes[self.len..end].copy_from_slice(bytes);
+        self.len = end;
     }
 
     /// A base-128 varint.

@@ -81,10 +81,20 @@ pub(super) enum Read {
     SignedFixed32,
     Fixed64,
     Text,
+    /// Bytes, or a message.
     Blob,
-    Message,
+    /// A member of a oneof, which clears another: read by its kind.
+    Oneof,
     /// A run of repeated scalars; the slot says of which kind.
     Packed,
+}
+
+impl Read {
+    /// Whether the field needs more than its own frame.
+    #[inline]
+    pub(super) fn is_rare(self) -> bool {
+        matches!(self, Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::Packed)
+    }
 }
 
 /// Where a value that was read goes.
@@ -94,10 +104,10 @@ pub(super) enum Store {
     Implicit,
     /// Overwrites and sets the presence bit.
     Present,
-    /// Overwrites, sets the presence bit, clears the oneof's other member.
-    Oneof,
     /// Appends.
     List,
+    /// Appends a message, or a part of one, and sets the presence bit.
+    Messages,
 }
 
 impl Hit {
@@ -562,8 +572,8 @@ fn tag_tables(slots: &[Slot], by_number: &[u16], enums: &[EnumTable]) -> (Vec<Hi
     let mut far = HashMap::new();
     for (index, slot) in slots.iter().enumerate() {
         let store = match slot {
-            Slot { shape: Shape::Repeated | Shape::Map, .. } => Store::List,
-            Slot { oneof: Some(_), .. } => Store::Oneof,
+            Slot { kind: Kind::Message(_), .. } => Store::Messages,
+            Slot { shape: Shape::Repeated, .. } => Store::List,
             Slot { presence: true, .. } => Store::Present,
             _ => Store::Implicit,
         };
@@ -575,7 +585,11 @@ fn tag_tables(slots: &[Slot], by_number: &[u16], enums: &[EnumTable]) -> (Vec<Hi
             }
         };
         let wire_type = slot.kind.wire_type();
-        put(wire_type, read_of(slot.kind, enums));
+        match read_of(slot.kind, enums) {
+            Read::ClosedEnum => put(wire_type, Read::ClosedEnum),
+            _ if slot.oneof.is_some() => put(wire_type, Read::Oneof),
+            read => put(wire_type, read),
+        }
         if slot.shape == Shape::Repeated && wire_type != 2 {
             put(2, Read::Packed);
         }
@@ -583,7 +597,8 @@ fn tag_tables(slots: &[Slot], by_number: &[u16], enums: &[EnumTable]) -> (Vec<Hi
     (dense, far)
 }
 
-fn read_of(kind: Kind, enums: &[EnumTable]) -> Read {
+/// How a value of this kind is read, oneofs aside.
+pub(super) fn read_of(kind: Kind, enums: &[EnumTable]) -> Read {
     match kind {
         Kind::Bool => Read::Bool,
         Kind::Int32 => Read::VarintSigned32,
@@ -595,10 +610,9 @@ fn read_of(kind: Kind, enums: &[EnumTable]) -> Read {
         Kind::Sint64 => Read::Zigzag64,
         Kind::Sfixed64 | Kind::Fixed64 | Kind::Double => Read::Fixed64,
         Kind::String => Read::Text,
-        Kind::Bytes => Read::Blob,
+        Kind::Bytes | Kind::Message(_) => Read::Blob,
         Kind::Enum(index) if enums[usize::from(index)].closed => Read::ClosedEnum,
         Kind::Enum(_) => Read::VarintSigned32,
-        Kind::Message(_) => Read::Message,
     }
 }
 

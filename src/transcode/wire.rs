@@ -6,89 +6,133 @@
 //! written), or trusts a length.
 
 use super::fail::{Done, Fail, Step};
-use super::plan::{Kind, Read, Slot, Store, Table};
-use super::slots::{DEPTH_MAX, Frames, Holds, List, Slots, Span, append, too_deep};
+use super::plan::{Hit, Kind, Read, Slot, Store, Table, read_of};
+use super::slots::{DEPTH_MAX, Frames, Holds, List, Node, Slots, Span, append, too_deep};
 use crate::outcome::Code;
 
 /// Reads one message into a frame that may hold an earlier part of the same message.
 pub(super) fn scan(slots: &mut Slots<'_>, index: u16, frame: usize, span: Span) -> Done {
     let plan = slots.plan;
     let table = &plan.tables[usize::from(index)];
-    let bytes = slots.bytes(span);
-    // Spans of what is inside count from where this one counts from.
-    let base = span.0 & !0xffff_ffff;
-    let mut pos = 0;
-    while pos < bytes.len() {
-        let tag;
-        (tag, pos) = read_tag(bytes, pos)?;
-        let hit = table.hit(tag);
-        let slot = usize::from(hit.slot);
-        let value = match hit.read {
-            Read::Varint64 => varint(bytes, &mut pos, index, hit.slot)?,
-            Read::VarintSigned32 => varint(bytes, &mut pos, index, hit.slot)? as i32 as u64,
-            Read::VarintUnsigned32 => u64::from(varint(bytes, &mut pos, index, hit.slot)? as u32),
-            Read::Zigzag32 => unzigzag(u64::from(varint(bytes, &mut pos, index, hit.slot)? as u32)),
-            Read::Zigzag64 => unzigzag(varint(bytes, &mut pos, index, hit.slot)?),
-            Read::Bool => u64::from(varint(bytes, &mut pos, index, hit.slot)? != 0),
-            Read::Fixed32 => u64::from(fixed32(bytes, &mut pos, index, hit.slot)?),
-            Read::SignedFixed32 => fixed32(bytes, &mut pos, index, hit.slot)? as i32 as u64,
-            Read::Fixed64 => fixed64(bytes, &mut pos, index, hit.slot)?,
-            Read::Text => {
-                let start = length_delimited(bytes, &mut pos, index, hit.slot)?;
-                if !is_utf8(&bytes[start..pos]) {
-                    return Err(not_utf8().at(Step::field(index, hit.slot)));
-                }
-                base + Span::payload(start, pos - start).0
-            }
-            Read::Blob => {
-                let start = length_delimited(bytes, &mut pos, index, hit.slot)?;
-                base + Span::payload(start, pos - start).0
-            }
-            Read::Message => {
-                let start = length_delimited(bytes, &mut pos, index, hit.slot)?;
-                let span = base + Span::payload(start, pos - start).0;
-                if hit.store == Store::Oneof {
-                    choose(slots, table, index, frame, hit.slot)?;
-                }
-                slots.frames.append(frame + table.values_at + slot, span, Holds::Unread)?;
-                set_present(&mut slots.frames, frame, slot);
-                continue;
-            }
-            Read::ClosedEnum => {
-                let number = varint(bytes, &mut pos, index, hit.slot)? as i32;
-                if is_unnamed(slots, &table.slots[slot], number) {
-                    closed_enum(slots, index, hit.slot)?;
-                    continue;
-                }
-                number as u64
-            }
-            Read::Packed => {
-                let start = length_delimited(bytes, &mut pos, index, hit.slot)?;
-                packed(slots, table, index, hit.slot, frame, bytes, base, start..pos)?;
-                continue;
-            }
-            Read::Unknown => {
-                pos = skip(bytes, pos, tag, 0)?;
-                unknown(slots, table, tag >> 3)?;
-                continue;
-            }
-        };
+    let mut message = Cursor {
+        bytes: slots.bytes(span),
+        // Spans of what is inside count from where this one counts from.
+        base: span.0 & !0xffff_ffff,
+        pos: 0,
+        table: index,
+    };
+    loop {
         let words = &mut slots.frames.words[frame..frame + table.words];
+        match scan_plain(&mut message, table, words, slots.frames.nodes)? {
+            None => return Ok(()),
+            Some((tag, hit)) => read_rare(slots, table, frame, &mut message, tag, hit)?,
+        }
+    }
+}
+
+/// A message's bytes and how far they are read.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    base: u64,
+    pos: usize,
+    table: u16,
+}
+
+/// The hot loop: reads fields until the end, or until one that needs more than its own frame; its tag is read then.
+fn scan_plain(
+    message: &mut Cursor<'_>,
+    table: &Table,
+    words: &mut [u64],
+    nodes: &mut Vec<Node>,
+) -> Done<Option<(u32, Hit)>> {
+    while message.pos < message.bytes.len() {
+        let tag = read_tag(message.bytes, &mut message.pos)?;
+        let hit = table.hit(tag);
+        if hit.read.is_rare() {
+            return Ok(Some((tag, hit)));
+        }
+        let value = read_value(message, hit.read, hit.slot)?;
+        let slot = usize::from(hit.slot);
         match hit.store {
             Store::Implicit => words[table.values_at + slot] = value,
             Store::Present => {
                 words[table.values_at + slot] = value;
                 words[slot / 64] |= 1 << (slot % 64);
             }
-            Store::List => append(&mut words[table.values_at + slot], slots.frames.nodes, value, Holds::Value)?,
-            Store::Oneof => {
-                choose(slots, table, index, frame, hit.slot)?;
-                slots.frames.words[frame + table.values_at + slot] = value;
-                set_present(&mut slots.frames, frame, slot);
+            Store::List => append(&mut words[table.values_at + slot], nodes, value, Holds::Value)?,
+            Store::Messages => {
+                append(&mut words[table.values_at + slot], nodes, value, Holds::Unread)?;
+                words[slot / 64] |= 1 << (slot % 64);
             }
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Reads the value after a tag: a scalar as the frame holds it, or the span of a string or message.
+#[inline(always)]
+fn read_value(message: &mut Cursor<'_>, read: Read, slot: u16) -> Done<u64> {
+    let Cursor { bytes, base, ref mut pos, table } = *message;
+    Ok(match read {
+        Read::Varint64 => varint(bytes, pos, table, slot)?,
+        Read::VarintSigned32 => varint(bytes, pos, table, slot)? as i32 as u64,
+        Read::VarintUnsigned32 => u64::from(varint(bytes, pos, table, slot)? as u32),
+        Read::Zigzag32 => unzigzag(u64::from(varint(bytes, pos, table, slot)? as u32)),
+        Read::Zigzag64 => unzigzag(varint(bytes, pos, table, slot)?),
+        Read::Bool => u64::from(varint(bytes, pos, table, slot)? != 0),
+        Read::Fixed32 => u64::from(fixed32(bytes, pos, table, slot)?),
+        Read::SignedFixed32 => fixed32(bytes, pos, table, slot)? as i32 as u64,
+        Read::Fixed64 => fixed64(bytes, pos, table, slot)?,
+        Read::Text => {
+            let start = length_delimited(bytes, pos, table, slot)?;
+            if !is_utf8(&bytes[start..*pos]) {
+                return Err(not_utf8().at(Step::field(table, slot)));
+            }
+            base + Span::payload(start, *pos - start).0
+        }
+        Read::Blob => {
+            let start = length_delimited(bytes, pos, table, slot)?;
+            base + Span::payload(start, *pos - start).0
+        }
+        Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::Packed => unreachable!("rare fields are not read here"),
+    })
+}
+
+/// Reads a field that the hot loop leaves alone.
+fn read_rare(slots: &mut Slots<'_>, table: &Table, frame: usize, message: &mut Cursor<'_>, tag: u32, hit: Hit) -> Done {
+    let (index, slot) = (message.table, usize::from(hit.slot));
+    match hit.read {
+        Read::Unknown => {
+            message.pos = skip(message.bytes, message.pos, tag, 0)?;
+            unknown(slots, table, tag >> 3)
+        }
+        Read::Packed => read_packed(slots, table, hit.slot, frame, message),
+        Read::ClosedEnum => {
+            let number = varint(message.bytes, &mut message.pos, index, hit.slot)? as i32;
+            if is_unnamed(slots, &table.slots[slot], number) {
+                return closed_enum(slots, index, hit.slot);
+            }
+            if table.slots[slot].oneof.is_some() {
+                choose(slots, table, index, frame, hit.slot)?;
+            }
+            match hit.store {
+                Store::List => slots.frames.append(frame + table.at(hit.slot), number as u64, Holds::Value)?,
+                _ => slots.frames.words[frame + table.at(hit.slot)] = number as u64,
+            }
+            set_present(&mut slots.frames, frame, slot);
+            Ok(())
+        }
+        _ => {
+            let value = read_value(message, read_of(table.slots[slot].kind, &slots.plan.enums), hit.slot)?;
+            choose(slots, table, index, frame, hit.slot)?;
+            match hit.store {
+                Store::Messages => slots.frames.append(frame + table.at(hit.slot), value, Holds::Unread)?,
+                _ => slots.frames.words[frame + table.at(hit.slot)] = value,
+            }
+            set_present(&mut slots.frames, frame, slot);
+            Ok(())
+        }
+    }
 }
 
 fn set_present(frames: &mut Frames<'_>, frame: usize, slot: usize) {
@@ -113,17 +157,9 @@ fn choose(slots: &mut Slots<'_>, table: &Table, index: u16, frame: usize, slot: 
 }
 
 /// A run of packed scalars: checked for framing and counted; kept as a span until it is written.
-#[expect(clippy::too_many_arguments, reason = "the state of the scan, which is split only to keep the hot loop small")]
-fn packed(
-    slots: &mut Slots<'_>,
-    table: &Table,
-    index: u16,
-    slot: u16,
-    frame: usize,
-    bytes: &[u8],
-    base: u64,
-    run: std::ops::Range<usize>,
-) -> Done {
+fn read_packed(slots: &mut Slots<'_>, table: &Table, slot: u16, frame: usize, message: &mut Cursor<'_>) -> Done {
+    let (bytes, base, index) = (message.bytes, message.base, message.table);
+    let run = length_delimited(bytes, &mut message.pos, index, slot)?..message.pos;
     let at = frame + table.at(slot);
     let content = &bytes[run.clone()];
     let kind = table.slots[usize::from(slot)].kind;
@@ -254,8 +290,7 @@ fn skip(bytes: &[u8], mut pos: usize, tag: u32, depth: usize) -> Done<usize> {
             if pos >= bytes.len() {
                 return Err(malformed("a group has no end"));
             }
-            let inner;
-            (inner, pos) = read_tag(bytes, pos)?;
+            let inner = read_tag(bytes, &mut pos)?;
             if inner & 7 == 4 {
                 if inner >> 3 != tag >> 3 {
                     return Err(malformed("a group ends with the number of another"));
@@ -274,27 +309,33 @@ fn skip(bytes: &[u8], mut pos: usize, tag: u32, depth: usize) -> Done<usize> {
     Ok(pos)
 }
 
-#[inline]
-fn read_tag(bytes: &[u8], pos: usize) -> Done<(u32, usize)> {
-    let first = bytes[pos];
-    if (8..0x80).contains(&first) {
-        return Ok((u32::from(first), pos + 1));
+#[inline(always)]
+fn read_tag(bytes: &[u8], pos: &mut usize) -> Done<u32> {
+    // Field numbers up to 15 take one byte, up to 2,047 two.
+    match bytes[*pos..] {
+        [first @ 8..0x80, ..] => {
+            *pos += 1;
+            Ok(u32::from(first))
+        }
+        [first @ 0x80..=0xff, second @ 1..0x80, ..] => {
+            *pos += 2;
+            Ok(u32::from(first & 0x7f) | u32::from(second) << 7)
+        }
+        _ => long_tag(bytes, pos),
     }
-    long_tag(bytes, pos)
 }
 
-fn long_tag(bytes: &[u8], pos: usize) -> Done<(u32, usize)> {
-    if let [first @ 0x80..=0xff, second @ 0x01..0x80, ..] = bytes[pos..] {
-        return Ok((u32::from(first & 0x7f) | u32::from(second) << 7, pos + 2));
-    }
-    let (tag, end) = raw_varint(bytes, pos).ok_or_else(bad_varint)?;
+#[cold]
+fn long_tag(bytes: &[u8], pos: &mut usize) -> Done<u32> {
+    let (tag, end) = raw_varint(bytes, *pos).ok_or_else(bad_varint)?;
+    *pos = end;
     let Ok(tag) = u32::try_from(tag) else {
         return Err(malformed("a field number is over 536,870,911"));
     };
-    if tag >> 3 == 0 { Err(malformed("a field has the number zero")) } else { Ok((tag, end)) }
+    if tag >> 3 == 0 { Err(malformed("a field has the number zero")) } else { Ok(tag) }
 }
 
-#[inline]
+#[inline(always)]
 fn varint(bytes: &[u8], pos: &mut usize, index: u16, slot: u16) -> Done<u64> {
     if let Some(first) = bytes.get(*pos)
         && *first < 0x80
@@ -347,7 +388,7 @@ fn fixed64(bytes: &[u8], pos: &mut usize, index: u16, slot: u16) -> Done<u64> {
 }
 
 /// Reads a length and passes over as many bytes; returns where they start.
-#[inline]
+#[inline(always)]
 fn length_delimited(bytes: &[u8], pos: &mut usize, index: u16, slot: u16) -> Done<usize> {
     let len = varint(bytes, pos, index, slot)?;
     let start = *pos;
@@ -369,9 +410,13 @@ fn is_utf8(bytes: &[u8]) -> bool {
     if bytes.len() > 64 {
         return simdutf8::basic::from_utf8(bytes).is_ok();
     }
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    let high = chunks.iter().fold(0, |high, chunk| high | u64::from_le_bytes(*chunk));
-    let high = rest.iter().fold(high, |high, byte| high | u64::from(*byte));
+    let high = match bytes.last_chunk::<8>() {
+        Some(last) => {
+            let (chunks, _) = bytes.as_chunks::<8>();
+            chunks.iter().fold(u64::from_le_bytes(*last), |high, chunk| high | u64::from_le_bytes(*chunk))
+        }
+        None => bytes.iter().fold(0, |high, byte| high | u64::from(*byte)),
+    };
     high & 0x8080_8080_8080_8080 == 0 || std::str::from_utf8(bytes).is_ok()
 }
 
