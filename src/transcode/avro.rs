@@ -68,6 +68,7 @@ fn write_value(slots: &mut Slots<'_>, op: AvroOp, word: u64, step: Step, out: &m
 }
 
 /// Writes what stands in a message of its own.
+#[inline(never)]
 fn write_inner(slots: &mut Slots<'_>, op: AvroOp, message: Message, step: Step, out: &mut Buffer) -> Done {
     let (AvroOp::Record(child)
     | AvroOp::Timestamp(child)
@@ -106,6 +107,7 @@ fn write_inner(slots: &mut Slots<'_>, op: AvroOp, message: Message, step: Step, 
     Ok(())
 }
 
+#[inline(never)]
 fn write_array(slots: &mut Slots<'_>, slot: &Slot, list: List, step: Step, out: &mut Buffer) -> Done {
     let count = count(slots, list);
     if count > 0 {
@@ -144,6 +146,7 @@ fn count(slots: &Slots<'_>, list: List) -> i64 {
 }
 
 /// An Avro map, or an array of records of key and value: their bytes are the same but for the type of the key.
+#[inline(never)]
 fn write_map(slots: &mut Slots<'_>, slot: &Slot, list: List, step: Step, out: &mut Buffer) -> Done {
     let Kind::Message(entry) = slot.kind else { unreachable!("a map's kind is its entry") };
     if list.head() != 0 {
@@ -170,6 +173,7 @@ fn write_map(slots: &mut Slots<'_>, slot: &Slot, list: List, step: Step, out: &m
     Ok(())
 }
 
+#[inline(never)]
 fn write_enum(slots: &mut Slots<'_>, en: u16, number: i32, step: Step, out: &mut Buffer) -> Done {
     let table = &slots.plan.enums[usize::from(en)];
     match table.ordinal(number) {

@@ -87,13 +87,15 @@ pub(super) enum Read {
     Oneof,
     /// A run of repeated scalars; the slot says of which kind.
     Packed,
+    /// A run of a closed enum's numbers.
+    PackedClosedEnum,
 }
 
 impl Read {
     /// Whether the field needs more than its own frame.
     #[inline]
     pub(super) fn is_rare(self) -> bool {
-        matches!(self, Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::Packed)
+        matches!(self, Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::PackedClosedEnum)
     }
 }
 
@@ -585,13 +587,11 @@ fn tag_tables(slots: &[Slot], by_number: &[u16], enums: &[EnumTable]) -> (Vec<Hi
             }
         };
         let wire_type = slot.kind.wire_type();
-        match read_of(slot.kind, enums) {
-            Read::ClosedEnum => put(wire_type, Read::ClosedEnum),
-            _ if slot.oneof.is_some() => put(wire_type, Read::Oneof),
-            read => put(wire_type, read),
-        }
+        let read = read_of(slot.kind, enums);
+        let is_oneof = slot.oneof.is_some() && read != Read::ClosedEnum;
+        put(wire_type, if is_oneof { Read::Oneof } else { read });
         if slot.shape == Shape::Repeated && wire_type != 2 {
-            put(2, Read::Packed);
+            put(2, if read == Read::ClosedEnum { Read::PackedClosedEnum } else { Read::Packed });
         }
     }
     (dense, far)

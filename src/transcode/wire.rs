@@ -39,19 +39,33 @@ struct Cursor<'a> {
 }
 
 /// The hot loop: reads fields until the end, or until one that needs more than its own frame; its tag is read then.
+/// What is rare is kept out of it, so that its state stays in registers.
+#[inline(never)]
 fn scan_plain(
     message: &mut Cursor<'_>,
     table: &Table,
     words: &mut [u64],
     nodes: &mut Vec<Node>,
 ) -> Done<Option<(u32, Hit)>> {
-    while message.pos < message.bytes.len() {
-        let tag = read_tag(message.bytes, &mut message.pos)?;
+    let Cursor { bytes, base, mut pos, table: index } = *message;
+    while pos < bytes.len() {
+        let tag = read_tag(bytes, &mut pos)?;
         let hit = table.hit(tag);
         if hit.read.is_rare() {
+            message.pos = pos;
             return Ok(Some((tag, hit)));
         }
-        let value = read_value(message, hit.read, hit.slot)?;
+        let step = Step::field(index, hit.slot);
+        if hit.read == Read::Packed {
+            let start = length_delimited(bytes, &mut pos, step)?;
+            let count = count_packed(&bytes[start..pos], table.slots[usize::from(hit.slot)].kind, step)?;
+            if count > 0 {
+                let span = base + Span::payload(start, pos - start).0;
+                append(&mut words[table.at(hit.slot)], nodes, span, Holds::Packed(count))?;
+            }
+            continue;
+        }
+        let value = read_value(bytes, base, &mut pos, hit.read, step)?;
         let slot = usize::from(hit.slot);
         match hit.store {
             Store::Implicit => words[table.values_at + slot] = value,
@@ -71,44 +85,47 @@ fn scan_plain(
 
 /// Reads the value after a tag: a scalar as the frame holds it, or the span of a string or message.
 #[inline(always)]
-fn read_value(message: &mut Cursor<'_>, read: Read, slot: u16) -> Done<u64> {
-    let Cursor { bytes, base, ref mut pos, table } = *message;
+fn read_value(bytes: &[u8], base: u64, pos: &mut usize, read: Read, step: Step) -> Done<u64> {
     Ok(match read {
-        Read::Varint64 => varint(bytes, pos, table, slot)?,
-        Read::VarintSigned32 => varint(bytes, pos, table, slot)? as i32 as u64,
-        Read::VarintUnsigned32 => u64::from(varint(bytes, pos, table, slot)? as u32),
-        Read::Zigzag32 => unzigzag(u64::from(varint(bytes, pos, table, slot)? as u32)),
-        Read::Zigzag64 => unzigzag(varint(bytes, pos, table, slot)?),
-        Read::Bool => u64::from(varint(bytes, pos, table, slot)? != 0),
-        Read::Fixed32 => u64::from(fixed32(bytes, pos, table, slot)?),
-        Read::SignedFixed32 => fixed32(bytes, pos, table, slot)? as i32 as u64,
-        Read::Fixed64 => fixed64(bytes, pos, table, slot)?,
+        Read::Varint64 => varint(bytes, pos, step)?,
+        Read::VarintSigned32 => varint(bytes, pos, step)? as i32 as u64,
+        Read::VarintUnsigned32 => u64::from(varint(bytes, pos, step)? as u32),
+        Read::Zigzag32 => unzigzag(u64::from(varint(bytes, pos, step)? as u32)),
+        Read::Zigzag64 => unzigzag(varint(bytes, pos, step)?),
+        Read::Bool => u64::from(varint(bytes, pos, step)? != 0),
+        Read::Fixed32 => u64::from(fixed32(bytes, pos, step)?),
+        Read::SignedFixed32 => fixed32(bytes, pos, step)? as i32 as u64,
+        Read::Fixed64 => fixed64(bytes, pos, step)?,
         Read::Text => {
-            let start = length_delimited(bytes, pos, table, slot)?;
+            let start = length_delimited(bytes, pos, step)?;
             if !is_utf8(&bytes[start..*pos]) {
-                return Err(not_utf8().at(Step::field(table, slot)));
+                return Err(not_utf8(step));
             }
             base + Span::payload(start, *pos - start).0
         }
         Read::Blob => {
-            let start = length_delimited(bytes, pos, table, slot)?;
+            let start = length_delimited(bytes, pos, step)?;
             base + Span::payload(start, *pos - start).0
         }
-        Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::Packed => unreachable!("rare fields are not read here"),
+        Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::Packed | Read::PackedClosedEnum => {
+            unreachable!("these are more than a value")
+        }
     })
 }
 
 /// Reads a field that the hot loop leaves alone.
+#[inline(never)]
 fn read_rare(slots: &mut Slots<'_>, table: &Table, frame: usize, message: &mut Cursor<'_>, tag: u32, hit: Hit) -> Done {
     let (index, slot) = (message.table, usize::from(hit.slot));
+    let step = Step::field(index, hit.slot);
     match hit.read {
         Read::Unknown => {
             message.pos = skip(message.bytes, message.pos, tag, 0)?;
             unknown(slots, table, tag >> 3)
         }
-        Read::Packed => read_packed(slots, table, hit.slot, frame, message),
+        Read::PackedClosedEnum => read_packed_enum(slots, table, hit.slot, frame, message),
         Read::ClosedEnum => {
-            let number = varint(message.bytes, &mut message.pos, index, hit.slot)? as i32;
+            let number = varint(message.bytes, &mut message.pos, step)? as i32;
             if is_unnamed(slots, &table.slots[slot], number) {
                 return closed_enum(slots, index, hit.slot);
             }
@@ -123,7 +140,8 @@ fn read_rare(slots: &mut Slots<'_>, table: &Table, frame: usize, message: &mut C
             Ok(())
         }
         _ => {
-            let value = read_value(message, read_of(table.slots[slot].kind, &slots.plan.enums), hit.slot)?;
+            let read = read_of(table.slots[slot].kind, &slots.plan.enums);
+            let value = read_value(message.bytes, message.base, &mut message.pos, read, step)?;
             choose(slots, table, index, frame, hit.slot)?;
             match hit.store {
                 Store::Messages => slots.frames.append(frame + table.at(hit.slot), value, Holds::Unread)?,
@@ -156,43 +174,37 @@ fn choose(slots: &mut Slots<'_>, table: &Table, index: u16, frame: usize, slot: 
     }
 }
 
-/// A run of packed scalars: checked for framing and counted; kept as a span until it is written.
-fn read_packed(slots: &mut Slots<'_>, table: &Table, slot: u16, frame: usize, message: &mut Cursor<'_>) -> Done {
-    let (bytes, base, index) = (message.bytes, message.base, message.table);
-    let run = length_delimited(bytes, &mut message.pos, index, slot)?..message.pos;
-    let at = frame + table.at(slot);
-    let content = &bytes[run.clone()];
-    let kind = table.slots[usize::from(slot)].kind;
+/// A run of a closed enum's numbers: unknown ones are taken out, so it cannot stay as it is.
+fn read_packed_enum(slots: &mut Slots<'_>, table: &Table, slot: u16, frame: usize, message: &mut Cursor<'_>) -> Done {
+    let (index, step) = (message.table, Step::field(message.table, slot));
+    let start = length_delimited(message.bytes, &mut message.pos, step)?;
+    let content = &message.bytes[start..message.pos];
+    let field = &table.slots[usize::from(slot)];
+    count_packed(content, field.kind, step)?;
+    let mut pos = 0;
+    while pos < content.len() {
+        let number = varint(content, &mut pos, step)? as i32;
+        if is_unnamed(slots, field, number) {
+            closed_enum(slots, index, slot)?;
+        } else {
+            slots.frames.append(frame + table.at(slot), number as u64, Holds::Value)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many scalars a packed run holds; it must end with the end of one.
+#[inline(never)]
+fn count_packed(content: &[u8], kind: Kind, step: Step) -> Done<u32> {
     let whole = match kind.wire_type() {
         5 => content.len().is_multiple_of(4).then_some(content.len() / 4),
         1 => content.len().is_multiple_of(8).then_some(content.len() / 8),
         _ => count_varints(content),
     };
-    let Some(count) = whole else {
-        return Err(
-            Fail::new(Code::MalformedProtobuf, "the packed values end within a value").at(Step::field(index, slot))
-        );
-    };
-    if count == 0 {
-        return Ok(());
+    match whole {
+        Some(count) => Ok(count as u32),
+        None => Err(malformed("the packed values end within a value").at(step)),
     }
-    if let Kind::Enum(en) = kind
-        && slots.plan.enums[usize::from(en)].closed
-    {
-        // Unknown numbers are taken out, so the run cannot stay as it is.
-        let mut pos = 0;
-        while pos < content.len() {
-            let number = varint(content, &mut pos, index, slot)? as i32;
-            if is_unnamed(slots, &table.slots[usize::from(slot)], number) {
-                closed_enum(slots, index, slot)?;
-            } else {
-                slots.frames.append(at, number as u64, Holds::Value)?;
-            }
-        }
-        return Ok(());
-    }
-    let span = base + Span::payload(run.start, run.len()).0;
-    slots.frames.append(at, span, Holds::Packed(count as u32))
 }
 
 /// How many varints these bytes are, if they end with the end of one and none is longer than ten bytes.
@@ -228,7 +240,8 @@ impl Iterator for Unpack<'_> {
         let fixed = match self.kind.wire_type() {
             1 => rest.first_chunk().map(|chunk| (u64::from_le_bytes(*chunk), 8)),
             5 => rest.first_chunk().map(|chunk| (u64::from(u32::from_le_bytes(*chunk)), 4)),
-            _ => raw_varint(rest, 0),
+            _ if rest[0] < 0x80 => Some((u64::from(rest[0]), 1)),
+            _ => long_varint(rest, 0),
         };
         let (raw, width) = fixed?;
         self.pos += width;
@@ -336,20 +349,25 @@ fn long_tag(bytes: &[u8], pos: &mut usize) -> Done<u32> {
 }
 
 #[inline(always)]
-fn varint(bytes: &[u8], pos: &mut usize, index: u16, slot: u16) -> Done<u64> {
+fn varint(bytes: &[u8], pos: &mut usize, step: Step) -> Done<u64> {
     if let Some(first) = bytes.get(*pos)
         && *first < 0x80
     {
         *pos += 1;
         return Ok(u64::from(*first));
     }
-    match raw_varint(bytes, *pos) {
+    match long_varint(bytes, *pos) {
         Some((value, end)) => {
             *pos = end;
             Ok(value)
         }
-        None => Err(bad_varint().at(Step::field(index, slot))),
+        None => Err(bad_varint().at(step)),
     }
+}
+
+#[inline(never)]
+fn long_varint(bytes: &[u8], pos: usize) -> Option<(u64, usize)> {
+    raw_varint(bytes, pos)
 }
 
 /// A varint of at most ten bytes, and where it ends. Bits over 64 are dropped, as every implementation does.
@@ -366,34 +384,34 @@ fn raw_varint(bytes: &[u8], pos: usize) -> Option<(u64, usize)> {
 }
 
 #[inline]
-fn fixed32(bytes: &[u8], pos: &mut usize, index: u16, slot: u16) -> Done<u32> {
+fn fixed32(bytes: &[u8], pos: &mut usize, step: Step) -> Done<u32> {
     match bytes[*pos..].first_chunk() {
         Some(chunk) => {
             *pos += 4;
             Ok(u32::from_le_bytes(*chunk))
         }
-        None => Err(truncated().at(Step::field(index, slot))),
+        None => Err(truncated(step)),
     }
 }
 
 #[inline]
-fn fixed64(bytes: &[u8], pos: &mut usize, index: u16, slot: u16) -> Done<u64> {
+fn fixed64(bytes: &[u8], pos: &mut usize, step: Step) -> Done<u64> {
     match bytes[*pos..].first_chunk() {
         Some(chunk) => {
             *pos += 8;
             Ok(u64::from_le_bytes(*chunk))
         }
-        None => Err(truncated().at(Step::field(index, slot))),
+        None => Err(truncated(step)),
     }
 }
 
 /// Reads a length and passes over as many bytes; returns where they start.
 #[inline(always)]
-fn length_delimited(bytes: &[u8], pos: &mut usize, index: u16, slot: u16) -> Done<usize> {
-    let len = varint(bytes, pos, index, slot)?;
+fn length_delimited(bytes: &[u8], pos: &mut usize, step: Step) -> Done<usize> {
+    let len = varint(bytes, pos, step)?;
     let start = *pos;
     if len > (bytes.len() - start) as u64 {
-        return Err(truncated().at(Step::field(index, slot)));
+        return Err(truncated(step));
     }
     *pos = start + len as usize;
     Ok(start)
@@ -408,7 +426,7 @@ fn unzigzag(value: u64) -> u64 {
 #[inline]
 fn is_utf8(bytes: &[u8]) -> bool {
     if bytes.len() > 64 {
-        return simdutf8::basic::from_utf8(bytes).is_ok();
+        return is_long_utf8(bytes);
     }
     let high = match bytes.last_chunk::<8>() {
         Some(last) => {
@@ -417,7 +435,12 @@ fn is_utf8(bytes: &[u8]) -> bool {
         }
         None => bytes.iter().fold(0, |high, byte| high | u64::from(*byte)),
     };
-    high & 0x8080_8080_8080_8080 == 0 || std::str::from_utf8(bytes).is_ok()
+    high & 0x8080_8080_8080_8080 == 0 || is_long_utf8(bytes)
+}
+
+#[inline(never)]
+fn is_long_utf8(bytes: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(bytes).is_ok()
 }
 
 #[cold]
@@ -431,11 +454,11 @@ fn bad_varint() -> Box<Fail> {
 }
 
 #[cold]
-fn truncated() -> Box<Fail> {
-    malformed("the value ends after the message that it is in")
+fn truncated(step: Step) -> Box<Fail> {
+    malformed("the value ends after the message that it is in").at(step)
 }
 
 #[cold]
-fn not_utf8() -> Box<Fail> {
-    Fail::new(Code::InvalidUtf8, "the string is not valid UTF-8")
+fn not_utf8(step: Step) -> Box<Fail> {
+    Fail::new(Code::InvalidUtf8, "the string is not valid UTF-8").at(step)
 }
