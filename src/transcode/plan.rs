@@ -62,11 +62,9 @@ pub(super) struct Hit {
     pub(super) store: Store,
 }
 
-/// How a value on the wire is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a value on the wire is read. Ordered: what comes after `Blob` is not one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Read {
-    /// No known field with this wire type: skipped.
-    Unknown,
     Varint64,
     /// Truncated to 32 bits, then sign-extended.
     VarintSigned32,
@@ -75,28 +73,22 @@ pub(super) enum Read {
     Zigzag32,
     Zigzag64,
     Bool,
-    /// A number that a closed enum does not name is an unknown field.
-    ClosedEnum,
     Fixed32,
     SignedFixed32,
     Fixed64,
     Text,
     /// Bytes, or a message.
     Blob,
-    /// A member of a oneof, which clears another: read by its kind.
-    Oneof,
     /// A run of repeated scalars; the slot says of which kind.
     Packed,
+    /// A member of a oneof, which clears another: read by its kind.
+    Oneof,
+    /// A number that a closed enum does not name is an unknown field.
+    ClosedEnum,
     /// A run of a closed enum's numbers.
     PackedClosedEnum,
-}
-
-impl Read {
-    /// Whether the field needs more than its own frame.
-    #[inline]
-    pub(super) fn is_rare(self) -> bool {
-        matches!(self, Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::PackedClosedEnum)
-    }
+    /// No known field with this wire type: skipped.
+    Unknown,
 }
 
 /// Where a value that was read goes.

@@ -51,12 +51,12 @@ fn scan_plain(
     while pos < bytes.len() {
         let tag = read_tag(bytes, &mut pos)?;
         let hit = table.hit(tag);
-        if hit.read.is_rare() {
-            message.pos = pos;
-            return Ok(Some((tag, hit)));
-        }
         let step = Step::field(index, hit.slot);
-        if hit.read == Read::Packed {
+        if hit.read > Read::Blob {
+            if hit.read != Read::Packed {
+                message.pos = pos;
+                return Ok(Some((tag, hit)));
+            }
             let start = length_delimited(bytes, &mut pos, step)?;
             let count = count_packed(&bytes[start..pos], table.slots[usize::from(hit.slot)].kind, step)?;
             if count > 0 {
