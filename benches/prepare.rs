@@ -71,7 +71,7 @@ fn payload<'a>(stage: &Stage, event: &'a BenchEvent) -> Payload<'a> {
 }
 
 /// Transcodes the events one after the other, as the pipeline does.
-fn run<'a>(stage: &Stage, events: &mut dyn Iterator<Item = &'a BenchEvent>) {
+fn run(stage: &Stage, events: &mut dyn Iterator<Item = &BenchEvent>) {
     let (mut scratch, mut output) = (Scratch::default(), Output::default());
     for event in events {
         output.clear();
