@@ -323,3 +323,68 @@ async fn a_schema_that_the_registry_does_not_take_says_why() {
     );
     assert!(!error.is_outage());
 }
+
+#[tokio::test]
+async fn only_the_authorities_of_the_file_are_trusted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ours, other) = (certificate(folder.path(), "ours"), certificate(folder.path(), "other"));
+    let server = embedded().await;
+    let url = encrypted(&server, &ours).await;
+    for (authorities, trusted) in [(Some(ours.0), true), (Some(other.0), false), (None, false)] {
+        let registry = Registry::new(&config::Registry { ca_file: authorities, ..settings(&[url.clone()]) });
+        let registry = registry.expect("good settings");
+        match registry.versions("a").await.expect_err("it is empty") {
+            RegistryError::NotFound { .. } => assert!(trusted),
+            error @ RegistryError::Unreachable { .. } => {
+                assert!(!trusted && error.to_string().contains("certificate"), "{error}");
+            }
+            error => panic!("{error}"),
+        }
+    }
+}
+
+/// A certificate for 127.0.0.1 that is its own authority, and its key, made by the `openssl` command.
+fn certificate(folder: &std::path::Path, name: &str) -> (std::path::PathBuf, std::path::PathBuf) {
+    let files = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    let curve = "ec_paramgen_curve:prime256v1";
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-days", "2", "-subj", "/CN=registry"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(&files.1)
+        .arg("-out")
+        .arg(&files.0)
+        .output()
+        .expect("the openssl command is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    files
+}
+
+/// TLS in front of a registry, for as long as the test runs.
+async fn encrypted(server: &EmbeddedRegistry, files: &(std::path::PathBuf, std::path::PathBuf)) -> String {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = vec![CertificateDer::from_pem_file(&files.0).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_file(&files.1).expect("a key");
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("they belong together");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let (url, behind) = (format!("https://{}", listener.local_addr().expect("bound")), server.addr());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust the certificate ends the connection here.
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut registry = tokio::net::TcpStream::connect(behind).await.expect("it listens");
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut registry).await;
+            });
+        }
+    });
+    url
+}
