@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::Secret;
+use crate::config::{RegistryAuth, Secret};
 use crate::dev::registry::{EmbeddedRegistry, Login, Options};
 
 const MESSAGE: &str = "syntax = \"proto3\"; package a.v1; message A { string id = 1; }";
@@ -331,7 +331,8 @@ async fn only_the_authorities_of_the_file_are_trusted() {
     let server = embedded().await;
     let url = encrypted(&server, &ours).await;
     for (authorities, trusted) in [(Some(ours.0), true), (Some(other.0), false), (None, false)] {
-        let registry = Registry::new(&config::Registry { ca_file: authorities, ..settings(&[url.clone()]) });
+        let registry =
+            Registry::new(&config::Registry { ca_file: authorities, ..settings(std::slice::from_ref(&url)) });
         let registry = registry.expect("good settings");
         match registry.versions("a").await.expect_err("it is empty") {
             RegistryError::NotFound { .. } => assert!(trusted),
