@@ -4,27 +4,22 @@
 //! many at once is one request; what cannot change is kept, what does not exist is not asked again for a while. Never:
 //! called on the path of an event, a GUID of our own making, a credential in an error.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Method, StatusCode, Url};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::cache::Bounded;
-use super::source::{Family, Kind, Reference, Registered, Schema, SubjectVersion};
-use crate::config::{self, RegistryAuth};
-
-/// Media type of the registry's API (Confluent Schema Registry, API v1).
-const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+use super::connect::{self, Endpoint, MEDIA_TYPE};
+use super::source::{Kind, Reference, Registered, Schema, SubjectVersion};
+use crate::config;
 
 /// Tries of one question, over all URLs; with more URLs than this, each gets one.
 const TRIES_MAX: usize = 3;
@@ -41,11 +36,6 @@ const KEPT_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of answers "does not exist" that are kept.
 const MISSING_BYTES_MAX: usize = 1 << 20;
-
-/// How deep, how many and how large what a schema refers to may be.
-const REFERENCE_DEPTH_MAX: usize = 32;
-const REFERENCES_MAX: usize = 256;
-const FAMILY_BYTES_MAX: usize = 16 << 20;
 
 /// Longest part of a registry's own message that is passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
@@ -68,13 +58,6 @@ pub struct Registry {
 
 /// A question under way; whoever asks the same waits for its answer.
 type Flight = Arc<OnceCell<Result<Bytes, RegistryError>>>;
-
-#[derive(Debug)]
-struct Endpoint {
-    base: Url,
-    /// Host and port: what messages show.
-    host: String,
-}
 
 /// What happened to the client's look-ups since it was made.
 #[derive(Debug, Default)]
@@ -204,8 +187,8 @@ impl Registry {
     /// A client by its settings. Reads the authorities' file; sends nothing.
     pub fn new(settings: &config::Registry) -> Result<Registry, RegistryError> {
         let wrong = |problem: String| RegistryError::Settings { registry: settings.name.clone(), problem };
-        let endpoints = endpoints(&settings.urls).map_err(wrong)?;
-        let http = http_client(settings, &endpoints).map_err(wrong)?;
+        let endpoints = connect::endpoints(&settings.urls).map_err(wrong)?;
+        let http = connect::http_client(settings, &endpoints).map_err(wrong)?;
         Ok(Registry {
             name: settings.name.clone(),
             endpoints,
@@ -278,56 +261,6 @@ impl Registry {
         }
         let body = self.get(&path, &wanted).await?;
         Ok(self.keep(path, self.parse_registered(&body, &wanted, Some(id))?))
-    }
-
-    /// A schema with everything that it refers to. `referrer` names it in errors. Where one name is referred to in two
-    /// versions, the first one found depth first counts, as with Confluent's own clients.
-    pub async fn family(&self, referrer: &str, root: &Schema) -> Result<Family, RegistryError> {
-        let wrong = |problem: String| RegistryError::References { referrer: referrer.to_owned(), problem };
-        let mut imports = Vec::new();
-        let mut names = HashSet::new();
-        let mut path: Vec<Open> = vec![Open::root(root)];
-        let mut bytes = root.text.len();
-        while let Some(open) = path.last_mut() {
-            let Some(reference) = open.references.next() else {
-                let done = path.pop().expect("the loop's condition saw it");
-                if let Some((reference, schema)) = done.of {
-                    imports.push((reference.name, schema));
-                }
-                continue;
-            };
-            let same = |open: &Open| {
-                open.of.as_ref().is_some_and(|(r, _)| r.subject == reference.subject && r.version == reference.version)
-            };
-            if path.iter().any(same) {
-                let cycle: Vec<_> = path.iter().filter_map(|open| open.of.as_ref()).map(|(r, _)| &*r.name).collect();
-                return Err(wrong(format!("has an import cycle: {} -> {}", cycle.join(" -> "), reference.name)));
-            }
-            if !names.insert(reference.name.clone()) {
-                continue;
-            }
-            if names.len() > REFERENCES_MAX || path.len() > REFERENCE_DEPTH_MAX {
-                return Err(wrong(format!(
-                    "refers to more than {REFERENCES_MAX} schemas, or deeper than {REFERENCE_DEPTH_MAX}"
-                )));
-            }
-            let found = match self.version(&reference.subject, reference.version).await {
-                Ok(found) => found.registered.schema,
-                Err(RegistryError::NotFound { wanted, registry }) => {
-                    let name = &reference.name;
-                    return Err(wrong(format!(
-                        "imports `{name}` from {wanted}, which registry `{registry}` does not have"
-                    )));
-                }
-                Err(other) => return Err(other),
-            };
-            bytes += found.text.len();
-            if bytes > FAMILY_BYTES_MAX {
-                return Err(wrong(format!("and what it refers to have more than {FAMILY_BYTES_MAX} bytes")));
-            }
-            path.push(Open { references: found.references.clone().into_iter(), of: Some((reference, found)) });
-        }
-        Ok(Family { root: root.clone(), imports })
     }
 
     /// Registers a schema and gives its id; the same schema again gives the same id. For `iguazu dev` and
@@ -473,10 +406,10 @@ impl Registry {
                 Wanted::Version(subject, _) => RegistryError::NotFound { registry, wanted: Wanted::Subject(subject) },
                 wanted => RegistryError::NotFound { registry, wanted },
             },
-            (404, Some(_)) => RegistryError::NotFound { registry, wanted },
-            (404, None) => {
-                let problem = "answered 404 without an error code; is its URL that of a schema registry?".to_owned();
-                RegistryError::Invalid { registry, host, wanted, problem }
+            (404, Some(40_400..=40_499)) => RegistryError::NotFound { registry, wanted },
+            (404, _) => {
+                let problem = "answered 404 as for a path it does not know; is its URL that of a schema registry?";
+                RegistryError::Invalid { registry, host, wanted, problem: problem.to_owned() }
             }
             (409 | 422, Some(code)) => {
                 RegistryError::Rejected { registry, host, wanted, code, message: shorten(&refusal.message) }
@@ -531,19 +464,6 @@ impl Registry {
     }
 }
 
-/// A schema whose references are being followed.
-struct Open {
-    /// The reference that led to it, and the schema; none for the root.
-    of: Option<(Reference, Schema)>,
-    references: std::vec::IntoIter<Reference>,
-}
-
-impl Open {
-    fn root(schema: &Schema) -> Open {
-        Open { of: None, references: schema.references.clone().into_iter() }
-    }
-}
-
 /// Takes a question off the board when it is answered, or when the last one who asked it has gone.
 struct Landing<'a> {
     flights: &'a DashMap<String, Flight>,
@@ -585,79 +505,6 @@ struct Refusal {
     error_code: Option<u64>,
     #[serde(default)]
     message: String,
-}
-
-fn endpoints(urls: &[String]) -> Result<Vec<Endpoint>, String> {
-    if urls.is_empty() {
-        return Err("has no URL".to_owned());
-    }
-    let mut hosts = HashMap::new();
-    urls.iter()
-        .enumerate()
-        .map(|(number, url)| {
-            // The text of a URL that does not parse may hold a password, so it is not shown.
-            let base = Url::parse(url).map_err(|error| format!("URL {} is not one: {error}", number + 1))?;
-            if !matches!(base.scheme(), "http" | "https") {
-                return Err(format!("URL {} is neither http nor https", number + 1));
-            }
-            let host = match (base.host_str(), base.port()) {
-                (Some(host), Some(port)) => format!("{host}:{port}"),
-                (Some(host), None) => host.to_owned(),
-                (None, _) => return Err(format!("URL {} has no host", number + 1)),
-            };
-            match hosts.insert(base.clone(), number) {
-                Some(other) => Err(format!("URLs {} and {} are the same", other + 1, number + 1)),
-                None => Ok(Endpoint { base, host }),
-            }
-        })
-        .collect()
-}
-
-fn http_client(settings: &config::Registry, endpoints: &[Endpoint]) -> Result<reqwest::Client, String> {
-    install_crypto();
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
-    if let Some(auth) = &settings.auth {
-        headers.insert(AUTHORIZATION, authorization(auth)?);
-    }
-    let mut builder = reqwest::Client::builder()
-        .default_headers(headers)
-        // A redirect could carry the credentials elsewhere, and no registry needs one.
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .pool_max_idle_per_host(8)
-        .user_agent(concat!("iguazu/", env!("CARGO_PKG_VERSION")));
-    if let Some(file) = &settings.ca_file {
-        let pem = std::fs::read(file).map_err(|error| format!("cannot read ca_file {}: {error}", file.display()))?;
-        let authorities = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if authorities.is_empty() {
-            return Err(format!("ca_file {} holds no PEM certificate", file.display()));
-        }
-        builder = builder.tls_certs_only(authorities);
-    } else if endpoints.iter().all(|endpoint| endpoint.base.scheme() == "http") {
-        // Without TLS there is no need to read the system's authorities.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| format!("cannot set up TLS: {error}"))
-}
-
-/// reqwest is built without a crypto provider of its own and takes the process's; ours is ring everywhere.
-fn install_crypto() {
-    // An error only says that it is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-fn authorization(auth: &RegistryAuth) -> Result<HeaderValue, String> {
-    let text = match auth {
-        RegistryAuth::Basic { username, password } => {
-            format!("Basic {}", BASE64.encode(format!("{username}:{}", password.expose())))
-        }
-        RegistryAuth::Bearer(token) => format!("Bearer {}", token.expose()),
-    };
-    let mut value = HeaderValue::try_from(text)
-        .map_err(|_| "the credentials hold a character that an HTTP header cannot".to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// The body, or nothing when it is over the limit.
