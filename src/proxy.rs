@@ -19,6 +19,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, header};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -31,7 +32,7 @@ use crate::produce::{Client, Producers};
 use crate::schema::{Loader, Registry, RegistryError};
 use crate::serve::{self, BindError, Counts, Drain, Listener, Peer, Seat, Server, TlsError, Workers};
 use crate::telemetry::admin::{self, AdminState};
-use crate::telemetry::export::{Buckets, Exporter, Page, Source};
+use crate::telemetry::export::{self, Exporter, Page, Source};
 use crate::telemetry::health::{Buffer, Health, Measured, Pulse};
 use crate::telemetry::meters::HttpMeters;
 use crate::telemetry::sources;
@@ -54,6 +55,7 @@ pub struct Proxy {
     workers: Arc<Workers>,
     feed: JoinHandle<()>,
     stop_feed: CancellationToken,
+    upkeep: JoinHandle<()>,
     pipeline: Arc<Pipeline>,
     producers: Arc<Producers>,
     health: Arc<Health>,
@@ -145,10 +147,11 @@ impl Proxy {
         let admin = open_admin(&config.admin, Arc::new(shown.admin_state(Arc::clone(&health))))?;
         let stop_feed = CancellationToken::new();
         let feed = runtime.spawn(feed.run(stop_feed.clone()));
+        let upkeep = runtime.spawn(keep_metrics_small());
         info!(http = %http.address, admin = %admin.address, "listening");
         drop(_inside);
         let drain = config.http.drain;
-        Ok(Proxy { runtime, http, admin, workers, feed, stop_feed, pipeline, producers, health, drain })
+        Ok(Proxy { runtime, http, admin, workers, feed, stop_feed, upkeep, pipeline, producers, health, drain })
     }
 
     /// Where the doors are.
@@ -204,6 +207,12 @@ impl Proxy {
             warn!(records = stopped.purged, "records could not be delivered before the deadline and were given up");
         }
         self.runtime.block_on(self.admin.drain.finish(Duration::from_secs(1)));
+        self.upkeep.abort();
+        if let Err(error) = self.runtime.block_on(self.upkeep)
+            && !error.is_cancelled()
+        {
+            error!(%error, "the upkeep of metrics ended by itself");
+        }
         // Whoever still holds the workers lets go with the runtime's last task; dropping them joins their threads.
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         drop(self.workers);
@@ -211,6 +220,16 @@ impl Proxy {
         let balance = self.pipeline.ledger().total();
         report(&balance);
         balance
+    }
+}
+
+/// The upkeep of what is observed, until it is aborted.
+async fn keep_metrics_small() {
+    let mut due = tokio::time::interval(export::UPKEEP_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        export::upkeep();
     }
 }
 
@@ -394,10 +413,6 @@ impl Shown {
 }
 
 fn read_producer(client: &Client) -> sources::Producer<'_> {
-    let latency = client.latency().read();
-    let seconds = |ms: u64| if ms == u64::MAX { f64::INFINITY } else { ms as f64 / 1e3 };
-    let buckets = latency.buckets.iter().map(|(ms, count)| (seconds(*ms), *count)).collect();
-    let ack_latency = Buckets { buckets, sum: latency.sum_ms as f64 / 1e3, count: latency.count };
     sources::Producer {
         cluster: client.cluster(),
         lane: client.lane().as_str(),
@@ -405,7 +420,6 @@ fn read_producer(client: &Client) -> sources::Producer<'_> {
         buffer_bytes_max: client.buffer_bytes_max(),
         in_flight: client.in_flight(),
         oldest: client.oldest_age(),
-        ack_latency,
         failures: client.failures().map(|(failure, count)| (failure.as_str(), count)).collect(),
         errors: client.errors().map(|(kind, count)| (kind.as_str(), count)).collect(),
     }

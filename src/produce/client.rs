@@ -16,7 +16,7 @@ use tracing::{debug, error, warn};
 
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
-use super::{ClientError, ErrorKind, Failure, Latency, ProduceError, Record, Refused, settings, topic};
+use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, settings, topic};
 use crate::config::{self, Sasl};
 use crate::outcome::{Code, Tracked};
 use crate::route::Lane;
@@ -184,11 +184,6 @@ impl Client {
     /// Records given up so far, by reason.
     pub fn failures(&self) -> impl Iterator<Item = (Failure, u64)> + '_ {
         Failure::ALL.into_iter().zip(self.context().failed.iter().map(|n| n.load(Relaxed)))
-    }
-
-    /// Time from [`Client::send`] to the acknowledgement.
-    pub fn latency(&self) -> &Latency {
-        &self.context().latency
     }
 
     /// Errors that librdkafka reported of the connection so far, by kind.

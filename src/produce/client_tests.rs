@@ -15,6 +15,7 @@ use crate::dev::read_back::{Consumed, Start, TopicReader};
 use crate::envelope::headers::HeaderBuffer;
 use crate::outcome::{Account, BatchState, Delivery, Ledger, Tracked};
 use crate::route::Lane;
+use crate::telemetry::export::Exporter;
 
 const WAIT: Duration = Duration::from_secs(20);
 const RECEIVED_MS: i64 = 1_700_000_000_123;
@@ -195,14 +196,20 @@ fn a_stop_settles_what_cannot_be_delivered() {
 #[test]
 fn a_stop_delivers_what_can_be_delivered_and_is_done_once() {
     let mut bench = Bench::new(3, 12);
-    let client = bench.start(|cluster| cluster.slow_linger = Duration::from_millis(300), Lane::Slow);
+    let settings = |cluster: &mut Cluster| {
+        cluster.name = "observed".to_owned();
+        cluster.slow_linger = Duration::from_millis(300);
+    };
+    let client = bench.start(settings, Lane::Slow);
     assert!((0..2_000).all(|_| bench.send_value(&client, &[1; 50]).is_ok()));
     assert_eq!(client.stop(WAIT), Stopped::default());
     assert_eq!(client.stop(WAIT), Stopped::default());
     assert_eq!(failed(&bench.settled()), BTreeMap::from([("delivered", 2_000)]));
     assert_eq!(bench.send_value(&client, b"too late"), Err(Code::EventTypeUnavailable));
     bench.assert_balanced(&client);
-    assert_eq!((client.delivered(), client.latency().read().count), (2_000, 2_000));
+    assert_eq!(client.delivered(), 2_000);
+    let observed = r#"iguazu_producer_ack_latency_seconds_count{cluster="observed",lane="slow"} 2000"#;
+    assert!(Exporter::new(vec![]).render().lines().any(|line| line == observed));
 }
 
 #[test]

@@ -5,7 +5,9 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
+use metrics::Histogram;
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
@@ -18,11 +20,12 @@ use super::age::{Ages, Clock};
 use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
-use super::latency::Latency;
 use super::token::TokenSource;
 use crate::config::Cluster;
 use crate::outcome::{Delivery, Tracked};
 use crate::route::Lane;
+use crate::telemetry::export;
+use crate::telemetry::metrics::PRODUCER_ACK_LATENCY;
 
 /// How often a record is sent again because a neighbour in its batch was invalid.
 const RESENDS_MAX: u8 = 3;
@@ -42,7 +45,7 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) budget: Budget,
     pub(super) ages: Ages,
-    pub(super) latency: Latency,
+    ack_latency: Histogram,
     pub(super) health: Health,
     pub(super) delivered: AtomicU64,
     pub(super) failed: [AtomicU64; Failure::ALL.len()],
@@ -59,7 +62,7 @@ impl Context {
             clock: Clock::start(),
             budget: Budget::new(cluster.buffer_bytes_max),
             ages: Ages::new(cluster.message_timeout),
-            latency: Latency::default(),
+            ack_latency: export::histogram(&PRODUCER_ACK_LATENCY, &[&cluster.name, lane.as_str()]),
             health: Health::default(),
             delivered: AtomicU64::new(0),
             failed: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -94,7 +97,8 @@ impl Context {
     }
 
     fn acknowledge(&self, message: &BorrowedMessage<'_>, tracked: Box<Tracked>) {
-        self.latency.record(self.clock.now_ms().wrapping_sub(tracked.sent_ms()));
+        let taken_ms = self.clock.now_ms().wrapping_sub(tracked.sent_ms());
+        self.ack_latency.record(Duration::from_millis(taken_ms.into()));
         self.release(&tracked);
         self.delivered.fetch_add(1, Relaxed);
         self.health.worked();

@@ -16,7 +16,6 @@ pub mod client;
 mod context;
 mod budget;
 mod age;
-mod latency;
 pub mod failure;
 mod health;
 pub mod settings;
@@ -30,7 +29,6 @@ pub use canary::Canary;
 pub use client::{Client, Stopped};
 pub use failure::Failure;
 pub use health::{ClientError, ErrorKind};
-pub use latency::{Latency, LatencyReading};
 pub use producers::Producers;
 
 /// What goes to Kafka, borrowed from the thread's buffers.

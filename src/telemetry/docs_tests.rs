@@ -57,6 +57,10 @@ Served as `/metrics` on the admin listener. Labels are closed sets: names from t
 lanes, statuses. Per event type and cluster, when nothing is moving,
 `received + recovered = delivered + rejected + failed + lost + in_memory + in_spool`, and `lost` is 0.
 
+Counters and gauges are read at the moment of the scrape. What is gone is no longer served, and a producer client that
+takes over from another counts from 0 again, which `rate` and `increase` understand. Histograms are those of the process:
+a series of a cluster that is gone stays as it was until the process ends.
+
 This table is generated from `src/telemetry/metrics.rs`.
 
 | metric | kind | labels | unit | meaning |
@@ -67,6 +71,11 @@ This table is generated from `src/telemetry/metrics.rs`.
         let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let (name, kind, labels) = (metric.name, metric.kind.as_str(), labels.join(", "));
         writeln!(text, "| `{name}` | {kind} | {labels} | {} | {} |", metric.unit, metric.help).unwrap();
+    }
+    text += "\nBuckets of the histograms, upper bounds; on top of each comes `+Inf`:\n\n";
+    for metric in metrics::ALL.iter().filter(|metric| !metric.bounds.is_empty()) {
+        let bounds: Vec<_> = metric.bounds.iter().map(f64::to_string).collect();
+        writeln!(text, "- `{}`: {}", metric.name, bounds.join(", ")).unwrap();
     }
     check("metrics.md", &text);
 }

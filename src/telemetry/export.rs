@@ -1,19 +1,28 @@
-//! Readings -> the text that Prometheus scrapes.
+//! Readings and observations -> the text that Prometheus scrapes.
 //!
-//! In: numbers that others hold, read at the moment of the scrape. Out: the text exposition format, version 0.0.4.
-//! Never: a count of its own. A recorder with a registry of its own (the `metrics` crates) would keep a copy of each
-//! number, go on serving a cluster that is gone, and hold every observation of a histogram until somebody scrapes;
-//! all our numbers are atomics already, so writing them down is all there is to do.
+//! In: numbers that others hold, read at the moment of the scrape, and durations, observed through handles of `metrics`.
+//! Out: the text exposition format, version 0.0.4, written by `metrics-exporter-prometheus`. Never: a count of its own of
+//! what somebody else counts already.
+//!
+//! There are two recorders. Histograms are live: one recorder of the whole process keeps them ([`histogram`]). Counters and
+//! gauges go onto a [`Page`], a recorder that lives for one scrape: a recorder never lowers a counter and never forgets a
+//! series, so a longer-lived one would hide the failures of a client that took over from another, and go on serving a
+//! cluster that is gone.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use ::metrics::{Histogram, Label, with_local_recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::metrics::{self, Kind, Metric};
 use super::{process, sources};
 
 /// Content type of what [`Exporter::render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How often [`upkeep`] is due.
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Writes what it knows onto a page. Called with every scrape, so it must be cheap and must not wait.
 pub type Source = Box<dyn Fn(&mut Page) + Send + Sync>;
@@ -31,12 +40,12 @@ impl std::fmt::Debug for Exporter {
 }
 
 impl Exporter {
-    /// An exporter of these sources; build and process come by themselves.
+    /// An exporter of these sources; build, process and the histograms of this process come by themselves.
     pub fn new(sources: Vec<Source>) -> Self {
         Exporter { sources, started: SystemTime::now() }
     }
 
-    /// All metrics as they stand, as [`CONTENT_TYPE`].
+    /// All metrics as they stand, as [`CONTENT_TYPE`], in no particular order.
     pub fn render(&self) -> String {
         let mut page = Page::default();
         for source in &self.sources {
@@ -44,87 +53,112 @@ impl Exporter {
         }
         sources::build(&mut page);
         process::write(&mut page, self.started);
-        page.into_text()
+        page.into_text() + &live().render()
     }
 }
 
-/// A reading of a histogram.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Buckets {
-    /// Upper bound of each bucket in the metric's unit, inclusive, ascending, and the observations in it alone. What is
-    /// above the last bound, or in a bucket whose bound is infinite, counts in `count` only.
-    pub buckets: Vec<(f64, u64)>,
-    /// Sum of all observations in the metric's unit.
-    pub sum: f64,
-    /// Number of all observations.
-    pub count: u64,
+/// The handle that observes a histogram with these values of its labels. Ask once and keep it: making it takes locks,
+/// observing takes none. The series is served from now on until the process ends.
+pub fn histogram(metric: &'static Metric, labels: &[&str]) -> Histogram {
+    debug_assert_eq!(metric.kind, Kind::Histogram, "{} is no histogram", metric.name);
+    live();
+    ::metrics::histogram!(metric.name, named(metric, labels))
 }
 
-/// Samples being written down.
-#[derive(Debug, Default)]
+/// Sorts observations into their buckets. Until then, or until a scrape, each takes 16 bytes: whoever runs the proxy must
+/// call this every [`UPKEEP_EVERY`], so that they take as many as come in that time, scraped or not.
+pub fn upkeep() {
+    live().run_upkeep();
+}
+
+/// The recorder of this process, installed at first use.
+fn live() -> &'static PrometheusHandle {
+    static LIVE: OnceLock<PrometheusHandle> = OnceLock::new();
+    LIVE.get_or_init(|| {
+        let recorder = recorder();
+        let handle = recorder.handle();
+        ::metrics::set_global_recorder(recorder).expect("no other code of ours installs a recorder");
+        handle
+    })
+}
+
+/// A recorder that knows the catalogue.
+fn recorder() -> PrometheusRecorder {
+    let histograms = metrics::ALL.iter().filter(|metric| metric.kind == Kind::Histogram);
+    let builder = histograms.fold(PrometheusBuilder::new(), |builder, metric| {
+        let builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.bounds);
+        builder.expect("a test sees to it that every histogram has bounds")
+    });
+    let recorder = builder.build_recorder();
+    with_local_recorder(&recorder, || metrics::ALL.iter().for_each(|metric| describe(metric)));
+    recorder
+}
+
+fn describe(metric: &Metric) {
+    match metric.kind {
+        Kind::Counter => ::metrics::describe_counter!(metric.name, metric.help),
+        Kind::Gauge => ::metrics::describe_gauge!(metric.name, metric.help),
+        Kind::Histogram => ::metrics::describe_histogram!(metric.name, metric.help),
+    }
+}
+
+fn named(metric: &'static Metric, values: &[&str]) -> Vec<Label> {
+    debug_assert_eq!(metric.labels.len(), values.len(), "labels of {}", metric.name);
+    metric.labels.iter().zip(values).map(|(name, value)| Label::new(*name, (*value).to_owned())).collect()
+}
+
+/// Counters and gauges of one scrape, being written down.
+#[derive(Debug)]
 pub struct Page {
-    /// Lines by metric.
-    lines: BTreeMap<&'static str, String>,
+    recorder: PrometheusRecorder,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Page { recorder: recorder() }
+    }
 }
 
 impl Page {
-    /// A counter or gauge with these values of its labels.
+    /// A counter or gauge with these values of its labels. Counters are whole: a fraction is rounded down.
     pub fn set(&mut self, metric: &'static Metric, labels: &[&str], value: impl Into<Value>) {
         debug_assert_ne!(metric.kind, Kind::Histogram, "{} is a histogram", metric.name);
-        self.line(metric, "", labels, None, value.into());
+        let (labels, value) = (named(metric, labels), value.into());
+        with_local_recorder(&self.recorder, || match metric.kind {
+            Kind::Counter => ::metrics::counter!(metric.name, labels).absolute(value.whole()),
+            _ => ::metrics::gauge!(metric.name, labels).set(value.number()),
+        });
     }
 
-    /// A histogram with these values of its labels.
-    pub fn observe(&mut self, metric: &'static Metric, labels: &[&str], reading: &Buckets) {
-        debug_assert_eq!(metric.kind, Kind::Histogram, "{} is no histogram", metric.name);
-        let mut below = 0;
-        for (bound, count) in reading.buckets.iter().filter(|(bound, _)| bound.is_finite()) {
-            below += count;
-            self.line(metric, "_bucket", labels, Some(&bound.to_string()), Value::Whole(below));
-        }
-        self.line(metric, "_bucket", labels, Some("+Inf"), Value::Whole(reading.count));
-        self.line(metric, "_sum", labels, None, Value::Fraction(reading.sum));
-        self.line(metric, "_count", labels, None, Value::Whole(reading.count));
-    }
-
-    /// The text, metrics in the order of the catalogue.
+    /// The text, in no particular order.
     pub fn into_text(self) -> String {
-        let mut text = String::new();
-        for metric in metrics::ALL {
-            let Some(lines) = self.lines.get(metric.name) else { continue };
-            let (name, help, kind) = (metric.name, metric.help, metric.kind.as_str());
-            let _ = write!(text, "# HELP {name} {}\n# TYPE {name} {kind}\n{lines}", escape(help, false));
-        }
-        text
-    }
-
-    fn line(&mut self, metric: &'static Metric, suffix: &str, labels: &[&str], bound: Option<&str>, value: Value) {
-        debug_assert_eq!(metric.labels.len(), labels.len(), "labels of {}", metric.name);
-        let text = self.lines.entry(metric.name).or_default();
-        let _ = write!(text, "{}{suffix}", metric.name);
-        let named = metric.labels.iter().copied().zip(labels.iter().copied()).chain(bound.map(|bound| ("le", bound)));
-        let mut open = '{';
-        for (label, value) in named {
-            let _ = write!(text, "{open}{label}=\"{}\"", escape(value, true));
-            open = ',';
-        }
-        if open == ',' {
-            text.push('}');
-        }
-        let _ = match value {
-            Value::Whole(number) => writeln!(text, " {number}"),
-            Value::Fraction(number) => writeln!(text, " {number}"),
-        };
+        self.recorder.handle().render()
     }
 }
 
-/// A sample's value; whole numbers stay exact.
+/// A sample's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// A whole number.
+    /// A whole number; exact in a counter, and in a gauge up to 2^53.
     Whole(u64),
-    /// Any other; finite.
+    /// Any other; finite, not negative.
     Fraction(f64),
+}
+
+impl Value {
+    fn whole(self) -> u64 {
+        match self {
+            Value::Whole(number) => number,
+            Value::Fraction(number) => number as u64,
+        }
+    }
+
+    fn number(self) -> f64 {
+        match self {
+            Value::Whole(number) => number as f64,
+            Value::Fraction(number) => number,
+        }
+    }
 }
 
 impl From<u64> for Value {
@@ -139,16 +173,11 @@ impl From<f64> for Value {
     }
 }
 
-impl From<std::time::Duration> for Value {
+impl From<Duration> for Value {
     /// Seconds.
-    fn from(time: std::time::Duration) -> Self {
+    fn from(time: Duration) -> Self {
         Value::Fraction(time.as_secs_f64())
     }
-}
-
-fn escape(text: &str, in_quotes: bool) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('\n', "\\n");
-    if in_quotes { escaped.replace('"', "\\\"") } else { escaped }
 }
 
 #[cfg(test)]
@@ -160,7 +189,7 @@ mod tests {
         let mut page = Page::default();
         write(&mut page);
         let text = page.into_text();
-        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let samples: Vec<_> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         assert_eq!(samples.join("\n"), expected);
     }
 
@@ -173,26 +202,53 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_stay_exact() {
+    fn counters_stay_exact_and_gauges_may_have_fractions() {
         check(
-            |page| page.set(&metrics::HTTP_IN_FLIGHT, &[], u64::MAX),
-            "iguazu_http_in_flight_bytes 18446744073709551615",
+            |page| page.set(&metrics::HTTP_CONNECTIONS_REFUSED, &[], u64::MAX),
+            &format!("{} {}", metrics::HTTP_CONNECTIONS_REFUSED.name, u64::MAX),
         );
+        check(|page| page.set(&metrics::PROCESS_CPU, &[], 2.75), "iguazu_process_cpu_seconds_total 2");
         check(|page| page.set(&metrics::SNAPSHOT_AGE, &[], 0.25), "iguazu_snapshot_age_seconds 0.25");
     }
 
     #[test]
+    fn what_a_scrape_no_longer_reads_is_not_served_and_a_counter_may_start_over() {
+        let readings = std::sync::Mutex::new(vec![vec![("a", 3u64)], vec![("a", 9), ("b", 1)]]);
+        let exporter = Exporter::new(vec![Box::new(move |page| {
+            for (registry, requests) in readings.lock().unwrap().pop().unwrap() {
+                page.set(&metrics::REGISTRY_REQUESTS, &[registry], requests);
+            }
+        })]);
+        let requests = |text: &str| {
+            let lines = text.lines().filter(|line| line.starts_with("iguazu_registry_requests_total{"));
+            lines.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+        };
+        let series = |registry, count| format!("iguazu_registry_requests_total{{registry=\"{registry}\"}} {count}");
+        assert_eq!(requests(&exporter.render()), [series("a", 9), series("b", 1)].into());
+        assert_eq!(requests(&exporter.render()), [series("a", 3)].into());
+    }
+
+    #[test]
     fn buckets_are_cumulative_and_infinity_holds_them_all() {
-        let reading =
-            Buckets { buckets: vec![(0.001, 2), (0.5, 0), (1.0, 3), (f64::INFINITY, 4)], sum: 12.5, count: 9 };
-        check(
-            |page| page.observe(&metrics::HTTP_REQUEST_DURATION, &["events"], &reading),
-            "iguazu_http_request_duration_seconds_bucket{door=\"events\",le=\"0.001\"} 2\n\
-             iguazu_http_request_duration_seconds_bucket{door=\"events\",le=\"0.5\"} 2\n\
-             iguazu_http_request_duration_seconds_bucket{door=\"events\",le=\"1\"} 5\n\
-             iguazu_http_request_duration_seconds_bucket{door=\"events\",le=\"+Inf\"} 9\n\
-             iguazu_http_request_duration_seconds_sum{door=\"events\"} 12.5\n\
-             iguazu_http_request_duration_seconds_count{door=\"events\"} 9",
-        );
+        let metric = &metrics::HTTP_REQUEST_DURATION;
+        let exporter = Exporter::new(vec![]);
+        let observed = histogram(metric, &["buckets"]);
+        // On a bound, just above it, and above the last; before, between and after the upkeeps.
+        for seconds in [metric.bounds[0], metric.bounds[0] + 1e-9, 1e9] {
+            observed.record(seconds);
+            upkeep();
+        }
+        observed.record(0.0);
+        let text = exporter.render();
+        let counts: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("iguazu_http_request_duration_seconds_bucket{door=\"buckets\",le=\""))
+            .map(|rest| rest.split_once("\"} ").unwrap())
+            .map(|(bound, count)| (bound.parse::<f64>().unwrap(), count.parse::<u64>().unwrap()))
+            .collect();
+        let below = |bound: f64| 2 + u64::from(bound > metric.bounds[0]) + u64::from(bound.is_infinite());
+        let bounds = metric.bounds.iter().copied().chain([f64::INFINITY]);
+        assert_eq!(counts, bounds.map(|bound| (bound, below(bound))).collect::<Vec<_>>());
+        assert!(text.contains("iguazu_http_request_duration_seconds_count{door=\"buckets\"} 4\n"), "{text}");
     }
 }

@@ -26,7 +26,7 @@ impl Kind {
 }
 
 /// One metric.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Metric {
     /// `iguazu_<subject>_<unit>`; counters end in `_total`.
     pub name: &'static str,
@@ -38,10 +38,12 @@ pub struct Metric {
     pub unit: &'static str,
     /// One line for people.
     pub help: &'static str,
+    /// Upper bounds of a histogram's buckets in its unit, inclusive, ascending; the one without a bound comes on top.
+    pub bounds: &'static [f64],
 }
 
 macro_rules! catalogue {
-    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $unit:literal, $help:literal;)*) => {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $unit:literal, $help:literal $(, $bound:literal)*;)*) => {
         $(
             #[doc = $help]
             pub const $constant: Metric = Metric {
@@ -50,6 +52,7 @@ macro_rules! catalogue {
                 labels: &[$($label),*],
                 unit: $unit,
                 help: $help,
+                bounds: &[$($bound),*],
             };
         )*
 
@@ -74,7 +77,8 @@ catalogue! {
     SNAPSHOT_AGE = Gauge "iguazu_snapshot_age_seconds" [] "seconds", "time since they were last replaced";
 
     HTTP_REQUESTS = Counter "iguazu_http_requests_total" ["door", "status"] "requests", "requests that were answered, by door and HTTP status";
-    HTTP_REQUEST_DURATION = Histogram "iguazu_http_request_duration_seconds" ["door"] "seconds", "time from a request's head to its reply, waiting for acknowledgements included";
+    HTTP_REQUEST_DURATION = Histogram "iguazu_http_request_duration_seconds" ["door"] "seconds", "time from a request's head to its reply, waiting for acknowledgements included",
+        0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0;
     HTTP_CONNECTIONS = Gauge "iguazu_http_connections" [] "connections", "open connections";
     HTTP_CONNECTIONS_MAX = Gauge "iguazu_http_connections_max" [] "connections", "most open connections (`http.connections_max`)";
     HTTP_CONNECTIONS_REFUSED = Counter "iguazu_http_connections_refused_total" [] "connections", "connections refused because there were too many";
@@ -85,7 +89,8 @@ catalogue! {
     PRODUCER_BUFFER_MAX = Gauge "iguazu_producer_buffer_max_bytes" ["cluster", "lane"] "bytes", "most of them (`buffer_bytes_max`)";
     PRODUCER_IN_FLIGHT = Gauge "iguazu_producer_in_flight_records" ["cluster", "lane"] "records", "records that wait for their delivery report";
     PRODUCER_OLDEST = Gauge "iguazu_producer_oldest_unacknowledged_seconds" ["cluster", "lane"] "seconds", "age of the oldest of them: the first sign of a sick cluster, because the client retries in silence";
-    PRODUCER_ACK_LATENCY = Histogram "iguazu_producer_ack_latency_seconds" ["cluster", "lane"] "seconds", "time from handing a record to the client to its acknowledgement, linger included";
+    PRODUCER_ACK_LATENCY = Histogram "iguazu_producer_ack_latency_seconds" ["cluster", "lane"] "seconds", "time from handing a record to the client to its acknowledgement, linger included",
+        0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0;
     PRODUCER_FAILURES = Counter "iguazu_producer_failures_total" ["cluster", "lane", "reason"] "records", "records that the client gave up, by reason";
     PRODUCER_ERRORS = Counter "iguazu_producer_errors_total" ["cluster", "lane", "kind"] "errors", "errors of the client's connections, by kind";
 
@@ -97,7 +102,7 @@ catalogue! {
 
     BUILD_INFO = Gauge "iguazu_build_info" ["version"] "1", "always 1; the label is the version";
     PROCESS_START = Gauge "iguazu_process_start_time_seconds" [] "seconds", "when the process started, seconds since 1970";
-    PROCESS_CPU = Counter "iguazu_process_cpu_seconds_total" [] "seconds", "CPU time used, user and system";
+    PROCESS_CPU = Counter "iguazu_process_cpu_seconds_total" [] "seconds", "CPU time used, user and system, in whole seconds";
     PROCESS_RESIDENT = Gauge "iguazu_process_resident_memory_bytes" [] "bytes", "memory in RAM";
     PROCESS_THREADS = Gauge "iguazu_process_threads" [] "threads", "threads, those of the Kafka clients included";
     PROCESS_FDS = Gauge "iguazu_process_open_fds" [] "descriptors", "open file descriptors";
@@ -121,6 +126,14 @@ mod tests {
             for label in metric.labels {
                 assert!(!matches!(*label, "le" | "id" | "message"), "{name} has a label `{label}`");
             }
+        }
+    }
+
+    #[test]
+    fn histograms_and_only_they_have_bounds_and_those_ascend() {
+        for metric in ALL {
+            assert_eq!(metric.kind == Kind::Histogram, !metric.bounds.is_empty(), "{}", metric.name);
+            assert!(metric.bounds.is_sorted_by(|low, high| 0.0 < *low && low < high), "{}", metric.name);
         }
     }
 

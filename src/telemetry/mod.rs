@@ -1,6 +1,7 @@
 //! What operators see: metrics, logs, health.
 //!
-//! In: readings of counters that others keep (the ledger, producers, registries) and what they say about themselves.
+//! In: readings of counters that others keep (the ledger, producers, registries), durations that they observe, and what they
+//! say about themselves.
 //! Out: `/metrics`, `/live`, `/ready`, `/startup` as pure answers, and log lines. Never: counts an event a second time,
 //! puts input into a label, or a payload's value or a secret anywhere.
 

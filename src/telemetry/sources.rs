@@ -1,14 +1,15 @@
 //! What each part of the proxy shows of itself, written onto a page.
 //!
-//! In: readings. Out: samples of the catalogue. The parts know nothing of metrics; whoever puts the proxy together
-//! makes a reading of each and calls these functions from an exporter's source.
+//! In: readings. Out: samples of the catalogue's counters and gauges. The parts know nothing of these; whoever puts the
+//! proxy together makes a reading of each and calls these functions from an exporter's source. Histograms are not read:
+//! whoever measures a duration observes it itself, through a handle.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::outcome::Ledger;
 
-use super::export::{Buckets, Page};
+use super::export::Page;
 use super::meters::HttpMeters;
 use super::metrics as m;
 
@@ -40,7 +41,6 @@ pub fn http(page: &mut Page, meters: &HttpMeters) {
         for (status, count) in door.replies() {
             page.set(&m::HTTP_REQUESTS, &[door.name, &status.to_string()], count);
         }
-        page.observe(&m::HTTP_REQUEST_DURATION, &[door.name], &door.duration());
     }
     let read = |number: &AtomicU64| number.load(Relaxed);
     page.set(&m::HTTP_CONNECTIONS, &[], read(&meters.connections));
@@ -65,8 +65,6 @@ pub struct Producer<'a> {
     pub in_flight: u64,
     /// Age of the oldest of them; none without records.
     pub oldest: Option<Duration>,
-    /// Times from send to acknowledgement, in seconds.
-    pub ack_latency: Buckets,
     /// Records given up, by reason; zeros are shown too, so that a first one is seen as an increase.
     pub failures: Vec<(&'static str, u64)>,
     /// Errors of connections, by kind.
@@ -80,7 +78,6 @@ pub fn producer(page: &mut Page, reading: &Producer<'_>) {
     page.set(&m::PRODUCER_BUFFER_MAX, &labels, reading.buffer_bytes_max);
     page.set(&m::PRODUCER_IN_FLIGHT, &labels, reading.in_flight);
     page.set(&m::PRODUCER_OLDEST, &labels, reading.oldest.unwrap_or_default());
-    page.observe(&m::PRODUCER_ACK_LATENCY, &labels, &reading.ack_latency);
     for (reason, count) in &reading.failures {
         page.set(&m::PRODUCER_FAILURES, &[reading.cluster, reading.lane, reason], *count);
     }

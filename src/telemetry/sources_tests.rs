@@ -1,6 +1,6 @@
 use super::*;
 use crate::outcome::{Code, Delivery, Tracked};
-use crate::telemetry::export::Exporter;
+use crate::telemetry::export::{Exporter, histogram};
 use crate::telemetry::metrics::{self, Kind};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,7 @@ fn exporter() -> Exporter {
 
     let meters = HttpMeters::default();
     meters.door("events").record(202, Duration::from_millis(3));
+    histogram(&m::PRODUCER_ACK_LATENCY, &["core", "standard"]).record(Duration::from_millis(1));
 
     Exporter::new(vec![
         Box::new(move |page| ledger(page, &ledger_shown)),
@@ -31,7 +32,6 @@ fn exporter() -> Exporter {
                     buffer_bytes_max: 100,
                     in_flight: 1,
                     oldest: Some(Duration::from_millis(1_500)),
-                    ack_latency: Buckets { buckets: vec![(0.001, 1)], sum: 0.001, count: 1 },
                     failures: vec![("timed_out", 0)],
                     errors: vec![("transport", 2)],
                 },
@@ -59,7 +59,7 @@ fn what_is_served_is_the_catalogue() {
     let text = exporter().render();
     let (mut help, mut kinds, mut labels) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut current = "";
-    for line in text.lines() {
+    for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, words) = rest.split_once(' ').unwrap();
             assert_eq!(help.insert(name, words), None, "{name} is served twice");
