@@ -49,7 +49,8 @@ where
         return Err(too_large(format!("the body has {declared} bytes"), bytes_max));
     }
     let mut hold = budget.hold();
-    let chunks = Chunks { body, bytes_max, read: 0, pause: limits.read_timeout, patience: limits.read_timeout * PAUSES_MAX };
+    let chunks =
+        Chunks { body, bytes_max, read: 0, pause: limits.read_timeout, patience: limits.read_timeout * PAUSES_MAX };
     match coding {
         Coding::Identity => Ok(Body { bytes: read_plain(chunks, &mut hold).await?, hold }),
         Coding::Zstd => {

@@ -172,8 +172,7 @@ mod tests {
         check_gzip(&[&whole[..], b"garbage"].concat(), Err(Code::InvalidBody));
         let whole = zstd::encode_all(&b"{\"event\":\"a\"}"[..], 3).unwrap();
         for length in 0..whole.len() {
-            let expected = if length == 0 { Err(Code::InvalidBody) } else { Err(Code::InvalidBody) };
-            check_zstd(&whole[..length], expected);
+            check_zstd(&whole[..length], Err(Code::InvalidBody));
         }
         check_zstd(b"no zstd at all", Err(Code::InvalidBody));
         check_zstd(&[&whole[..], b"garbage"].concat(), Err(Code::InvalidBody));
@@ -181,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused_at_the_limit() {
-        let zeros = vec![0; 50_000_000];
+        let zeros = vec![0; 5_000_000];
         check_gzip(&gzip(&zeros), Err(Code::BodyTooLarge));
         check_zstd(&zstd::encode_all(&zeros[..], 3).unwrap(), Err(Code::BodyTooLarge));
         check_zstd(&zstd::bulk::compress(&zeros, 3).unwrap(), Err(Code::BodyTooLarge));

@@ -11,11 +11,7 @@ use super::{Asked, Doors, body, dry_run};
 use crate::envelope::Batch;
 use crate::envelope::batch::Form;
 
-pub(super) async fn answer(
-    doors: &Doors,
-    asked: &Asked<'_>,
-    body: Incoming,
-) -> Result<Response<Full<Bytes>>, Refusal> {
+pub(super) async fn answer(doors: &Doors, asked: &Asked<'_>, body: Incoming) -> Result<Response<Full<Bytes>>, Refusal> {
     let declared = Media::declared(asked.headers)?;
     let mut body = body::read(body, asked.headers, &doors.limits, &doors.budget).await?;
     let media = match declared {

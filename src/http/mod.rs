@@ -25,7 +25,7 @@ use crate::auth::Sender;
 use crate::config;
 use crate::envelope;
 use crate::pipeline::{Ask, Pipeline, Taken};
-use crate::serve::{Drain, Peer};
+use crate::serve::{Drain, Handler, Peer};
 use crate::telemetry::meters::{Door, HttpMeters};
 
 mod admission;
@@ -96,8 +96,7 @@ impl Doors {
             read_timeout: settings.read_timeout,
             ack_timeout: settings.ack_timeout,
         };
-        let doors =
-            Meters { events: meters.door("events"), event: meters.door("event"), other: meters.door("other") };
+        let doors = Meters { events: meters.door("events"), event: meters.door("event"), other: meters.door("other") };
         let budget = Budget::new(settings.in_flight_bytes_max, meters);
         Doors { pipeline, limits, budget, drain: Drain::new(), meters: doors }
     }
@@ -154,6 +153,12 @@ impl Doors {
             taken.keep_only_telling();
         }
         reply::batch(&taken, asked.form)
+    }
+}
+
+impl Handler for Doors {
+    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+        self.handle(request, peer).await
     }
 }
 

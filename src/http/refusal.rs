@@ -46,11 +46,13 @@ impl Refusal {
     }
 
     /// Its code.
+    #[cfg(test)]
     pub(super) fn code(&self) -> Code {
         self.code
     }
 
     /// Its message.
+    #[cfg(test)]
     pub(super) fn message(&self) -> &str {
         &self.message
     }

@@ -98,7 +98,12 @@ fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Respo
 /// - some failed: 207, the results say which;
 /// - all failed alike: the status of their code (404, 413, 422, 429, 503, 504 …);
 /// - all failed, for different reasons: 422 when all of them are the sender's, else 503.
-fn status(events: u32, failed: u32, weakest: Option<Reply>, failures: impl Iterator<Item = Code> + Clone) -> StatusCode {
+fn status(
+    events: u32,
+    failed: u32,
+    weakest: Option<Reply>,
+    failures: impl Iterator<Item = Code> + Clone,
+) -> StatusCode {
     if failed == 0 {
         return if weakest == Some(Reply::Enqueued) { StatusCode::ACCEPTED } else { StatusCode::OK };
     }
@@ -109,7 +114,7 @@ fn status(events: u32, failed: u32, weakest: Option<Reply>, failures: impl Itera
     if failures.clone().all(|code| code == first) {
         return StatusCode::from_u16(first.status()).expect("codes have valid statuses");
     }
-    let all_the_senders = failures.into_iter().all(|code| code.fault() == Fault::Sender);
+    let all_the_senders = failures.clone().all(|code| code.fault() == Fault::Sender);
     if all_the_senders { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 

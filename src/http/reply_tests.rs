@@ -109,7 +109,9 @@ async fn a_reply_in_json_leaves_out_what_is_empty() {
 
     let mut mixed = taken(2, Some(Reply::Enqueued), &[RateLimited]);
     mixed.results[0].retry_after_ms = Some(250);
-    mixed.results.insert(0, EventResult { position: Some((3, 41)), warning: Some("w".to_owned()), ..result(1, Acknowledged) });
+    mixed
+        .results
+        .insert(0, EventResult { position: Some((3, 41)), warning: Some("w".to_owned()), ..result(1, Acknowledged) });
     let mut expected = counts(2, 1);
     expected["reply"] = "enqueued".into();
     expected["results"] = json!([
@@ -130,7 +132,10 @@ async fn a_reply_in_protobuf_says_the_same() {
     let reply = proto::BatchReply::decode(bytes).unwrap();
     assert_eq!((reply.received, reply.accepted, reply.refused, reply.error), (2, 1, 1, None));
     let told = &reply.results[0];
-    assert_eq!((told.index, told.code.as_str(), told.message.as_str(), told.retry), (1, "unknown_event", "no such", false));
+    assert_eq!(
+        (told.index, told.code.as_str(), told.message.as_str(), told.retry),
+        (1, "unknown_event", "no such", false)
+    );
 }
 
 #[tokio::test]

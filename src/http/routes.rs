@@ -47,7 +47,8 @@ fn percent_decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
     if !text.contains('%') {
         return Ok(Cow::Borrowed(text));
     }
-    let broken = || Refusal::new(Code::InvalidParameter, "the event name in the path is not valid percent-encoded UTF-8");
+    let broken =
+        || Refusal::new(Code::InvalidParameter, "the event name in the path is not valid percent-encoded UTF-8");
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

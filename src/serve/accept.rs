@@ -121,7 +121,8 @@ impl<H: Handler> Acceptor<H> {
                         self.admit(stream, address);
                     }
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                }
                 Err(_) => return,
             }
         }

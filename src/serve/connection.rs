@@ -38,11 +38,7 @@ const PING: Duration = Duration::from_secs(20);
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// The response to a request. Dropped where it stands when the sender goes away.
-    fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn respond(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
 impl<F, R> Handler for F
@@ -50,11 +46,7 @@ where
     F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
     R: Future<Output = Response<Full<Bytes>>> + Send,
 {
-    fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
+    fn respond(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Full<Bytes>>> + Send {
         self(request, peer)
     }
 }
@@ -110,11 +102,7 @@ pub(super) enum NoHttp {
 }
 
 /// Serves a socket until it is closed.
-pub(super) async fn run<H: Handler>(
-    ground: Arc<Ground<H>>,
-    socket: StdTcpStream,
-    peer: Peer,
-) -> Result<(), NoHttp> {
+pub(super) async fn run<H: Handler>(ground: Arc<Ground<H>>, socket: StdTcpStream, peer: Peer) -> Result<(), NoHttp> {
     let stream = TcpStream::from_std(socket).map_err(|_| NoHttp::Gone)?;
     let Some(tls) = &ground.tls else {
         drive(&ground, stream, peer).await;
