@@ -5,8 +5,8 @@
 //!
 //! | door | body |
 //! |---|---|
-//! | `POST /v1/events` ([`events`]) | JSON event, array or `{"events":[…]}`; NDJSON; `iguazu.v1.EventBatch` |
-//! | `POST /v1/events/{event}` ([`event`]) | the bare payload, JSON or Protobuf; envelope in `ce-*` headers |
+//! | `POST /v1/events` (`events.rs`) | JSON event, array or `{"events":[…]}`; NDJSON; `iguazu.v1.EventBatch` |
+//! | `POST /v1/events/{event}` (`event.rs`) | the bare payload, JSON or Protobuf; envelope in `ce-*` headers |
 //!
 //! A request goes: route, sender, parameters, media type, body (all of these can refuse it as a whole, with nothing taken),
 //! then event by event along the pipeline, then the wait that it asked for, then the reply.
