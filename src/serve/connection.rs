@@ -65,7 +65,10 @@ pub(super) fn protocols(tasks: &TaskTracker) -> auto::Builder<Tracked> {
     let mut builder = auto::Builder::new(Tracked(tasks.clone()));
     // Slow heads are the patrol's business: hyper's timer is made and dropped with every request, and would also close
     // connections that are merely idle.
-    builder.http1().header_read_timeout(None).pipeline_flush(true).max_buf_size(HEAD_BYTES_MAX);
+    //
+    // `pipeline_flush` stays off: with it a response is not written while bytes wait to be read, so that the replies to a
+    // head that is too large and to a body that was refused unread (431, 401, 413) are lost when the connection closes.
+    builder.http1().header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())

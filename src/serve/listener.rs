@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpSocket};
 /// Connections that the kernel holds for us until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// A socket that is bound and listens; its connections wait in the kernel until [`super::serve`] accepts them.
+/// A socket that is bound and listens; its connections wait in the kernel until a [`super::Server`] accepts them.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: TcpListener,

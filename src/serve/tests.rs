@@ -1,4 +1,4 @@
-//! The promises of a listener, over real sockets. Heads time out after 50 ms here, so that tests can wait for it.
+//! The promises of a listener, over real sockets.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -42,9 +42,12 @@ struct Site {
 }
 
 fn limits() -> Limits {
-    let mut limits = Limits::new(100, Duration::from_millis(50));
-    limits.linger = Duration::from_millis(50);
-    limits
+    Limits { linger: Duration::from_millis(50), ..Limits::new(100, Duration::from_secs(5)) }
+}
+
+/// For tests that wait for a head to time out.
+fn impatient() -> Limits {
+    Limits { head_timeout: Duration::from_millis(300), ..limits() }
 }
 
 fn site(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Site {
@@ -105,7 +108,7 @@ async fn a_taken_port_is_named_with_the_setting_to_change() {
 
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
-    let site = site(limits(), None);
+    let site = site(impatient(), None);
     assert_eq!(exchange(site.connect().await, b"").await, "");
     assert_eq!(exchange(site.connect().await, b"PRI * HT").await, "", "the beginning of an HTTP/2 preface");
     assert_eq!(exchange(site.connect().await, b"POST /v1/events HTTP/1.1\r\nx: ").await, "");
@@ -114,9 +117,11 @@ async fn a_connection_that_says_nothing_is_closed() {
 
 #[tokio::test]
 async fn half_a_second_head_is_closed_too() {
-    let site = site(limits(), None);
-    let reply = exchange(site.connect().await, b"GET /one HTTP/1.1\r\nhost: a\r\n\r\nGET /two HT").await;
-    assert!(reply.ends_with("/one plain"), "{reply}");
+    let site = site(impatient(), None);
+    let mut stream = site.connect().await;
+    stream.write_all(b"GET /one HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    assert!(read_response(&mut stream).await.ends_with("/one plain"));
+    assert_eq!(exchange(stream, b"GET /two HT").await, "");
     site.stop().await;
 }
 
@@ -297,7 +302,7 @@ async fn a_worker_that_is_stuck_is_named() {
 async fn a_tls_listener_speaks_what_alpn_chose_and_drops_what_is_not_tls() {
     let folder = tempfile::tempdir().unwrap();
     let files = self_signed(folder.path());
-    let site = site(Limits { head_timeout: Duration::from_secs(5), ..limits() }, Some(encryption(&files).unwrap()));
+    let site = site(limits(), Some(encryption(&files).unwrap()));
     assert!(!exchange(site.connect().await, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.contains("HTTP"));
 
     for protocol in ["h2", "http/1.1"] {
