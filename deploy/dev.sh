@@ -14,6 +14,7 @@ source "$root/deploy/packages.sh"
 check_rust
 install_missing "to build Iguazu" "${build_packages[@]}"
 
-say "building (the first time takes some minutes)"
-cargo build --manifest-path "$root/Cargo.toml" --profile quick --locked --quiet --bin iguazu >&2
-exec "${CARGO_TARGET_DIR:-$root/target}/quick/iguazu" dev "$@"
+binary=${CARGO_TARGET_DIR:-$root/target}/quick/iguazu
+[ -x "$binary" ] || say "building; the first time takes some minutes"
+cargo build --manifest-path "$root/Cargo.toml" --profile quick --locked --bin iguazu >&2
+exec "$binary" dev "$@"

@@ -139,7 +139,13 @@ check_shell() {
 
 # Most integration tests wait for Kafka rather than compute, so more of them than there are cores run at once.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
-run_tests() { cargo test --locked --no-fail-fast "$@" | tee -a "$test_output"; }
+
+# Where nobody watches, a test that hangs must not hold everything up for ever.
+run_tests() {
+    local limit=()
+    if [ -n "${CI:-}" ]; then limit=(timeout 2400); fi
+    ${limit[@]+"${limit[@]}"} cargo test --locked --no-fail-fast "$@" | tee -a "$test_output"
+}
 
 report() {
     printf '\n%s\n' "${step_times[@]}" "$(printf '%6d s  in all' "$SECONDS")"

@@ -124,7 +124,8 @@ impl Oracle {
     }
 }
 
-fn number_of(record: &ReadBack) -> u64 {
+/// The number of the event that a record holds, by its id.
+pub fn number_of(record: &ReadBack) -> u64 {
     let id = record.cloud_event.as_ref().and_then(|event| event.get("id")).and_then(Value::as_str);
     let number = id.and_then(|id| id.strip_prefix("o-")).and_then(|number| number.parse().ok());
     number.unwrap_or_else(|| panic!("a record's id is none of the oracle's: {record:?}"))
@@ -136,7 +137,7 @@ fn same(expected: &Value, found: &Value) -> bool {
     let expected = expected.as_object().expect("a payload is an object");
     expected.len() == found.len()
         && expected.iter().all(|(name, value)| match found.get(name) {
-            Some(Value::String(text)) if value.is_number() => *text == value.to_string(),
+            Some(Value::String(text)) if value.is_i64() => text.parse().ok() == value.as_i64(),
             other => other == Some(value),
         })
 }
