@@ -57,8 +57,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let target = args.target.find(&args.event)?;
     let event_type = &target.event_type;
     let from = match args.from {
-        From::Beginning => read_back::From::Beginning,
-        From::End => read_back::From::End,
+        From::Beginning => read_back::Start::Beginning,
+        From::End => read_back::Start::End,
     };
     let reader = open(&target, &from)?;
     let mut decoder = Decoder::new(target.registry.as_ref()).map_err(Failure::because)?;
@@ -84,7 +84,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// Opens the event's topic.
-pub fn open(target: &Target, from: &read_back::From) -> Result<TopicReader, Failure> {
+pub fn open(target: &Target, from: &read_back::Start) -> Result<TopicReader, Failure> {
     let connection = settings::connection(&target.cluster);
     let bootstrap = target.cluster.brokers.join(",");
     TopicReader::open(&bootstrap, &connection, &target.event_type.topic, from).map_err(|error| target.unreached(&error))

@@ -15,7 +15,7 @@ use crate::cli::Failure;
 use crate::cli::tail;
 use crate::cli::target::Target;
 use crate::dev::decode;
-use crate::dev::read_back::{Consumed, From};
+use crate::dev::read_back::{Consumed, Start};
 
 /// How long after the run nothing new may come before what is missing is called missing: longer than a record may wait
 /// in a producer (`message_timeout_ms`, 30 s).
@@ -55,7 +55,7 @@ struct Found {
 impl Watch {
     /// Begins to read at the topic's end.
     pub fn start(target: &Target, run: RunId) -> Result<Watch, Failure> {
-        let reader = tail::open(target, &From::End)?;
+        let reader = tail::open(target, &Start::End)?;
         let shared = Shared { found: Mutex::default(), more: Condvar::new(), stop: AtomicBool::new(false) };
         let shared = Arc::new(shared);
         let inside = Arc::clone(&shared);
