@@ -4,9 +4,9 @@
 //! and log line, and the [`Ledger`], which accounts for every event ever received.
 //! Never: waits, does I/O, or carries a payload value in a message.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
@@ -214,6 +214,9 @@ pub struct Tracked {
     batch: Option<Arc<BatchState>>,
     index: u32,
     cost_bytes: u32,
+    /// On the producing client's clock; fills what would be padding.
+    sent_ms: u32,
+    resends: u8,
     open: bool,
 }
 
@@ -224,12 +227,29 @@ impl Tracked {
         if let Some(batch) = batch {
             batch.expect_one();
         }
-        Box::new(Tracked { account: Arc::clone(account), batch: batch.cloned(), index, cost_bytes, open: true })
+        let (account, batch) = (Arc::clone(account), batch.cloned());
+        Box::new(Tracked { account, batch, index, cost_bytes, sent_ms: 0, resends: 0, open: true })
     }
 
     /// Bytes of the producer's budget that the record holds.
     pub fn cost_bytes(&self) -> u32 {
         self.cost_bytes
+    }
+
+    /// Notes when the producer took the record: milliseconds on the client's own clock, wrapping.
+    pub fn mark_sent(&mut self, now_ms: u32) {
+        self.sent_ms = now_ms;
+    }
+
+    /// What [`Tracked::mark_sent`] noted.
+    pub fn sent_ms(&self) -> u32 {
+        self.sent_ms
+    }
+
+    /// Counts one more try that the record needs through no fault of its own; returns how many it has had.
+    pub fn count_resend(&mut self) -> u8 {
+        self.resends = self.resends.saturating_add(1);
+        self.resends
     }
 
     /// The event type's account.

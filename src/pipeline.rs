@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -35,6 +36,8 @@ pub struct Snapshot {
     routes: Routes,
     live: Vec<Live>,
     senders: Senders,
+    version: u64,
+    since: Option<Instant>,
 }
 
 /// One event type of a snapshot.
@@ -73,7 +76,18 @@ pub struct Ready {
 impl Snapshot {
     /// A snapshot of these event types and senders.
     pub fn new(live: Vec<Live>, senders: Senders) -> Self {
-        Snapshot { routes: Routes::new(live.iter().map(|l| l.event_type.name.as_str())), live, senders }
+        let routes = Routes::new(live.iter().map(|l| l.event_type.name.as_str()));
+        Snapshot { routes, live, senders, version: 0, since: None }
+    }
+
+    /// Its number, from 1: how many snapshots there were, this one included.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How long it has been in force.
+    pub fn age(&self) -> Duration {
+        self.since.map(|since| since.elapsed()).unwrap_or_default()
     }
 
     /// Who may send.
@@ -194,12 +208,22 @@ pub struct DryRun {
     pub warning: Option<String>,
 }
 
+/// Is told of every event that is refused: its name (empty when it could not be read), its id as far as known, and why.
+pub type Watch = Box<dyn Fn(&str, &str, &EventError) + Send + Sync>;
+
 /// Runs events along the path, on the current snapshot.
-#[derive(Debug)]
 pub struct Pipeline {
     snapshot: ArcSwap<Snapshot>,
+    version: AtomicU64,
     ledger: Arc<Ledger>,
+    watch: Option<Watch>,
     started: Instant,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 /// A thread's buffers. Their contents are one event's; their memory is reused.
@@ -231,12 +255,15 @@ struct Prepared<'w> {
 
 impl Pipeline {
     /// A pipeline that knows no event type yet.
-    pub fn new(ledger: Arc<Ledger>) -> Self {
-        Pipeline { snapshot: ArcSwap::default(), ledger, started: Instant::now() }
+    pub fn new(ledger: Arc<Ledger>, watch: Option<Watch>) -> Self {
+        let (snapshot, version) = (ArcSwap::default(), AtomicU64::new(0));
+        Pipeline { snapshot, version, ledger, watch, started: Instant::now() }
     }
 
     /// Puts a new snapshot in the place of the old one. Requests under way finish on the one they began with, slice by slice.
-    pub fn replace(&self, snapshot: Snapshot) {
+    pub fn replace(&self, mut snapshot: Snapshot) {
+        snapshot.version = self.version.fetch_add(1, Relaxed) + 1;
+        snapshot.since = Some(Instant::now());
         self.snapshot.store(Arc::new(snapshot));
     }
 
@@ -296,23 +323,25 @@ impl Pipeline {
         taken.events += 1;
         let event = match item {
             Ok(event) => event,
-            Err(error) => return taken.reject(self.ledger.unknown(), index, "", error, None),
+            Err(error) => {
+                self.ledger.unknown().receive();
+                return self.reject(self.ledger.unknown(), ("", ""), index, error.into(), taken);
+            }
         };
-        let sent_id = event.envelope.id.as_deref().unwrap_or("");
+        let names = (event.name.as_ref(), event.envelope.id.as_deref().unwrap_or(""));
         let Some(live) = snapshot.find(&event.name) else {
             let error = unknown_event(&event.name, &snapshot.routes);
-            return taken.reject(self.ledger.unknown(), index, sent_id, error, None);
+            self.ledger.unknown().receive();
+            return self.reject(self.ledger.unknown(), names, index, error.into(), taken);
         };
         live.account.receive();
         let ready = match admit(live, &event, ask, now_ms) {
             Ok(ready) => ready,
-            Err((error, retry_after_ms)) => {
-                return taken.reject_counted(&live.account, index, sent_id, error, retry_after_ms);
-            }
+            Err(no) => return self.reject(&live.account, names, index, no, taken),
         };
         let prepared = match prepare(live, ready, &event, ask, work) {
             Ok(prepared) => prepared,
-            Err(error) => return taken.reject_counted(&live.account, index, sent_id, error, None),
+            Err(error) => return self.reject(&live.account, names, index, error.into(), taken),
         };
         let reply = ask.reply.map_or(live.event_type.reply, |asked| asked.max(live.event_type.reply));
         let awaited = (reply > Reply::Enqueued).then(|| Arc::clone(taken.awaited.get_or_insert_default()));
@@ -322,9 +351,29 @@ impl Pipeline {
             Err(refused) => {
                 refused.tracked.refused();
                 let error = EventError::new(refused.code, refused.message);
-                taken.reject_counted(&live.account, index, prepared.id, error, None);
+                self.reject(&live.account, (names.0, prepared.id), index, error.into(), taken);
             }
         }
+    }
+
+    /// Counts an event refused, tells the watch, and notes its result.
+    #[cold]
+    fn reject(&self, account: &Account, (event, id): (&str, &str), index: u32, no: No, taken: &mut Taken) {
+        account.reject(no.error.code);
+        if let Some(watch) = &self.watch {
+            watch(event, id, &no.error);
+        }
+        taken.refused += 1;
+        taken.results.push(EventResult {
+            index,
+            id: id.to_owned(),
+            code: no.error.code,
+            message: no.error.message,
+            reply: Reply::Enqueued,
+            position: None,
+            warning: None,
+            retry_after_ms: no.retry_after_ms,
+        });
     }
 
     /// What an event would become. Counts nothing, takes nothing from a limit, produces nothing.
@@ -369,50 +418,27 @@ impl Taken {
             });
         }
     }
+}
 
-    /// An event that no event type has received: counts it as received, too.
-    fn reject(&mut self, account: &Account, index: u32, id: &str, error: EventError, retry_after_ms: Option<u64>) {
-        account.receive();
-        self.reject_counted(account, index, id, error, retry_after_ms);
-    }
+/// Why an event is not let through, and how long to wait where that is known.
+struct No {
+    error: EventError,
+    retry_after_ms: Option<u64>,
+}
 
-    #[cold]
-    fn reject_counted(
-        &mut self,
-        account: &Account,
-        index: u32,
-        id: &str,
-        error: EventError,
-        retry_after_ms: Option<u64>,
-    ) {
-        account.reject(error.code);
-        self.refused += 1;
-        let (id, EventError { code, message }) = (id.to_owned(), error);
-        let reply = Reply::Enqueued;
-        self.results.push(EventResult {
-            index,
-            id,
-            code,
-            message,
-            reply,
-            position: None,
-            warning: None,
-            retry_after_ms,
-        });
+impl From<EventError> for No {
+    fn from(error: EventError) -> Self {
+        No { error, retry_after_ms: None }
     }
 }
 
 /// Whether the event may pass, before anything is decoded; takes it from the limits.
-fn admit<'s>(
-    live: &'s Live,
-    event: &Event<'_>,
-    ask: &Ask<'_>,
-    now_ms: u64,
-) -> Result<&'s Ready, (EventError, Option<u64>)> {
-    let ready = may_pass(live, event, ask).map_err(|error| (error, None))?;
+fn admit<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>, now_ms: u64) -> Result<&'s Ready, No> {
+    let ready = may_pass(live, event, ask)?;
     let bytes = event.payload.bytes().len();
-    let over = |what: String, wait_ms: u64| {
-        (EventError::new(Code::RateLimited, format!("{what} is over its limit; wait {wait_ms} ms")), Some(wait_ms))
+    let over = |what: String, wait_ms: u64| No {
+        error: EventError::new(Code::RateLimited, format!("{what} is over its limit; wait {wait_ms} ms")),
+        retry_after_ms: Some(wait_ms),
     };
     if let Some(sender) = ask.sender {
         sender.limiter().take(bytes, now_ms).map_err(|wait| over(format!("sender `{}`", sender.name), wait))?;
@@ -492,8 +518,7 @@ fn prepare<'w>(
     let source = event.envelope.source.as_deref().or(sender).unwrap_or(ANONYMOUS);
     let traceparent = event.envelope.traceparent.as_deref().or(ask.traceparent);
     work.headers.clear();
-    let stamp =
-        Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
+    let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
     headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
     let record = Record {
         topic: &event_type.topic,
@@ -544,16 +569,13 @@ fn add_properties(own: Option<&str>, moved: &[u8], out: &mut String) {
 /// Refuses a record that its topic would refuse: librdkafka does not split a refused batch, so its neighbours would suffer.
 fn fits(record: &Record<'_>, ready: &Ready, event_type: &EventType) -> Result<(), EventError> {
     let Some(limit) = ready.record_bytes_max else { return Ok(()) };
-    let bytes = record.bytes() + RECORD_OVERHEAD_BYTES;
+    let bytes = record.batch_bytes();
     if bytes <= limit {
         return Ok(());
     }
     let message = format!("the record has {bytes} bytes, topic `{}` takes {limit}", event_type.topic);
     Err(EventError::new(Code::EventTooLarge, message))
 }
-
-/// A record batch's own header (61 bytes) and a record's varints, at most.
-const RECORD_OVERHEAD_BYTES: usize = 61 + 40;
 
 #[cold]
 fn unknown_event(name: &str, routes: &Routes) -> EventError {
@@ -584,5 +606,3 @@ fn warning(output: &Output) -> String {
     }
     text
 }
-
-

@@ -1,13 +1,13 @@
 //! `iguazu dev`: everything on this machine.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use super::interrupt::Interrupt;
-use super::{Failure, LogLevel, with_causes};
+use super::{Failure, with_causes};
 use crate::dev::screen::Screen;
 use crate::dev::{Dev, DevError, Options, demo};
+use crate::telemetry::logs::{self, Level};
 
 /// Arguments of `iguazu dev`.
 #[derive(Debug, clap::Args)]
@@ -52,16 +52,11 @@ pub struct Args {
 }
 
 /// Runs it.
-pub fn run(args: Args, log_level: LogLevel) -> Result<(), Failure> {
+pub fn run(args: Args, log_level: Level) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let begun = Instant::now();
-    super::proxy::log(log_level);
-    let options = Options {
-        protos: args.proto,
-        config: args.config,
-        port: args.port,
-        admin_port: args.admin_port,
-    };
+    logs::start(log_level).map_err(Failure::because)?;
+    let options = Options { protos: args.proto, config: args.config, port: args.port, admin_port: args.admin_port };
     let dev = Dev::start(&options).map_err(failure)?;
     let took = begun.elapsed();
     let site = match std::env::current_dir().and_then(|folder| dev.write_site(&folder)) {
@@ -72,7 +67,16 @@ pub fn run(args: Args, log_level: LogLevel) -> Result<(), Failure> {
         }
     };
     if let Some(file) = &args.ready_file {
-        write_ready(file, &dev)?;
+        let addresses = &dev.addresses;
+        super::proxy::write_ready(
+            file,
+            &serde_json::json!({
+                "http": format!("http://{}", addresses.http),
+                "admin": format!("http://{}", addresses.admin),
+                "brokers": addresses.brokers,
+                "registry": addresses.registry,
+            }),
+        )?;
     }
     let mut screen = if args.quiet { Screen::nowhere() } else { Screen::stdout() };
     let right = match args.quiet {
@@ -96,23 +100,4 @@ pub fn run(args: Args, log_level: LogLevel) -> Result<(), Failure> {
 fn failure(error: DevError) -> Failure {
     let text = with_causes(&error);
     if error.is_usage() { Failure::Usage(text) } else { Failure::Failed(text) }
-}
-
-/// Appears whole: whoever waits for the file may read it as soon as it is there.
-fn write_ready(file: &PathBuf, dev: &Dev) -> Result<(), Failure> {
-    let addresses = &dev.addresses;
-    let text = serde_json::json!({
-        "http": format!("http://{}", addresses.http),
-        "admin": format!("http://{}", addresses.admin),
-        "brokers": addresses.brokers,
-        "registry": addresses.registry,
-    });
-    let failed = |error: io::Error| Failure::Failed(format!("cannot write {}: {error}", file.display()));
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
-    let mut out = std::fs::File::create(&part).map_err(failed)?;
-    writeln!(out, "{text}").map_err(failed)?;
-    drop(out);
-    std::fs::rename(&part, file).map_err(failed)
 }

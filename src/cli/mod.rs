@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 mod check;
 mod dev;
@@ -20,6 +20,7 @@ mod tail;
 mod target;
 
 pub use crate::dev::with_causes;
+use crate::telemetry::logs::Level;
 
 /// Done.
 const DONE: u8 = 0;
@@ -34,9 +35,9 @@ const INTERRUPTED: u8 = 130;
 #[derive(Debug, Parser)]
 #[command(name = "iguazu", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
-    /// Least severity that is logged, on stderr.
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    log_level: LogLevel,
+    /// What `proxy` and `dev` log on stderr, as JSON unless it is a terminal [default: info; of `dev`: warn]
+    #[arg(long, global = true, value_name = "LEVEL", hide_possible_values = true)]
+    log_level: Option<Level>,
     #[command(subcommand)]
     command: Command,
 }
@@ -69,33 +70,6 @@ enum Command {
     Schema(schema::Args),
     /// Make API keys for senders.
     Sender(sender::Args),
-}
-
-/// Least severity of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// What loses an event.
-    Error,
-    /// What is tried again, too.
-    Warn,
-    /// What changes state, too.
-    Info,
-    /// Senders' mistakes, too.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl From<LogLevel> for tracing::Level {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Error => tracing::Level::ERROR,
-            LogLevel::Warn => tracing::Level::WARN,
-            LogLevel::Info => tracing::Level::INFO,
-            LogLevel::Debug => tracing::Level::DEBUG,
-            LogLevel::Trace => tracing::Level::TRACE,
-        }
-    }
 }
 
 /// Why a command did not end well.
@@ -151,8 +125,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let result = match cli.command {
-        Command::Dev(args) => dev::run(args, cli.log_level),
-        Command::Proxy(args) => proxy::run(args, cli.log_level),
+        Command::Dev(args) => dev::run(args, cli.log_level.unwrap_or(Level::Warn)),
+        Command::Proxy(args) => proxy::run(args, cli.log_level.unwrap_or_default()),
         Command::Check(args) => check::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Load(args) => load::run(args),

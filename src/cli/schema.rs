@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::target::{Target, TargetArgs};
 use super::Failure;
+use super::target::{Target, TargetArgs};
 use crate::dev::example::Example;
 use crate::dev::protos::{ProtoError, ProtoFiles};
 use crate::dev::register::Registering;
@@ -142,9 +142,10 @@ async fn register(args: RegisterArgs) -> Result<(), Failure> {
         let registry = Registry::new(settings).map_err(Failure::because)?;
         let mut registering = Registering::new(&registry, &files, &pool);
         for event_type in &config.events {
-            let of_registry = config.clusters.iter().any(|cluster| {
-                cluster.name == event_type.cluster && cluster.registry.as_ref() == Some(&settings.name)
-            });
+            let of_registry = config
+                .clusters
+                .iter()
+                .any(|cluster| cluster.name == event_type.cluster && cluster.registry.as_ref() == Some(&settings.name));
             if !of_registry {
                 continue;
             }

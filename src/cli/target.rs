@@ -48,7 +48,7 @@ impl TargetArgs {
     pub fn find(&self, event: &str) -> Result<Target, Failure> {
         let (config, origin) = match self.read()? {
             Some(found) => found,
-            None => (self.from_flags(event)?, "the command line".to_owned()),
+            None => (self.flags_only(event)?, "the command line".to_owned()),
         };
         let mut target = target(config, origin, event)?;
         if let Some(topic) = &self.topic {
@@ -76,7 +76,7 @@ impl TargetArgs {
     }
 
     /// A configuration with just this event type, of which nothing is known but its name.
-    fn from_flags(&self, event: &str) -> Result<Config, Failure> {
+    fn flags_only(&self, event: &str) -> Result<Config, Failure> {
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let mut written = format!("[clusters.flags]\nbrokers = {}\n", toml::Value::from(self.brokers.clone()));
         if let Some(url) = &self.registry {
@@ -124,7 +124,8 @@ impl Target {
             Version::Number(number) => registry.version(subject, number).await,
         };
         let found = found.map_err(|error| self.unreached(&error))?;
-        let family = registry.family(subject, &found.registered.schema).await.map_err(|error| self.unreached(&error))?;
+        let family =
+            registry.family(subject, &found.registered.schema).await.map_err(|error| self.unreached(&error))?;
         let compiled = compile::compile(subject, &family).map_err(Failure::because)?;
         let message = compiled.message(subject, self.event_type.message.as_deref()).map_err(Failure::because)?;
         Ok(Some(message.descriptor))
@@ -132,7 +133,9 @@ impl Target {
 
     /// The registry of its schema.
     pub fn registry(&self) -> Result<&config::Registry, Failure> {
-        self.registry.as_ref().ok_or_else(|| Failure::Usage("no registry is known; name it with `--registry URL`".into()))
+        self.registry
+            .as_ref()
+            .ok_or_else(|| Failure::Usage("no registry is known; name it with `--registry URL`".into()))
     }
 
     /// A failure to reach what the configuration names, with a hint where a dev that is gone may be the cause.

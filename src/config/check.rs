@@ -1,17 +1,144 @@
-//! Checks.
-use super::{Config, Problem};
+//! A configuration as a whole: its parts in order, then what must hold between them.
+
 use std::path::Path;
 
-/// Reads, parses and checks a file.
-pub fn load(_path: &Path) -> Result<Config, Vec<Problem>> {
-    todo!()
+use toml::de::DeTable;
+
+use super::reader::{Source, Table};
+use super::{Cluster, Config, Http, Problem, Sender, clusters, events, http, registries, senders};
+
+/// Reads, parses and checks a file; file names in it are relative to its folder.
+pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    let unreadable = |message| vec![Problem { line: 0, key: String::new(), message }];
+    let bytes = std::fs::read(path)
+        .map_err(|error| unreadable(format!("the configuration `{}` cannot be read: {error}", path.display())))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| unreadable(format!("the configuration `{}` is not UTF-8 text", path.display())))?;
+    parse(&text, path.parent().unwrap_or(Path::new("")))
 }
 
 /// Parses and checks a text; relative file names are relative to `folder`.
-pub fn parse(_text: &str, _folder: &Path) -> Result<Config, Vec<Problem>> {
-    todo!()
+pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
+    let source = Source::new(text, folder);
+    let document = match DeTable::parse(text) {
+        Ok(document) => document.into_inner(),
+        Err(error) => {
+            let line = error.span().map_or(0, |span| source.line(span.start));
+            return Err(vec![Problem { line, key: String::new(), message: format!("not TOML: {}", error.message()) }]);
+        }
+    };
+    let config = read(source.root(&document));
+    match source.into_findings() {
+        (problems, warnings) if problems.is_empty() => Ok(Config { warnings, ..config }),
+        (problems, _) => Err(problems),
+    }
 }
 
-pub(super) fn nearest<'a>(_name: &str, _candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    todo!()
+/// Reads everything. Values that are missing or wrong are placeholders; their problems are in the source.
+fn read(mut root: Table<'_>) -> Config {
+    let state_dir = root.string("state_dir").map(|name| root.source.folder.join(name));
+    if let Some(state_dir) = state_dir.as_ref().filter(|path| path.exists() && !path.is_dir()) {
+        root.problem("state_dir", format!("`{}` is a file; it must be a folder", state_dir.display()));
+    }
+    let startup_wait = root.seconds("startup_wait_seconds", 20, 0..=600);
+    let schema_refresh = root.seconds("schema_refresh_seconds", 60, 5..=86_400);
+
+    let (http, http_table) = http::read(&mut root);
+    let admin = http::read_admin(&mut root, &http);
+    let registries = registries::read(&mut root);
+    let (clusters, cluster_tables) = clusters::read(&mut root, &registries);
+    let events = events::read(&mut root, &http, &clusters);
+    let senders = senders::read(&mut root, &http, &events);
+    root.finish();
+
+    check_exposure(&http, &http_table, &senders);
+    check_times(&http, &http_table, &clusters, &cluster_tables);
+    for (cluster, table) in clusters.iter().zip(&cluster_tables) {
+        if cluster.buffer_bytes_max < http.body_bytes_max {
+            let body = http.body_bytes_max;
+            table.problem(
+                "buffer_bytes_max",
+                format!("must be at least `http.body_bytes_max` ({body}), or the largest event never fits"),
+            );
+        }
+    }
+    if events.is_empty() && !root.has("events") {
+        root.warning("events", "there is no event type, so every event is unknown; add `[events.\"name\"]`");
+    }
+    Config {
+        http,
+        admin,
+        clusters,
+        registries,
+        events,
+        senders,
+        state_dir,
+        startup_wait,
+        schema_refresh,
+        warnings: vec![],
+    }
 }
+
+/// Whoever reaches a listener that is not on loopback must be told apart, or it must be said that nobody is.
+fn check_exposure(http: &Http, table: &Table<'_>, senders: &[Sender]) {
+    if http.listen.ip().is_loopback() {
+        return;
+    }
+    let listen = http.listen;
+    if senders.is_empty() && !http.unauthenticated {
+        table.problem(
+            "listen",
+            format!(
+                "{listen} is reachable from other machines and no `[senders]` exist, so that everybody may send \
+                 everything; add senders, or say `unauthenticated = true` if that is meant"
+            ),
+        );
+    } else if !senders.is_empty() && http.tls.is_none() {
+        table.warning(
+            "listen",
+            format!("API keys reach {listen} in clear, unless something in front of it ends TLS; see `http.tls`"),
+        );
+    }
+}
+
+/// Waits that contain other waits are longer than those.
+fn check_times(http: &Http, table: &Table<'_>, clusters: &[Cluster], cluster_tables: &[Table<'_>]) {
+    if http.drain <= http.read_timeout {
+        table.problem(
+            "drain_seconds",
+            format!(
+                "must be more than `http.read_timeout_seconds` ({}), or one body that is still arriving uses up the whole drain",
+                http.read_timeout.as_secs()
+            ),
+        );
+    }
+    for (cluster, cluster_table) in clusters.iter().zip(cluster_tables) {
+        let (name, timeout_ms) = (&cluster.name, cluster.message_timeout.as_millis());
+        if http.ack_timeout <= cluster.message_timeout {
+            let why = "or a reply says `unknown` while the client is still trying";
+            let seconds = http.ack_timeout.as_secs();
+            // The problem goes to the setting that was written down; the other one is a default.
+            if table.has("ack_timeout_seconds") {
+                let message =
+                    format!("must be more than `message_timeout_ms` of cluster `{name}` ({timeout_ms}), {why}");
+                table.problem("ack_timeout_seconds", message);
+            } else {
+                let message = format!("{timeout_ms} must be less than `http.ack_timeout_seconds` ({seconds} s), {why}");
+                cluster_table.problem("message_timeout_ms", message);
+            }
+        }
+        if http.drain < cluster.message_timeout {
+            table.warning(
+                "drain_seconds",
+                format!(
+                    "less than `message_timeout_ms` of cluster `{name}` ({timeout_ms}): a shutdown gives records up that \
+                     a slow broker might still take"
+                ),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

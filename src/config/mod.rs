@@ -1,7 +1,8 @@
 //! The configuration file: parse, check, refuse.
 //!
 //! In: one TOML file, and the secret files that it names. Out: a [`Config`] in which everything is checked, or *all*
-//! problems at once, each with its key and line. Never: an environment variable, a default that depends on the machine.
+//! problems at once, each with its key and line. Never: an environment variable, a default that depends on the machine
+//! (but for `http.workers`), a secret in the file itself or in a problem.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,9 +10,22 @@ use std::time::Duration;
 use crate::route::{EventType, Limits};
 
 mod check;
+mod http;
+mod clusters;
+mod librdkafka;
+mod registries;
+mod events;
+mod senders;
+mod names;
+mod files;
 mod reader;
+mod nearest;
 
 pub use check::{load, parse};
+pub use nearest::nearest;
+
+/// Why a secret in the file itself is refused.
+const NO_SECRETS_HERE: &str = "a secret must not stand here; put it into a file of its own and name that (`…_file`), so that this one can be shared";
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -34,6 +48,8 @@ pub struct Config {
     pub startup_wait: Duration,
     /// How often `latest` versions are looked up again.
     pub schema_refresh: Duration,
+    /// What is allowed but looks like a mistake; for `iguazu check` and the log.
+    pub warnings: Vec<Problem>,
 }
 
 /// `[http]`: the listener of the doors.
@@ -239,9 +255,4 @@ impl std::fmt::Display for Problem {
             (line, key) => write!(f, "line {line}: {key}: {}", self.message),
         }
     }
-}
-
-/// The candidate nearest to `name` by edit distance, if it is near enough to be a slip of the pen.
-pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    check::nearest(name, candidates)
 }

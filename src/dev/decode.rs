@@ -178,7 +178,8 @@ impl Decoder {
                 });
             }
             None => {
-                let headers = record.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
+                let headers =
+                    record.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
                 line.headers = by_name(headers);
             }
         }
@@ -256,12 +257,15 @@ impl Decoder {
         match registered.schema.kind {
             Kind::Avro => {
                 let references: Vec<_> = family.imports.iter().map(|(_, schema)| schema.text.clone()).collect();
-                ValueReader::avro(&registered.schema.text, &references).map_err(|error| with_schema(&error.to_string(), &name))
+                ValueReader::avro(&registered.schema.text, &references)
+                    .map_err(|error| with_schema(&error.to_string(), &name))
             }
             Kind::Protobuf => {
                 let compiled = compile::compile(&format!("{id}.proto"), &family).map_err(|error| error.to_string())?;
                 let message = message_at(compiled.file.messages().collect(), indexes);
-                message.map(ValueReader::Protobuf).ok_or_else(|| format!("{name} has no message with indexes {indexes:?}"))
+                message
+                    .map(ValueReader::Protobuf)
+                    .ok_or_else(|| format!("{name} has no message with indexes {indexes:?}"))
             }
             Kind::Json => Ok(ValueReader::Json),
         }
@@ -296,9 +300,7 @@ impl Decoder {
         F: Future<Output = Result<T, RegistryError>>,
     {
         let registry = self.registry.as_ref().ok_or("no registry is known; name it with `--registry URL`")?;
-        let answer = self.runtime.block_on(async {
-            tokio::time::timeout(REGISTRY_TIMEOUT, question(registry)).await
-        });
+        let answer = self.runtime.block_on(async { tokio::time::timeout(REGISTRY_TIMEOUT, question(registry)).await });
         match answer {
             Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_) => Err(format!("the registry took longer than {} s", REGISTRY_TIMEOUT.as_secs())),
@@ -408,13 +410,18 @@ mod tests {
 
     #[test]
     fn a_line_says_what_the_record_holds() {
-        let head = r#"{"event":"a.B","id":"1","source":"s","received":"2026-03-14T09:26:53.589Z","partition":1,"offset":7,"#;
+        let head =
+            r#"{"event":"a.B","id":"1","source":"s","received":"2026-03-14T09:26:53.589Z","partition":1,"offset":7,"#;
         check(ENVELOPE, Some(br#"{"n":1}"#), head);
         check(ENVELOPE, Some(br#"{"n":1}"#), r#""key":{"base64":"/w=="},"payload":{"n":1}}"#);
         check(ENVELOPE, None, r#""payload":null"#);
         check(ENVELOPE, Some(br#"{"card":"4"}"#), r#""payload":{"card":"***"}"#);
         let own: Vec<_> = ENVELOPE.iter().copied().chain([("h", &b"1"[..]), ("h", b"2"), ("g", b"3")]).collect();
         check(&own, Some(b"1"), r#""headers":{"g":"3","h":["1","2"]}"#);
-        check(&[], Some(br#"{"foreign":1}"#), r#""payload":{"foreign":1},"error":"the record has no header `ce_type`""#);
+        check(
+            &[],
+            Some(br#"{"foreign":1}"#),
+            r#""payload":{"foreign":1},"error":"the record has no header `ce_type`""#,
+        );
     }
 }

@@ -132,7 +132,8 @@ fn show_step(dev: &Dev, screen: &mut Screen, n: usize, step: &Step) -> io::Resul
 }
 
 fn post(dev: &Dev, step: &Step) -> Result<Answer, ClientError> {
-    let address = Address::parse(&format!("http://{}", dev.addresses.http)).expect("an address made of our own listener's");
+    let address =
+        Address::parse(&format!("http://{}", dev.addresses.http)).expect("an address made of our own listener's");
     dev.runtime.block_on(async {
         let mut connection = Connection::open(&address, TIMEOUT).await?;
         connection.post(&step.post, TIMEOUT).await
@@ -276,7 +277,10 @@ fn show_commands(dev: &Dev, screen: &mut Screen, steps: &[Step]) -> io::Result<(
         let name = shell_word(&event.event_type.name);
         say("a valid payload, and the curl line that posts it", &format!("{binary} schema example {name}"))?;
         say("what Kafka holds, as JSON lines", &format!("{binary} tail {name}"))?;
-        say("five thousand events a second, then compare with Kafka", &format!("{binary} load --rate 5000/s --duration 5 --verify"))?;
+        say(
+            "five thousand events a second, then compare with Kafka",
+            &format!("{binary} load --rate 5000/s --duration 5 --verify"),
+        )?;
     }
     if let Some(step) = steps.iter().find(|step| step.command.is_some()) {
         say("a bare Protobuf message", step.command.as_deref().unwrap_or_default())?;

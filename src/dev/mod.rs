@@ -11,7 +11,7 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use crate::config;
 use crate::outcome::Balance;
-use crate::proxy::{Beside, Proxy, StartError};
+use crate::proxy::{Extras, Proxy, SiteReply, StartError};
 use crate::route::EventType;
 use crate::schema::{Registry, RegistryError};
 
@@ -34,7 +34,7 @@ pub mod demo;
 
 use brokers::{BrokersError, EmbeddedBrokers};
 use decode::{Decoder, DecoderError};
-use pages::Pages;
+use pages::{Page, Pages};
 use protos::{ProtoError, ProtoFiles};
 use register::{RegisterError, Registering};
 use registry::EmbeddedRegistry;
@@ -112,7 +112,7 @@ pub enum DevError {
     #[error(transparent)]
     RegistryClient(#[from] RegistryError),
     #[error(transparent)]
-    Register(#[from] RegisterError),
+    Register(#[from] Box<RegisterError>),
     #[error(transparent)]
     Seen(#[from] SeenError),
     #[error(transparent)]
@@ -175,7 +175,7 @@ impl Dev {
         let event_types = checked.events.clone();
         let rejected = Arc::new(Rejected::default());
         let pages = Arc::new(Pages::new(seen, Arc::clone(&rejected), decoder, event_types.clone()));
-        let proxy = Proxy::start(checked, Some(Beside { pages: Arc::clone(&pages), rejected }))?;
+        let proxy = Proxy::start_with(checked, extras(&pages, rejected))?;
         proxy.wait_ready(READY_TIMEOUT).map_err(|reasons| DevError::NotReady { reasons })?;
 
         addresses.http = proxy.http_addr().to_string();
@@ -210,6 +210,19 @@ impl Dev {
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// What the proxy of a dev does beside: `/dev/…` on its own port, and remembering what it refused.
+fn extras(pages: &Arc<Pages>, rejected: Arc<Rejected>) -> Extras {
+    let pages = Arc::clone(pages);
+    Extras {
+        watch: Some(Box::new(move |event, id, error| rejected.note(event, id, error.code, &error.message))),
+        site: Some(Arc::new(move |method, target| {
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            let Page { status, body } = pages.answer(method, path, query);
+            SiteReply { status, body }
+        })),
+    }
 }
 
 /// Before anything is started. Another process may still take it in between; then the proxy tells.
@@ -258,7 +271,7 @@ async fn register(config: &config::Config, files: &ProtoFiles, pool: &Descriptor
     let registry = Registry::new(settings)?;
     let mut registering = Registering::new(&registry, files, pool);
     for event_type in &config.events {
-        registering.event_type(event_type).await?;
+        registering.event_type(event_type).await.map_err(Box::new)?;
     }
     Ok(())
 }

@@ -49,16 +49,15 @@ impl Pages {
         Pages { seen, rejected, decoder: Mutex::new(decoder), event_types }
     }
 
-    /// Answers a request; none when its path is not one of these.
-    pub fn answer(&self, method: &str, path: &str, query: &str) -> Option<Page> {
-        let page = match (method, path) {
+    /// Answers a request.
+    pub fn answer(&self, method: &str, path: &str, query: &str) -> Page {
+        match (method, path) {
             ("GET", "/dev/events") => self.events(query),
             ("GET", "/dev/rejected") => json(200, &self.rejected.list()),
             ("POST", "/dev/reset") => self.reset(),
             (_, "/dev/events" | "/dev/rejected" | "/dev/reset") => error(405, "this path takes another method"),
-            _ => return None,
-        };
-        Some(page)
+            _ => error(404, "there are `/dev/events`, `/dev/rejected` and `/dev/reset`"),
+        }
     }
 
     /// The records of an event that Kafka holds now, as [`Line`]s, oldest first within each partition.
@@ -94,7 +93,9 @@ impl Pages {
                 ("event", _) => event = Some(value),
                 ("limit", Ok(n)) if (1..=LIMIT_MAX).contains(&n) => limit = n,
                 ("limit", _) => return error(400, &format!("`limit` is a number from 1 to {LIMIT_MAX}")),
-                (other, _) => return error(400, &format!("there is no parameter `{other}`; there are `event` and `limit`")),
+                (other, _) => {
+                    return error(400, &format!("there is no parameter `{other}`; there are `event` and `limit`"));
+                }
             }
         }
         let Some(event) = event else { return error(400, "name the event: `/dev/events?event=NAME`") };

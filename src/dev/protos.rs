@@ -65,8 +65,8 @@ impl ProtoFiles {
             if path.is_dir() && depth < FOLDERS_DEEP {
                 self.add_folder(root, &path, depth + 1)?;
             } else if path.extension().is_some_and(|extension| extension == "proto") {
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|source| ProtoError::Read { path: path.clone(), source })?;
+                let text =
+                    std::fs::read_to_string(&path).map_err(|source| ProtoError::Read { path: path.clone(), source })?;
                 let below = path.strip_prefix(root).expect("the path was made by joining names to the root");
                 let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
                 let name = parts.join("/");
@@ -172,7 +172,10 @@ mod tests {
         check(&[("a.proto", "message A { message In { B b = 1; } In in = 1; } message B {}")], Ok(&["A"]));
         check(&[("a.proto", "message A { map<string, B> b = 1; } message B {}")], Ok(&["A"]));
         let imported = ("x/b.proto", "package b; message B {} message Lone {}");
-        check(&[("a.proto", "import \"x/b.proto\"; message A { repeated b.B b = 1; }"), imported], Ok(&["A", "b.Lone"]));
+        check(
+            &[("a.proto", "import \"x/b.proto\"; message A { repeated b.B b = 1; }"), imported],
+            Ok(&["A", "b.Lone"]),
+        );
     }
 
     #[test]

@@ -84,13 +84,10 @@ impl Seen {
             if left.is_zero() {
                 return Err(SeenError::Slow { topic: topic.to_owned() });
             }
-            match self.consumer.poll(left.min(Duration::from_millis(100))) {
-                Some(Ok(message)) => {
-                    let topic = rdkafka::Message::topic(&message).to_owned();
-                    inner.keep(topic, read_back::consumed(&message));
-                }
-                // Errors of librdkafka pass by themselves, or the deadline tells.
-                Some(Err(_)) | None => {}
+            // Errors of librdkafka pass by themselves, or the deadline tells.
+            if let Some(Ok(message)) = self.consumer.poll(left.min(Duration::from_millis(100))) {
+                let topic = rdkafka::Message::topic(&message).to_owned();
+                inner.keep(topic, read_back::consumed(&message));
             }
         }
         Ok(inner.kept.iter().filter(|(of, _)| of == topic).map(|(_, record)| Arc::clone(record)).collect())

@@ -90,7 +90,13 @@ pub fn settle(config: &mut Table, addresses: &Addresses) {
             table.insert("listen".to_owned(), address.as_str().into());
         }
     }
-    let names: Vec<String> = config.get("registries").and_then(Value::as_table).into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = config
+        .get("registries")
+        .and_then(Value::as_table)
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect();
     for (_, cluster) in config.get_mut("clusters").and_then(Value::as_table_mut).into_iter().flatten() {
         let Some(cluster) = cluster.as_table_mut() else { continue };
         let brokers: Vec<Value> = addresses.brokers.split(',').map(Value::from).collect();

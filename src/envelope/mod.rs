@@ -6,13 +6,24 @@
 use std::borrow::Cow;
 
 pub mod batch;
+mod json;
+mod scan;
+mod protobuf;
+mod wire;
+pub mod bare;
+mod rules;
+mod time;
 pub mod headers;
+pub mod framing;
 pub mod ids;
+pub mod proto;
 
 pub use batch::Batch;
+pub use rules::is_traceparent;
+pub use time::check_time;
 
 /// One event as its sender wrote it, borrowed from the request's body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event<'a> {
     /// Event name.
     pub name: Cow<'a, str>,
@@ -25,9 +36,10 @@ pub struct Event<'a> {
 }
 
 /// A payload as sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
-    /// JSON text, known to be well formed when it came inside a JSON envelope, unknown when it is a whole body.
+    /// JSON text, known to be well formed when it came inside a JSON envelope, unknown when it is a whole body or the
+    /// `payload_json` of a Protobuf one.
     Json(&'a [u8]),
     /// A Protobuf message on the wire.
     Protobuf(&'a [u8]),

@@ -1,1 +1,291 @@
-//! feed
+//! Where snapshots come from: the configuration file (later also the control plane).
+//!
+//! In: a checked [`Config`]. Out: a [`Snapshot`] in the pipeline, made anew whenever an event type becomes available,
+//! stops being so, or gets a new schema version. Everything slow about an event type is done here, ahead of its events:
+//! its client is started, its topic looked up, its schemas fetched and compiled. Each event type is warmed on its own, so one
+//! that is bad never holds up another. Never: touches the path of an event but by replacing the snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::auth::{Limiter, Senders};
+use crate::config::Config;
+use crate::outcome::Ledger;
+use crate::pipeline::{Live, Pipeline, Ready, Snapshot, State};
+use crate::produce::{ProduceError, Producers};
+use crate::route::{EventType, Version};
+use crate::schema::{Loaded, Loader, Refreshed, SchemaError};
+use crate::telemetry::health::Health;
+
+/// Event types that are warmed at the same time; each may hold a blocking thread for as long as its cluster is silent.
+const WARMING_MAX: usize = 32;
+/// How long a topic look-up may take.
+const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before an event type that is not available is tried again; doubles up to the second.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+/// How often the feed looks whether something is due.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Keeps the pipeline's snapshot true to the configuration file.
+#[derive(Debug)]
+pub struct Feed {
+    config: Arc<Config>,
+    pipeline: Arc<Pipeline>,
+    producers: Arc<Producers>,
+    loaders: HashMap<String, Arc<Loader>>,
+    health: Arc<Health>,
+    entries: Vec<Entry>,
+}
+
+/// One event type as the feed sees it.
+#[derive(Debug)]
+struct Entry {
+    live: Live,
+    /// Tries that failed in a row.
+    failures: u32,
+    /// When it is to be warmed or refreshed next; none while that is under way.
+    due: Option<Instant>,
+}
+
+/// What came of working on the event type at this index.
+struct Done {
+    index: usize,
+    found: Found,
+}
+
+enum Found {
+    Warmed(Result<Warm, WarmError>),
+    Refreshed(Box<Refreshed>),
+}
+
+/// An event type that can be served, and what is to be said about its schemas.
+struct Warm {
+    ready: Ready,
+    note: Option<String>,
+}
+
+/// Why an event type cannot be served. One variant a cause, so that the reason that `/ready` shows names it.
+#[derive(Debug, thiserror::Error)]
+enum WarmError {
+    #[error("{0}")]
+    Producer(#[from] ProduceError),
+    #[error("{0}")]
+    Schema(#[from] SchemaError),
+    #[error("warming was interrupted")]
+    Interrupted,
+}
+
+impl Feed {
+    /// A feed of this configuration. Publishes a first snapshot, in which no event type is available yet.
+    pub fn new(
+        config: Arc<Config>,
+        pipeline: Arc<Pipeline>,
+        producers: Arc<Producers>,
+        loaders: HashMap<String, Arc<Loader>>,
+        health: Arc<Health>,
+    ) -> Self {
+        let entries = config.events.iter().map(|event_type| Entry::new(event_type, pipeline.ledger())).collect();
+        let feed = Feed { config, pipeline, producers, loaders, health, entries };
+        feed.publish();
+        feed
+    }
+
+    /// Warms, heals and refreshes until it is told to stop. Start-up is over when everything is warm, or when
+    /// `startup_wait_seconds` have passed: the proxy then starts degraded.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let patience = Instant::now() + self.config.startup_wait;
+        let room = Arc::new(Semaphore::new(WARMING_MAX));
+        let mut work: JoinSet<Done> = JoinSet::new();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(done) = work.join_next() => {
+                    let mut changed = self.apply(done.ok());
+                    while let Some(done) = work.try_join_next() {
+                        changed |= self.apply(done.ok());
+                    }
+                    if changed {
+                        self.publish();
+                    }
+                }
+                _ = tick.tick() => self.begin_what_is_due(&mut work, &room),
+            }
+            self.note_start(patience);
+        }
+        work.shutdown().await;
+    }
+
+    fn begin_what_is_due(&mut self, work: &mut JoinSet<Done>, room: &Arc<Semaphore>) {
+        let now = Instant::now();
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if entry.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            entry.due = None;
+            let event_type = Arc::clone(&entry.live.event_type);
+            let loader = registry_of(&self.config, &event_type).and_then(|name| self.loaders.get(name)).cloned();
+            let room = Arc::clone(room);
+            match &entry.live.state {
+                State::Ready(ready) => {
+                    let (Some(loader), Some(schemas)) = (loader, ready.schemas.clone()) else { continue };
+                    work.spawn(async move {
+                        let _room = room.acquire().await;
+                        let found = Found::Refreshed(Box::new(loader.refresh(&event_type, &schemas).await));
+                        Done { index, found }
+                    });
+                }
+                State::Unavailable(_) => {
+                    let (config, producers) = (Arc::clone(&self.config), Arc::clone(&self.producers));
+                    work.spawn(async move {
+                        let _room = room.acquire().await;
+                        let found = Found::Warmed(warm(&config, producers, loader, event_type).await);
+                        Done { index, found }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Takes in what was found; says whether the snapshot is to change.
+    fn apply(&mut self, done: Option<Done>) -> bool {
+        // A task that panicked is our own bug and is logged by the panic hook; the entry stays as it was.
+        let Some(Done { index, found }) = done else { return false };
+        let entry = &mut self.entries[index];
+        let event = &entry.live.event_type.name;
+        let refresh = self.config.schema_refresh;
+        match found {
+            Found::Warmed(Ok(Warm { ready, note })) => {
+                match note {
+                    Some(note) => warn!(%event, %note, "event type is available, but not all is well with its schemas"),
+                    None if entry.failures > 0 => info!(%event, "event type is available"),
+                    None => {}
+                }
+                entry.failures = 0;
+                let follows = ready.schemas.is_some() && entry.live.event_type.version == Version::Latest;
+                entry.due = follows.then(|| Instant::now() + refresh);
+                entry.live.state = State::Ready(ready);
+                true
+            }
+            Found::Warmed(Err(error)) => {
+                let reason = error.to_string();
+                if entry.failures == 0 {
+                    warn!(%event, %reason, "event type is not available");
+                }
+                entry.due = Some(Instant::now() + retry_pause(entry.failures));
+                entry.failures += 1;
+                let changed = !matches!(&entry.live.state, State::Unavailable(before) if *before == reason);
+                entry.live.state = State::Unavailable(reason);
+                changed
+            }
+            Found::Refreshed(refreshed) => {
+                entry.due = Some(Instant::now() + refresh);
+                match *refreshed {
+                    Refreshed::Changed(loaded) => {
+                        let note = note_on(&loaded);
+                        let version = loaded.set.versions[loaded.set.default].version;
+                        info!(%event, version, note, "event type has other schema versions now");
+                        if let State::Ready(ready) = &mut entry.live.state {
+                            ready.schemas = Some(Arc::new(loaded.set));
+                        }
+                        true
+                    }
+                    // Served stale: the loader counts it, and `/ready` and the metrics show it.
+                    Refreshed::Unchanged | Refreshed::Stale(_) => false,
+                }
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let live: Vec<Live> = self.entries.iter().map(|entry| entry.live.clone()).collect();
+        let unavailable = live.iter().filter_map(|live| match &live.state {
+            State::Ready(_) => None,
+            State::Unavailable(reason) => Some((live.event_type.name.clone(), reason.clone())),
+        });
+        self.health.set_unavailable(unavailable.collect());
+        self.pipeline.replace(Snapshot::new(live, Senders::new(&self.config.senders)));
+    }
+
+    fn note_start(&self, patience: Instant) {
+        if self.health.has_started() {
+            return;
+        }
+        let cold = self.entries.iter().filter(|entry| matches!(entry.live.state, State::Unavailable(_))).count();
+        if cold == 0 {
+            info!(event_types = self.entries.len(), "started, everything is warm");
+            self.health.set_started();
+        } else if Instant::now() >= patience {
+            warn!(
+                unavailable = cold,
+                event_types = self.entries.len(),
+                "started degraded, some event types are not available"
+            );
+            self.health.set_started();
+        }
+    }
+}
+
+impl Entry {
+    fn new(event_type: &EventType, ledger: &Ledger) -> Self {
+        let live = Live {
+            event_type: Arc::new(event_type.clone()),
+            account: ledger.account(&event_type.name, &event_type.cluster),
+            limiter: Arc::new(Limiter::new(&event_type.limits)),
+            state: State::Unavailable("it is being warmed".to_owned()),
+        };
+        Entry { live, failures: 0, due: Some(Instant::now()) }
+    }
+}
+
+/// Everything that an event type needs before its first event.
+async fn warm(
+    config: &Config,
+    producers: Arc<Producers>,
+    loader: Option<Arc<Loader>>,
+    event_type: Arc<EventType>,
+) -> Result<Warm, WarmError> {
+    let cluster = config.clusters.iter().find(|c| c.name == event_type.cluster).cloned();
+    let cluster = cluster.expect("the configuration is checked: an event type's cluster exists");
+    let (lane, topic) = (event_type.lane(), event_type.topic.clone());
+    let look_up = tokio::task::spawn_blocking(move || {
+        let client = producers.get_or_start(&cluster, lane)?;
+        let topic = client.topic(&topic, TOPIC_TIMEOUT)?;
+        Ok::<_, ProduceError>((client, topic))
+    });
+    let (client, topic) = look_up.await.map_err(|_| WarmError::Interrupted)??;
+    let loaded = match loader {
+        None => None,
+        Some(loader) => Some(loader.load(&event_type).await?),
+    };
+    let note = loaded.as_ref().and_then(note_on);
+    let schemas = loaded.map(|loaded| Arc::new(loaded.set));
+    Ok(Warm { ready: Ready { schemas, client, record_bytes_max: topic.max_message_bytes }, note })
+}
+
+/// What people should know of schemas that were loaded all the same.
+fn note_on(loaded: &Loaded) -> Option<String> {
+    let stale =
+        loaded.stale.iter().map(|stale| format!("they are from disk, the registry did not say: {}", stale.error));
+    let skipped =
+        loaded.skipped.iter().map(|skipped| format!("version {} is left out: {}", skipped.version, skipped.error));
+    let notes: Vec<String> = stale.chain(skipped).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// The registry that an event type's schemas come from; none for `raw_json`.
+pub fn registry_of<'c>(config: &'c Config, event_type: &EventType) -> Option<&'c str> {
+    event_type.subject.as_ref()?;
+    config.clusters.iter().find(|c| c.name == event_type.cluster)?.registry.as_deref()
+}
+
+fn retry_pause(failures: u32) -> Duration {
+    RETRY_FIRST.saturating_mul(1 << failures.min(10)).min(RETRY_LAST)
+}

@@ -3,12 +3,32 @@
 //! In: the subjects that event types name, fetched ahead from a Confluent-compatible registry. Out: for each event
 //! type a [`SchemaSet`]: every loaded version with its compiled plan and framing bytes. Never: a registry call on the
 //! path of an event, a registration while producing.
+//!
+//! In the order of the work: [`client`] asks the registry, [`compile`] turns Protobuf text into a message,
+//! [`structure`] finds the Avro schema that equals the derived one, [`load`] puts a [`SchemaSet`] together and keeps it
+//! fresh, [`snapshot`] keeps on disk what a restart needs, [`read`] turns values back into JSON for people.
 
 use std::sync::Arc;
 
 use crate::envelope::SchemaReference;
 use crate::outcome::{Code, EventError};
 use crate::transcode::Plan;
+
+mod build;
+mod cache;
+pub mod client;
+pub mod compile;
+pub mod framing;
+pub mod load;
+pub mod read;
+pub mod register;
+pub mod snapshot;
+pub mod source;
+pub mod structure;
+
+pub use client::{Registry, RegistryError};
+pub use load::{Loaded, Loader, Refreshed, SchemaError};
+pub use read::ValueReader;
 
 /// The versions of an event type's subject that are loaded, compiled and ready.
 #[derive(Clone, Debug)]
@@ -36,6 +56,8 @@ pub struct Compiled {
     pub prefix: Vec<u8>,
     /// Value of the record header `__value_schema_id` (header framing), or empty.
     pub header: Vec<u8>,
+    /// Turns values back into JSON, for people.
+    pub reader: ValueReader,
 }
 
 impl SchemaSet {
@@ -63,8 +85,10 @@ impl SchemaSet {
 }
 
 impl Compiled {
-    /// A value as it stands in Kafka, framing included, as JSON text; sensitive fields are masked.
-    pub fn value_as_json(&self, _value: &[u8], _sensitive: &[String]) -> Option<String> {
-        todo!()
+    /// A value as it stands in Kafka, framing included, as JSON text; sensitive fields are masked. Nothing when the
+    /// value is not one of this schema. For people and tools, never for the path of an event.
+    pub fn value_as_json(&self, value: &[u8], sensitive: &[String]) -> Option<String> {
+        let datum = value.strip_prefix(self.prefix.as_slice())?;
+        self.reader.read(datum, sensitive).ok()
     }
 }

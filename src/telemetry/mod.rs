@@ -1,1 +1,17 @@
-//! telemetry
+//! What operators see: metrics, logs, health.
+//!
+//! In: readings of counters that others keep (the ledger, producers, registries) and what they say about themselves.
+//! Out: `/metrics`, `/live`, `/ready`, `/startup` as pure answers, and log lines. Never: counts an event a second time,
+//! puts input into a label, or a payload's value or a secret anywhere.
+
+pub mod metrics;
+pub mod export;
+pub mod sources;
+pub mod meters;
+mod process;
+pub mod health;
+pub mod admin;
+pub mod logs;
+
+#[cfg(test)]
+mod docs_tests;

@@ -4,11 +4,46 @@
 //! record's key, by a [`Plan`] that was compiled once per schema. Never: I/O, waiting, a tree of values, an allocation
 //! per field, or a payload's value in an error.
 
+//!
+//! | file | subject |
+//! |---|---|
+//! | `plan` | compiles a descriptor to tables: how each field is read, kept and written |
+//! | `names` | JSON member name -> slot |
+//! | `slots` | frames of slots and lists of nodes, where values stand between reading and writing |
+//! | `maps` | entries of map fields, each key once |
+//! | `wire`, `json` | the front-ends: fill frames from Protobuf, from proto3 JSON |
+//! | `avro`, `protobuf`, `json_out` | the back-ends: write frames |
+//! | `key` | the record's key |
+//! | `avro_schema` | the Avro schema of the mapping |
+//! | `time` | timestamps and durations |
+//! | `buffer`, `fail` | output bytes; errors and their paths |
+//! | `read` | values back to JSON, for tools |
+
 use prost_reflect::MessageDescriptor;
 
 use crate::envelope::Payload;
-use crate::outcome::EventError;
+use crate::outcome::{Code, EventError};
 use crate::route::{Encoding, Mapping, UnknownFields};
+
+mod avro;
+mod avro_schema;
+mod buffer;
+mod fail;
+mod json;
+mod json_out;
+mod key;
+mod maps;
+mod names;
+mod plan;
+mod protobuf;
+mod slots;
+mod time;
+mod wire;
+
+use fail::{Done, Fail, Naming, event_error};
+pub use plan::Plan;
+pub use slots::Scratch;
+use slots::{Frames, Notes, Slots, Span};
 
 /// What a plan is compiled for, beside the message.
 #[derive(Clone, Copy, Debug)]
@@ -30,14 +65,6 @@ pub struct PlanError {
     /// What is wrong, with the field's full name.
     pub message: String,
 }
-
-/// A compiled schema. Immutable, shared by all threads.
-#[derive(Debug)]
-pub struct Plan {}
-
-/// Scratch memory of one thread; empty between events, its capacity stays.
-#[derive(Debug, Default)]
-pub struct Scratch {}
 
 /// What one event became. Reused from event to event: [`Output::clear`] keeps the capacity.
 #[derive(Debug, Default)]
@@ -71,24 +98,85 @@ impl Output {
     }
 }
 
+/// Spans count in 31 bits. Requests are limited to far less.
+const PAYLOAD_BYTES_MAX: usize = 1 << 30;
+
 impl Plan {
     /// Compiles a message. Cost: some tens of microseconds; call it on a blocking thread.
-    pub fn compile(_message: &MessageDescriptor, _settings: &PlanSettings<'_>) -> Result<Plan, PlanError> {
-        todo!()
+    pub fn compile(message: &MessageDescriptor, settings: &PlanSettings<'_>) -> Result<Plan, PlanError> {
+        plan::compile(message, settings)
     }
 
-    /// Appends the transcoded payload to `output.value` and sets its other fields.
+    /// Appends the transcoded payload to `output.value` and sets its other fields. After an error `output` holds
+    /// nothing of the event's value.
     pub fn transcode(
         &self,
-        _payload: Payload<'_>,
-        _scratch: &mut Scratch,
-        _output: &mut Output,
+        payload: Payload<'_>,
+        scratch: &mut Scratch,
+        output: &mut Output,
     ) -> Result<(), EventError> {
-        todo!()
+        scratch.clear();
+        let naming = match payload {
+            Payload::Json(_) => Naming::Json,
+            Payload::Protobuf(_) => Naming::Wire,
+        };
+        let done = self.run(payload.bytes(), naming, scratch, output);
+        done.map_err(|fail| event_error(self, &scratch.path, &fail, naming))
+    }
+
+    /// The steps: front-end, key, back-end.
+    fn run(&self, payload: &[u8], naming: Naming, scratch: &mut Scratch, output: &mut Output) -> Done {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            let what = format!("the payload of {} bytes is over {PAYLOAD_BYTES_MAX} bytes", payload.len());
+            return Err(Fail::new(Code::EventTooLarge, what));
+        }
+        let Scratch { words, nodes, unknown, side, path, order, out } = scratch;
+        let root = match naming {
+            Naming::Wire => Frames { words, nodes }.frame(&self.tables[0])?,
+            Naming::Json => json::read_root(&mut json::Reader {
+                plan: self,
+                tokens: json::Tokenizer::new(payload),
+                frames: Frames { words, nodes },
+                side,
+                path,
+                order,
+                unknown,
+                notes: Notes { output },
+            })?,
+        };
+        let mut slots = Slots {
+            plan: self,
+            payload,
+            side,
+            naming,
+            frames: Frames { words, nodes },
+            path,
+            order,
+            notes: Notes { output },
+            unnamed_enum: false,
+            output_bytes_max: Slots::output_bytes_max(payload),
+        };
+        if naming == Naming::Wire {
+            wire::scan(&mut slots, 0, root, Span::payload(0, payload.len()))?;
+            slots.check_required(0, root)?;
+        }
+        let has_key = !self.key.is_empty() && key::extract(&mut slots, root, out)?;
+        let key_bytes = out.len();
+        match self.encoding {
+            Encoding::Avro => avro::write_message(&mut slots, 0, root, out)?,
+            Encoding::Protobuf => protobuf::write_message(&mut slots, 0, root, out)?,
+            Encoding::Json => json_out::write_message(&mut slots, 0, root, out)?,
+            Encoding::RawJson => unreachable!("compile refuses raw_json"),
+        }
+        let (key, value) = out.content().split_at(key_bytes);
+        output.has_key = has_key;
+        output.key.extend_from_slice(key);
+        output.value.extend_from_slice(value);
+        Ok(())
     }
 }
 
 /// The Avro schema that a mapping derives from a message, as JSON text in Avro's usual member order.
-pub fn avro_schema(_message: &MessageDescriptor, _mapping: &Mapping) -> Result<String, PlanError> {
-    todo!()
+pub fn avro_schema(message: &MessageDescriptor, mapping: &Mapping) -> Result<String, PlanError> {
+    avro_schema::derive(message, mapping)
 }

@@ -166,7 +166,8 @@ impl Plan {
         };
         let batch = if run.batch == 1 { "one event".to_owned() } else { format!("{} events", run.batch) };
         let format = format!("{:?}", args.format).to_lowercase();
-        let connections = if run.connections == 1 { "1 connection".to_owned() } else { format!("{} connections", run.connections) };
+        let connections =
+            if run.connections == 1 { "1 connection".to_owned() } else { format!("{} connections", run.connections) };
         format!("{} {} to {}: {pace}, {batch} a request, {end}, {connections}", format, self.event, run.address)
     }
 }

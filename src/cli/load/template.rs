@@ -162,7 +162,7 @@ fn one_line(json: &str) -> String {
 /// One `events` field of an `EventBatch`, tag and length included: a batch is these one after the other.
 fn protobuf_event(template: &EventTemplate<'_>) -> Result<Vec<u8>, String> {
     let payload = match template.message {
-        Some(message) => proto::event::PayloadForm::Payload(to_protobuf(template.payload, message)?.into()),
+        Some(message) => proto::event::PayloadForm::Payload(to_protobuf(template.payload, message)?),
         None => proto::event::PayloadForm::PayloadJson(template.payload.to_owned()),
     };
     let event = proto::Event {

@@ -84,7 +84,10 @@ impl Watch {
     pub fn finish(self, fates: &[Fate]) -> Result<Verdict, Failure> {
         let begun = Instant::now();
         let mut found = self.shared.found.lock().expect("no code panics while it holds this lock");
-        while !found.failed && !found.has_all(fates) && found.last.map_or(begun, |last| last.max(begun)).elapsed() < QUIET_MAX {
+        while !found.failed
+            && !found.has_all(fates)
+            && found.last.map_or(begun, |last| last.max(begun)).elapsed() < QUIET_MAX
+        {
             found = self.shared.more.wait_timeout(found, POLL).expect("no code panics while it holds this lock").0;
         }
         let verdict = found.verdict(fates);

@@ -1,0 +1,491 @@
+//! The whole process against a floor measured in the same run.
+//!
+//! Starts a bare hyper server (same body read, constant reply), then the real proxy with the embedded brokers and registry
+//! in another process, drives both with the same generator, and prints CPU (user + system) of the server process per
+//! *event* as a ratio to the floor's CPU per single-event *request*. CPU time is what the machine's noise disturbs least;
+//! the ratio takes out the machine.
+//!
+//! `cargo bench --bench ingest` runs everything; `-- --only single` runs the cells whose name contains a word;
+//! `-- --quick` runs a tenth of the load. Without `--bench` (`cargo test --benches`) it runs a few requests of each cell and
+//! checks the replies.
+
+#[path = "support.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Connections of the closed-loop cells.
+const CONNECTIONS: usize = 64;
+/// Events of a batch request.
+const BATCH: usize = 100;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("--serve-floor") => serve_floor(),
+        Some("--serve-kafka") => serve_kafka(args[1].parse().expect("a number of topics")),
+        _ => run(&Options::parse(&args)),
+    }
+}
+
+/// How much to run.
+struct Options {
+    /// Single-event requests of a cell; batch cells send a tenth as many requests.
+    requests: usize,
+    /// Rounds; medians are printed.
+    rounds: usize,
+    only: Option<String>,
+    /// Whether this is `cargo test --benches`: few requests, no figures.
+    check: bool,
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Options {
+        let has = |flag: &str| args.iter().any(|arg| arg == flag);
+        let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1)).cloned();
+        match (has("--bench"), has("--quick")) {
+            (false, _) => Options { requests: 640, rounds: 1, only, check: true },
+            (true, true) => Options { requests: 40_000, rounds: 1, only, check: false },
+            (true, false) => Options { requests: 200_000, rounds: 3, only, check: false },
+        }
+    }
+
+    fn wants(&self, cell: &str) -> bool {
+        self.only.as_ref().is_none_or(|word| cell.contains(word.as_str()))
+    }
+}
+
+/// One line of the table.
+struct Cell {
+    name: &'static str,
+    event: &'static str,
+    path: &'static str,
+    content_type: &'static str,
+    events_per_request: usize,
+    /// Bodies to send in turn.
+    bodies: Vec<Vec<u8>>,
+    /// The ratio that we hold ourselves to.
+    limit: Option<f64>,
+}
+
+fn run(options: &Options) {
+    let events = support::events();
+    let kafka = Server::start_self(&["--serve-kafka", "100"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let floor = Server::start_self(&["--serve-floor"]);
+    let proxy = Server::start_proxy(&folder.path().join("iguazu.toml"), &kafka);
+
+    let mut cells = vec![];
+    for (event, limits) in [("bench.cloudevents", [1.5, 0.45, 0.32]), ("bench.single", [1.4, 0.38, 0.26])] {
+        let form = event.trim_start_matches("bench.");
+        let name = |what: &str| -> &'static str { Box::leak(format!("{what}, {form}").into_boxed_str()) };
+        let single = events.iter().map(|e| support::json_event(event, e)).collect::<Vec<_>>();
+        let ndjson = batches(&events, |chunk| {
+            chunk.iter().map(|e| support::json_event(event, e)).collect::<Vec<_>>().join(&b'\n')
+        });
+        let protobuf = batches(&events, |chunk| support::protobuf_batch(event, chunk));
+        let cell = |what, content_type, events_per_request, bodies, limit| Cell {
+            name: name(what),
+            event,
+            path: "/v1/events",
+            content_type,
+            events_per_request,
+            bodies,
+            limit: Some(limit),
+        };
+        cells.push(cell("single JSON -> Avro", "application/json", 1, single, limits[0]));
+        cells.push(cell("NDJSON of 100 -> Avro", "application/x-ndjson", BATCH, ndjson, limits[1]));
+        cells.push(cell("Protobuf batch of 100 -> Avro", "application/x-protobuf", BATCH, protobuf, limits[2]));
+    }
+
+    let floor_cell = Cell {
+        name: "floor: bare hyper, the same single JSON request",
+        event: "bench.cloudevents",
+        path: "/v1/events",
+        content_type: "application/json",
+        events_per_request: 1,
+        bodies: events.iter().map(|e| support::json_event("bench.cloudevents", e)).collect(),
+        limit: None,
+    };
+    let mut cpu: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for round in 0..options.rounds {
+        for (server, cell) in std::iter::once((&floor, &floor_cell)).chain(cells.iter().map(|c| (&proxy, c))) {
+            if cell.limit.is_some() && !options.wants(cell.name) {
+                continue;
+            }
+            // The first requests of a round warm connections and caches up, and are not measured.
+            drive_closed(server.addr, cell, options.requests / 20);
+            proxy.wait_drained();
+            let before = server.cpu();
+            let requests = if cell.events_per_request == 1 { options.requests } else { options.requests / 10 };
+            drive_closed(server.addr, cell, requests);
+            // What is queued is still to be sent to Kafka, and its CPU is the event's too.
+            proxy.wait_drained();
+            let used = server.cpu() - before;
+            let per_event = used.as_secs_f64() * 1e6 / (requests * cell.events_per_request) as f64;
+            cpu.entry(cell.name).or_default().push(per_event);
+            eprintln!("round {round}: {}: {per_event:.2} us/event", cell.name);
+        }
+    }
+    if options.check {
+        println!("ingest: {} cells answered as they should", cpu.len());
+        return;
+    }
+    print_table(&cpu, &floor_cell, &cells);
+    if options.wants("memory") {
+        memory(&kafka);
+    }
+    if options.wants("latency") {
+        latency(&proxy);
+    }
+    if options.wants("topics") {
+        many_topics(&kafka, &proxy, options);
+    }
+    proxy.stop();
+    floor.stop();
+    kafka.stop();
+}
+
+/// Groups of [`BATCH`] events, each made into one body.
+fn batches(events: &[support::Event], body: impl Fn(&[support::Event]) -> Vec<u8>) -> Vec<Vec<u8>> {
+    events.chunks_exact(BATCH).map(body).collect()
+}
+
+fn print_table(cpu: &BTreeMap<&str, Vec<f64>>, floor: &Cell, cells: &[Cell]) {
+    let floor_us = median(&cpu[floor.name]);
+    println!("\nCPU per event as a ratio to the floor's CPU per request (median of the rounds)\n");
+    println!("| cell | us/event | ratio | limit |\n|---|---|---|---|");
+    println!("| {} | {floor_us:.2} | 1.00 | |", floor.name);
+    for cell in cells {
+        let Some(values) = cpu.get(cell.name) else { continue };
+        let us = median(values);
+        let limit = cell.limit.map(|l| format!("{l:.2}")).unwrap_or_default();
+        println!("| {} | {us:.2} | {:.2} | {limit} |", cell.name, us / floor_us);
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// RSS per queued event: the brokers are stopped (SIGSTOP), so that records stay in the producer's buffer.
+fn memory(kafka: &Server) {
+    const QUEUED: usize = 200_000;
+    println!(
+        "\nMemory per queued event, {QUEUED} events queued while the brokers hang\n\n| envelope | B/event | limit |\n|---|---|---|"
+    );
+    let events = support::events();
+    for (event, limit) in [("bench.cloudevents", 1200), ("bench.single", 850)] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let proxy = Server::start_proxy(&folder.path().join("iguazu.toml"), kafka);
+        let cell = Cell {
+            name: "memory",
+            event,
+            path: "/v1/events",
+            content_type: "application/x-protobuf",
+            events_per_request: BATCH,
+            bodies: batches(&events, |chunk| support::protobuf_batch(event, chunk)),
+            limit: None,
+        };
+        drive_closed(proxy.addr, &cell, 200);
+        proxy.wait_drained();
+        kafka.signal("STOP");
+        let before = proxy.rss();
+        drive_closed(proxy.addr, &cell, QUEUED / BATCH);
+        let queued = proxy.in_memory();
+        let per_event = (proxy.rss() - before) as f64 / queued as f64;
+        kafka.signal("CONT");
+        println!("| {} | {per_event:.0} | {limit} |", event.trim_start_matches("bench."));
+        proxy.stop();
+    }
+}
+
+/// What waiting for acknowledgements costs in CPU, at the same open-loop rate.
+fn latency(proxy: &Server) {
+    const RATE: usize = 5_000;
+    const SECONDS: usize = 10;
+    let events = support::events();
+    let mut used = vec![];
+    println!("\nCPU at {RATE} single events a second, open loop\n\n| reply | us/event |\n|---|---|");
+    for (reply, path) in [("enqueued", "/v1/events?reply=enqueued"), ("acknowledged", "/v1/events?reply=acknowledged")]
+    {
+        let cell = Cell {
+            name: "latency",
+            event: "bench.cloudevents",
+            path,
+            content_type: "application/json",
+            events_per_request: 1,
+            bodies: events.iter().map(|e| support::json_event("bench.cloudevents", e)).collect(),
+            limit: None,
+        };
+        proxy.wait_drained();
+        let before = proxy.cpu();
+        // 5,000/s times a linger of 75 ms and an acknowledgement are some 500 requests under way; 2,000 leave room.
+        let connections = if reply == "acknowledged" { 2_000 } else { 200 };
+        drive_open(proxy.addr, &cell, RATE, SECONDS, connections);
+        proxy.wait_drained();
+        let per_event = (proxy.cpu() - before).as_secs_f64() * 1e6 / (RATE * SECONDS) as f64;
+        println!("| {reply} | {per_event:.2} |");
+        used.push(per_event);
+    }
+    println!("\nacknowledged / enqueued = {:.2} (limit 1.30)", used[1] / used[0]);
+}
+
+/// Closed loop: each connection sends its next request when it has the reply to the last one. Sends exactly so many.
+fn drive_closed(addr: SocketAddr, cell: &Cell, requests: usize) {
+    let wire: Vec<Vec<u8>> = cell.bodies.iter().map(|body| request(cell, body)).collect();
+    block_on(async {
+        let left = std::cell::Cell::new(requests);
+        let connection = async |offset: usize| {
+            let mut socket = Connection::open(addr).await;
+            let mut at = offset;
+            while left.get() > 0 {
+                left.set(left.get() - 1);
+                socket.round_trip(&wire[at % wire.len()]).await;
+                at += 1;
+            }
+        };
+        join_all((0..CONNECTIONS.min(requests)).map(|c| connection(c * 7))).await;
+    });
+}
+
+/// Open loop: requests leave at a fixed rate over as many connections as there are, however long replies take.
+fn drive_open(addr: SocketAddr, cell: &Cell, rate: usize, seconds: usize, connections: usize) {
+    let wire: Vec<Vec<u8>> = cell.bodies.iter().map(|body| request(cell, body)).collect();
+    block_on(async {
+        let start = tokio::time::Instant::now() + Duration::from_millis(100);
+        let connection = async |offset: usize| {
+            let mut socket = Connection::open(addr).await;
+            let mut at = offset;
+            while at < rate * seconds {
+                tokio::time::sleep_until(start + Duration::from_secs_f64(at as f64 / rate as f64)).await;
+                socket.round_trip(&wire[at % wire.len()]).await;
+                at += connections;
+            }
+        };
+        join_all((0..connections).map(connection)).await;
+    });
+}
+
+async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut pending: Vec<_> = futures.map(Box::pin).collect();
+    std::future::poll_fn(|cx| {
+        pending.retain_mut(|future| future.as_mut().poll(cx).is_pending());
+        if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future);
+}
+
+fn request(cell: &Cell, body: &[u8]) -> Vec<u8> {
+    let mut wire = format!(
+        "POST {} HTTP/1.1\r\nhost: bench\r\nuser-agent: iguazu-bench\r\naccept: */*\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+        cell.path,
+        cell.content_type,
+        body.len()
+    )
+    .into_bytes();
+    wire.extend_from_slice(body);
+    wire
+}
+
+/// A keep-alive connection that reads replies by their `content-length`.
+struct Connection {
+    socket: tokio::net::TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(addr: SocketAddr) -> Connection {
+        let socket = tokio::net::TcpStream::connect(addr).await.expect("the server takes connections");
+        socket.set_nodelay(true).expect("a TCP option");
+        Connection { socket, buffer: Vec::with_capacity(4096) }
+    }
+
+    async fn round_trip(&mut self, wire: &[u8]) {
+        self.socket.write_all(wire).await.expect("the server reads");
+        self.buffer.clear();
+        loop {
+            let read = self.socket.read_buf(&mut self.buffer).await.expect("the server answers");
+            assert!(read > 0, "the server closed the connection: {}", String::from_utf8_lossy(&self.buffer));
+            if let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
+                let head = std::str::from_utf8(&self.buffer[..end]).expect("a reply's head is ASCII");
+                assert!(head.starts_with("HTTP/1.1 20"), "{}", String::from_utf8_lossy(&self.buffer));
+                let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).expect("a length");
+                if self.buffer.len() == end + 4 + length.parse::<usize>().expect("a number") {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A process under test, or beside it. Killed when dropped.
+struct Server {
+    child: Child,
+    addr: SocketAddr,
+    admin: Option<SocketAddr>,
+    registry: String,
+}
+
+impl Server {
+    /// Starts this very program in another role; its first line of output is its address (and the registry's).
+    fn start_self(args: &[&str]) -> Server {
+        let this = std::env::current_exe().expect("our own path");
+        let mut child = Command::new(this).args(args).stdout(Stdio::piped()).spawn().expect("our own program starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
+        let mut words = line.split_whitespace();
+        let addr = words.next().expect("an address").parse().expect("an address");
+        Server { child, addr, admin: None, registry: words.next().unwrap_or_default().to_owned() }
+    }
+
+    /// Starts the proxy with the two event types of the benchmark, and a hundred more for the cell of many topics.
+    fn start_proxy(config: &PathBuf, kafka: &Server) -> Server {
+        let ready = config.with_extension("ready");
+        let mut text = format!(
+            "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [registries.main]\nurls = [\"{}\"]\n\
+             [clusters.core]\nbrokers = [\"{}\"]\nregistry = \"main\"\nbuffer_bytes_max = 1_073_741_824\nmessage_timeout_ms = 300_000\n",
+            kafka.registry, kafka.addr
+        );
+        let mut event = |name: &str, topic: &str, envelope: &str| {
+            text += &format!(
+                "[events.\"{name}\"]\ncluster = \"core\"\ntopic = \"{topic}\"\nsubject = \"{}\"\nencoding = \"avro\"\nenvelope = \"{envelope}\"\n",
+                support::SUBJECT
+            );
+        };
+        event("bench.cloudevents", "bench", "cloudevents");
+        event("bench.single", "bench", "single");
+        for n in 0..100 {
+            event(&format!("bench.t{n}"), &format!("bench{n}"), "cloudevents");
+        }
+        std::fs::write(config, text).expect("the configuration is written");
+        let child = Command::new(env!("CARGO_BIN_EXE_iguazu"))
+            .args(["proxy", "--ready-file"])
+            .arg(&ready)
+            .arg(config)
+            .spawn()
+            .expect("the proxy starts");
+        let addresses: serde_json::Value =
+            wait_for("the proxy is ready", || serde_json::from_slice(&std::fs::read(&ready).ok()?).ok());
+        let addr = |name: &str| addresses[name].as_str().expect("an address").parse().expect("an address");
+        let server = Server { child, addr: addr("http"), admin: Some(addr("admin")), registry: String::new() };
+        wait_for("every event type is served", || (server.get("/ready").0 == 200).then_some(()));
+        server
+    }
+
+    /// User and system CPU of the process so far.
+    fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the process lives");
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("a command in brackets").split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Resident bytes.
+    fn rss(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the process lives");
+        statm.split_whitespace().nth(1).expect("a second field").parse::<u64>().expect("a number") * 4096
+    }
+
+    /// Events in the producers' buffers, by the ledger.
+    fn in_memory(&self) -> u64 {
+        let (_, text) = self.get("/metrics");
+        let lines = text.lines().filter(|line| line.starts_with("iguazu_events_in_memory{"));
+        lines.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number") as u64).sum()
+    }
+
+    fn wait_drained(&self) {
+        wait_for("the producers are empty", || (self.in_memory() == 0).then_some(()));
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        use std::io::Read;
+        let admin = self.admin.expect("only the proxy has an admin listener");
+        let mut socket = std::net::TcpStream::connect(admin).expect("the admin listener answers");
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").expect("it reads");
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).expect("it answers");
+        (reply[9..12].parse().expect("a status"), reply)
+    }
+
+    fn stop(mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it is ours");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "gave up waiting until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The floor: hyper on a current-thread runtime, the body read whole, a constant reply.
+fn serve_floor() {
+    use http_body_util::{BodyExt, Full};
+    use hyper::body::{Bytes, Incoming};
+    use hyper::{Request, Response};
+    block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        println!("{}", listener.local_addr().expect("bound"));
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                loop {
+                    let (socket, _) = listener.accept().await.expect("a connection");
+                    socket.set_nodelay(true).expect("a TCP option");
+                    let service = hyper::service::service_fn(async |request: Request<Incoming>| {
+                        let body = request.into_body().collect().await?.to_bytes();
+                        assert!(!body.is_empty());
+                        let reply = Full::new(Bytes::from_static(
+                            br#"{"events":1,"succeeded":1,"failed":0,"reply":"enqueued"}"#,
+                        ));
+                        let response = Response::builder().status(202).header("content-type", "application/json");
+                        Ok::<_, hyper::Error>(response.body(reply).expect("a valid response"))
+                    });
+                    tokio::task::spawn_local(
+                        hyper::server::conn::http1::Builder::new()
+                            .serve_connection(hyper_util::rt::TokioIo::new(socket), service),
+                    );
+                }
+            })
+            .await;
+    });
+}
+
+/// The embedded brokers and registry, with the topics of the benchmark and its schema registered.
+fn serve_kafka(topics: usize) {
+    let _ = topics;
+    todo!("waits for dev")
+}

@@ -1,0 +1,155 @@
+//! The table of senders, by the hash of their keys.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq as _;
+
+use super::{Limiter, keys};
+use crate::config;
+
+/// The senders of a snapshot. A clone shares their limits: clone it into the next snapshot when the settings are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Senders {
+    by_key: Arc<HashMap<KeyHash, Arc<Sender>>>,
+    any: bool,
+}
+
+/// A sender that a request was made by.
+#[derive(Debug)]
+pub struct Sender {
+    /// Its name.
+    pub name: String,
+    events: HashSet<String>,
+    prefixes: Vec<String>,
+    limiter: Limiter,
+}
+
+impl Senders {
+    /// The table of these senders. Their limits begin anew.
+    pub fn new(senders: &[config::Sender]) -> Self {
+        let mut by_key = HashMap::new();
+        for settings in senders {
+            let sender = Arc::new(Sender::new(settings));
+            for hash in &settings.key_hashes {
+                by_key.insert(KeyHash(*hash), Arc::clone(&sender));
+            }
+        }
+        Senders { by_key: Arc::new(by_key), any: !senders.is_empty() }
+    }
+
+    /// Whether no sender exists, so that everybody may send everything.
+    pub fn is_open(&self) -> bool {
+        !self.any
+    }
+
+    /// The sender with this API key.
+    pub fn find(&self, key: &str) -> Option<&Arc<Sender>> {
+        self.by_key.get(&KeyHash(keys::hash(key)))
+    }
+}
+
+impl Sender {
+    fn new(settings: &config::Sender) -> Self {
+        let (patterns, names): (Vec<_>, Vec<_>) = settings.events.iter().partition(|event| event.ends_with('*'));
+        Sender {
+            name: settings.name.clone(),
+            events: names.into_iter().cloned().collect(),
+            prefixes: patterns.into_iter().map(|pattern| pattern.trim_end_matches('*').to_owned()).collect(),
+            limiter: Limiter::new(&settings.limits),
+        }
+    }
+
+    /// Whether it may send this event. A `*` at the end of a name in its `events` matches any rest.
+    pub fn may_send(&self, event: &str) -> bool {
+        self.events.contains(event) || self.prefixes.iter().any(|prefix| event.starts_with(prefix.as_str()))
+    }
+
+    /// Its limits over all its events.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+}
+
+/// SHA-256 of a key. Finding one tells nothing by its time: the table's own hash is keyed by a secret of the process, so
+/// that nobody can aim at a neighbour of a stored key, and the comparison takes as long for the first byte as for the last.
+#[derive(Clone, Copy)]
+struct KeyHash([u8; 32]);
+
+impl PartialEq for KeyHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for KeyHash {}
+
+impl Hash for KeyHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+impl std::fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyHash")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Limits;
+
+    fn sender(name: &str, keys: &[&str], events: &[&str]) -> config::Sender {
+        config::Sender {
+            name: name.to_owned(),
+            key_hashes: keys.iter().map(|key| keys::hash(key)).collect(),
+            events: events.iter().map(|event| event.to_string()).collect(),
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn a_key_finds_its_sender_and_nobody_else_does() {
+        let senders = Senders::new(&[sender("orders", &["old", "new"], &[]), sender("app", &["app-key"], &[])]);
+        let check = |key: &str, expected: Option<&str>| {
+            assert_eq!(senders.find(key).map(|sender| sender.name.as_str()), expected, "key {key:?}");
+        };
+        check("", None);
+        check("ol", None);
+        check("old ", None);
+        check("orders", None);
+        check("old", Some("orders"));
+        check("new", Some("orders"));
+        check("app-key", Some("app"));
+    }
+
+    #[test]
+    fn once_a_sender_exists_nobody_is_anonymous_even_if_it_has_no_key() {
+        assert!(Senders::default().is_open());
+        assert!(!Senders::new(&[sender("locked out", &[], &["*"])]).is_open());
+    }
+
+    #[test]
+    fn a_sender_may_send_what_its_settings_list() {
+        let settings = sender("orders", &[], &["order.placed", "delivery.*"]);
+        let sender = Sender::new(&settings);
+        let check = |event: &str, expected: bool| assert_eq!(sender.may_send(event), expected, "event {event:?}");
+        check("order", false);
+        check("order.placed.again", false);
+        check("deliver", false);
+        check("", false);
+        check("order.placed", true);
+        check("delivery.", true);
+        check("delivery.status_changed", true);
+        assert!(Sender::new(&super::tests::sender("all", &[], &["*"])).may_send("anything"));
+        assert!(!Sender::new(&super::tests::sender("none", &[], &[])).may_send("anything"));
+    }
+
+    #[test]
+    fn no_key_hash_shows_in_the_debug_form() {
+        assert_eq!(format!("{:?}", KeyHash(keys::hash("k"))), "KeyHash");
+    }
+}

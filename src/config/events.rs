@@ -1,0 +1,273 @@
+//! `[events."NAME"]`: the event types.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::route::{
+    Acks, Encoding, EnvelopeForm, EventType, Framing, KeySource, Limits, Mapping, MissingKey, Reply, TimestampPolicy,
+    Uint64Policy, UnknownEnumPolicy, UnknownFields, Version,
+};
+
+use super::reader::{Item, Table};
+use super::{Cluster, Http, clusters, names};
+
+const NOT_YET: &str = "not available in this version; leave it out";
+
+/// Reads every event type and checks what must hold between them.
+pub(super) fn read(root: &mut Table<'_>, http: &Http, clusters: &[Cluster]) -> Vec<EventType> {
+    let read_one = |(item, table)| read_one(&item, table, http, clusters);
+    let (events, tables): (Vec<_>, Vec<_>) = root.children("events").into_iter().map(read_one).unzip();
+    check_avro_subjects(&events, &tables, clusters);
+    events
+}
+
+fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[Cluster]) -> (EventType, Table<'s>) {
+    if let Err(message) = names::event(&item.name) {
+        item.problem(message);
+    }
+    for key in ["failover", "dead_letter", "ordered"] {
+        table.refuse(key, NOT_YET);
+    }
+    let encodings = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson].map(|e| (e.as_str(), e));
+    let encoding =
+        table.need("encoding", "`avro`, `protobuf`, `json` or `raw_json`").and_then(|i| i.choice(&encodings));
+    refuse_without_effect(&mut table, encoding);
+
+    let event_type = EventType {
+        name: item.name.clone(),
+        owner: table.string("owner"),
+        cluster: table
+            .need("cluster", "the cluster that its topic is on")
+            .and_then(|item| clusters::reference(item, "cluster", clusters.iter().map(|c| &*c.name)))
+            .unwrap_or_default(),
+        topic: table
+            .need("topic", "the topic that its records go to")
+            .and_then(|i| clusters::topic(&i))
+            .unwrap_or_default(),
+        subject: subject(&mut table, encoding),
+        message: table.take("message").and_then(|item| path(&item, "the full name of a Protobuf message")),
+        version: table.take("version").and_then(version).unwrap_or_default(),
+        mapping: mapping(&mut table),
+        avro_subject: table.string("avro_subject"),
+        encoding: encoding.unwrap_or(Encoding::RawJson),
+        framing: table
+            .choice("framing", &[("prefix", Framing::Prefix), ("header", Framing::Header)])
+            .unwrap_or_default(),
+        envelope: table
+            .choice("envelope", &[("cloudevents", EnvelopeForm::CloudEvents), ("single", EnvelopeForm::Single)])
+            .unwrap_or_default(),
+        key: table.take("key").and_then(key).unwrap_or_default(),
+        missing_key: table
+            .choice("missing_key", &[("null", MissingKey::Null), ("reject", MissingKey::Reject)])
+            .unwrap_or_default(),
+        acks: table.choice("acks", &[("leader", Acks::Leader), ("all", Acks::All)]).unwrap_or_default(),
+        reply: table.take("reply").and_then(reply).unwrap_or_default(),
+        low_rate: table.flag("low_rate"),
+        unknown_fields: table
+            .choice(
+                "unknown_fields",
+                &[
+                    ("reject", UnknownFields::Reject),
+                    ("drop", UnknownFields::Drop),
+                    ("properties", UnknownFields::Properties),
+                ],
+            )
+            .unwrap_or_default(),
+        limits: limits(&mut table, http),
+        sensitive: sensitive(&mut table),
+    };
+    table.finish();
+    check_one(&event_type, &table, clusters);
+    (event_type, table)
+}
+
+/// A setting that would do nothing is refused: whoever wrote it expects something of it.
+fn refuse_without_effect(table: &mut Table<'_>, encoding: Option<Encoding>) {
+    if encoding == Some(Encoding::RawJson) {
+        let why =
+            "has no effect with `encoding = \"raw_json\"`: the payload has no schema and is stored as it was sent";
+        for key in ["subject", "message", "version", "unknown_fields"] {
+            table.refuse(key, why);
+        }
+    }
+    if matches!(encoding, Some(Encoding::RawJson | Encoding::Json)) {
+        table.refuse("framing", "has no effect: only `avro` and `protobuf` values name their schema");
+    }
+    if encoding.is_some_and(|encoding| encoding != Encoding::Avro) {
+        for key in ["mapping", "uint64", "unknown_enum", "invalid_timestamp", "avro_subject"] {
+            table.refuse(key, "has no effect: it is about the mapping to Avro (`encoding = \"avro\"`)");
+        }
+    }
+}
+
+fn subject(table: &mut Table<'_>, encoding: Option<Encoding>) -> Option<String> {
+    match encoding {
+        None | Some(Encoding::RawJson) => table.string("subject"),
+        Some(_) => table.need("subject", "the registry subject of its Protobuf schema").and_then(Item::string),
+    }
+}
+
+/// What must hold between the settings of one event type.
+fn check_one(event_type: &EventType, table: &Table<'_>, clusters: &[Cluster]) {
+    let cluster = clusters.iter().find(|cluster| cluster.name == event_type.cluster);
+    if let Some(cluster) = cluster {
+        let name = &cluster.name;
+        // `subject` is known to be wrong already when the registry's own name is.
+        if event_type.encoding != Encoding::RawJson && cluster.registry.is_none() && table.has("subject") {
+            table.problem("subject", format!("cluster `{name}` names no `registry` to look it up in"));
+        }
+        if cluster.canary_topic.as_deref() == Some(&*event_type.topic) {
+            table.problem("topic", format!("is the `canary_topic` of cluster `{name}`, whose records are no events"));
+        }
+    }
+    match event_type.key {
+        KeySource::Field(_) if event_type.encoding == Encoding::RawJson => {
+            table.problem(
+                "key",
+                "a `raw_json` payload is not read, so its fields cannot be a key; the envelope's `key` can",
+            );
+        }
+        KeySource::None if event_type.missing_key == MissingKey::Reject => {
+            table.problem("missing_key", "`reject` contradicts `key = false`: every event would be refused");
+        }
+        _ => {}
+    }
+    if event_type.low_rate && event_type.acks == Acks::All {
+        table.problem("low_rate", "has no effect with `acks = \"all\"`: those share one client whatever their rate");
+    }
+}
+
+/// Two messages never share an Avro subject: the second one's schema would be refused, or worse, accepted.
+fn check_avro_subjects(events: &[EventType], tables: &[Table<'_>], clusters: &[Cluster]) {
+    let registry = |event: &EventType| {
+        let cluster = clusters.iter().find(|cluster| cluster.name == event.cluster)?;
+        cluster.registry.clone()
+    };
+    let sources: HashMap<_, _> =
+        events.iter().filter_map(|event| Some(((registry(event)?, event.subject.clone()?), event))).collect();
+    let mut owners: BTreeMap<(String, String), &EventType> = BTreeMap::new();
+    for (event, table) in events.iter().zip(tables) {
+        let (Some(registry), Some(message)) = (registry(event), message(event)) else { continue };
+        if event.encoding != Encoding::Avro {
+            continue;
+        }
+        let subject = event.avro_subject.clone().unwrap_or_else(|| format!("{message}-avro"));
+        if let Some(source) = sources.get(&(registry.clone(), subject.clone())) {
+            let name = &source.name;
+            table.problem("avro_subject", format!("`{subject}` is the Protobuf `subject` of event type `{name}`"));
+        }
+        let owner = *owners.entry((registry, subject.clone())).or_insert(event);
+        if self::message(owner) != Some(message) {
+            let (name, other) = (&owner.name, self::message(owner).unwrap_or_default());
+            table.problem(
+                "avro_subject",
+                format!("`{subject}` holds message `{other}` of event type `{name}`; two messages never share one"),
+            );
+        }
+    }
+}
+
+/// The message as far as the configuration knows it: by default the one named like the subject.
+fn message(event: &EventType) -> Option<&str> {
+    event.message.as_deref().or(event.subject.as_deref())
+}
+
+fn version(item: Item<'_>) -> Option<Version> {
+    match item.text() {
+        None => item.number(1..=2_147_483_647).map(|number| Version::Number(number as u32)),
+        Some("latest") => Some(Version::Latest),
+        Some(_) => item.wrong("must be `latest` or a number"),
+    }
+}
+
+fn mapping(table: &mut Table<'_>) -> Mapping {
+    match table.take("mapping") {
+        Some(item) if item.text() == Some("java-avro") => {
+            item.problem("`java-avro` is not available in this version; `presence` is");
+        }
+        Some(item) => {
+            item.choice(&[("presence", ())]);
+        }
+        None => {}
+    }
+    Mapping {
+        uint64: table
+            .choice("uint64", &[("reject", Uint64Policy::Reject), ("wrap", Uint64Policy::Wrap)])
+            .unwrap_or_default(),
+        unknown_enum: table
+            .choice(
+                "unknown_enum",
+                &[("default_symbol", UnknownEnumPolicy::DefaultSymbol), ("reject", UnknownEnumPolicy::Reject)],
+            )
+            .unwrap_or_default(),
+        invalid_timestamp: table
+            .choice("invalid_timestamp", &[("reject", TimestampPolicy::Reject), ("clamp", TimestampPolicy::Clamp)])
+            .unwrap_or_default(),
+    }
+}
+
+/// A field path, or `false` for never a key.
+fn key(item: Item<'_>) -> Option<KeySource> {
+    if !item.is_boolean() {
+        return path(&item, "a field path such as `order.id`").map(KeySource::Field);
+    }
+    match item.clone().boolean()? {
+        false => Some(KeySource::None),
+        true => item.wrong("must be a field path, or `false` for never a key; left out, it is the envelope's key"),
+    }
+}
+
+fn reply(item: Item<'_>) -> Option<Reply> {
+    if item.text() == Some("durable") {
+        return item.wrong("`durable` is not available in this version; `acknowledged` is the strongest");
+    }
+    item.choice(&[Reply::Enqueued, Reply::Acknowledged].map(|reply| (reply.as_str(), reply)))
+}
+
+/// `limits` of an event type or a sender.
+pub(super) fn limits(table: &mut Table<'_>, http: &Http) -> Limits {
+    let Some(mut table) = table.table("limits") else { return Limits::default() };
+    let mut number = |key| table.take(key).and_then(|item| item.number(1..=u64::MAX));
+    let event_bytes_max = number("event_bytes_max");
+    let limits = Limits {
+        event_bytes_max: event_bytes_max.map(|bytes| bytes as usize),
+        bytes_per_second: number("bytes_per_second"),
+        events_per_second: number("events_per_second"),
+    };
+    table.finish();
+    let body = http.body_bytes_max;
+    if limits.event_bytes_max.is_some_and(|bytes| bytes > body) {
+        table.problem(
+            "event_bytes_max",
+            format!("is over `http.body_bytes_max` ({body}), so that it would never apply"),
+        );
+    }
+    if let (Some(event), Some(second)) = (event_bytes_max, limits.bytes_per_second)
+        && second < event
+    {
+        table.problem(
+            "bytes_per_second",
+            format!("is less than `event_bytes_max` ({event}): the largest event could never pass"),
+        );
+    }
+    limits
+}
+
+fn sensitive(table: &mut Table<'_>) -> Vec<String> {
+    let mut fields: Vec<String> = Vec::new();
+    for item in table.list("sensitive") {
+        match path(&item, "a field path such as `order.card_number`") {
+            Some(field) if fields.contains(&field) => item.problem(format!("`{field}` stands here twice")),
+            field => fields.extend(field),
+        }
+    }
+    fields
+}
+
+/// Identifiers joined by dots.
+fn path(item: &Item<'_>, what: &str) -> Option<String> {
+    let text = item.clone().string()?;
+    match names::identifiers(&text, what) {
+        Ok(()) => Some(text),
+        Err(message) => item.wrong(message),
+    }
+}

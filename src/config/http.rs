@@ -1,0 +1,62 @@
+//! `[http]` and `[admin]`: the two listeners.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::reader::{Item, Table};
+use super::{Admin, Http, Tls};
+
+/// Reads `[http]`; the table comes back for what must hold between it and other parts.
+pub(super) fn read<'s>(root: &mut Table<'s>) -> (Http, Table<'s>) {
+    let mut table = root.section("http");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let http = Http {
+        listen: listen(&mut table, 8080),
+        tls: table.table("tls").map(|mut tls| {
+            let read = Tls {
+                certificate_file: tls.need_file("certificate_file", "the PEM file with the certificate chain"),
+                key_file: tls.need_private_file("key_file", "the PEM file with the private key"),
+            };
+            tls.finish();
+            read
+        }),
+        unauthenticated: table.flag("unauthenticated"),
+        workers: table.size("workers", cores, 1..=1024),
+        body_bytes_max: table.size("body_bytes_max", 1_048_576, 1024..=104_857_600),
+        batch_events_max: table.size("batch_events_max", 10_000, 1..=100_000),
+        in_flight_bytes_max: table.size("in_flight_bytes_max", 268_435_456, 1_048_576..=68_719_476_736),
+        connections_max: table.size("connections_max", 10_000, 1..=1_000_000),
+        read_timeout: table.seconds("read_timeout_seconds", 10, 1..=300),
+        ack_timeout: table.seconds("ack_timeout_seconds", 35, 1..=1000),
+        drain: table.seconds("drain_seconds", 30, 2..=3600),
+    };
+    table.finish();
+    if http.in_flight_bytes_max < 2 * http.body_bytes_max {
+        let least = 2 * http.body_bytes_max;
+        let why = "one compressed body counts as sent and again decompressed";
+        table.problem("in_flight_bytes_max", format!("must be at least twice `http.body_bytes_max` ({least}): {why}"));
+    }
+    (http, table)
+}
+
+/// Reads `[admin]`.
+pub(super) fn read_admin(root: &mut Table<'_>, http: &Http) -> Admin {
+    let mut table = root.section("admin");
+    let admin = Admin { listen: listen(&mut table, 8081) };
+    table.finish();
+    if admin.listen == http.listen && admin.listen.port() != 0 {
+        table.problem("listen", format!("{} is `http.listen` already; the two listeners are apart", admin.listen));
+    }
+    admin
+}
+
+fn listen(table: &mut Table<'_>, default_port: u16) -> SocketAddr {
+    let address = |item: Item<'_>| {
+        let text = item.clone().string()?;
+        let parsed = text.parse().ok();
+        parsed.or_else(|| {
+            item.wrong(format!("`{text}` is not an IP address and a port, such as `127.0.0.1:8080` or `[::]:8080`"))
+        })
+    };
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, default_port));
+    table.take("listen").and_then(address).unwrap_or(default)
+}

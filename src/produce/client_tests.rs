@@ -1,0 +1,356 @@
+//! A client against embedded brokers. Each test ends with the ledger law.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use super::settings::tests::cluster;
+use super::wait::wait_for;
+use super::*;
+use crate::config::Cluster;
+use crate::dev::brokers::{ALL_BROKERS, EmbeddedBrokers};
+use crate::dev::read_back::{Consumed, Start, TopicReader};
+use crate::envelope::headers::HeaderBuffer;
+use crate::outcome::{Account, BatchState, Delivery, Ledger, Tracked};
+use crate::route::Lane;
+
+const WAIT: Duration = Duration::from_secs(20);
+const RECEIVED_MS: i64 = 1_700_000_000_123;
+
+/// Brokers with the topic `orders`, an account, and a client made for each test.
+struct Bench {
+    brokers: EmbeddedBrokers,
+    account: Arc<Account>,
+    batch: Arc<BatchState>,
+    sent: u32,
+}
+
+impl Bench {
+    fn new(brokers: i32, partitions: i32) -> Self {
+        let brokers = EmbeddedBrokers::start(brokers).expect("loopback has free ports");
+        brokers.create_topic("orders", partitions, 1).expect("the topic is new");
+        let account = Ledger::default().account("order.placed", "core");
+        Bench { brokers, account, batch: Arc::default(), sent: 0 }
+    }
+
+    fn cluster(&self) -> Cluster {
+        cluster(self.brokers.bootstrap())
+    }
+
+    fn start(&self, change: impl FnOnce(&mut Cluster), lane: Lane) -> Arc<Client> {
+        let mut cluster = self.cluster();
+        change(&mut cluster);
+        Client::start(&cluster, lane).expect("the settings are right")
+    }
+
+    fn send(&mut self, client: &Client, record: &Record<'_>) -> Result<(), Code> {
+        self.account.receive();
+        let tracked = Tracked::new(&self.account, Some(&self.batch), self.sent, record.cost_bytes());
+        self.sent += 1;
+        client.send(record, tracked).map_err(|refused| {
+            refused.tracked.refused();
+            self.account.reject(refused.code);
+            assert!(!refused.message.is_empty());
+            refused.code
+        })
+    }
+
+    fn send_value(&mut self, client: &Client, value: &[u8]) -> Result<(), Code> {
+        let headers = HeaderBuffer::default();
+        self.send(client, &Record { topic: "orders", key: None, value, headers: &headers, timestamp_ms: RECEIVED_MS })
+    }
+
+    /// What became of every record that was sent, once all of it is known, by index.
+    fn settled(&self) -> Vec<(u32, Delivery)> {
+        wait_for(self.batch.settled(), WAIT).expect("every record is settled in time");
+        let mut settled = self.batch.take();
+        settled.sort_unstable_by_key(|(index, _)| *index);
+        settled
+    }
+
+    fn read_back(&self, records: usize) -> Vec<Consumed> {
+        let reader = TopicReader::open(self.brokers.bootstrap(), &[], "orders", &Start::Beginning).expect("it exists");
+        let read = |_| reader.next(WAIT).expect("the topic can be read").expect("the record comes in time");
+        (0..records).map(read).collect()
+    }
+
+    fn assert_balanced(&self, client: &Client) {
+        let balance = self.account.read();
+        assert!(balance.holds() && balance.in_memory == 0, "{balance:?}");
+        assert_eq!((client.in_flight(), client.buffered_bytes(), client.oldest_age()), (0, 0, None));
+    }
+}
+
+fn failed(settled: &[(u32, Delivery)]) -> BTreeMap<&'static str, usize> {
+    settled.iter().fold(BTreeMap::new(), |mut counts, (_, delivery)| {
+        let code = match delivery {
+            Delivery::Delivered { .. } => "delivered",
+            Delivery::Failed(code) => code.as_str(),
+        };
+        *counts.entry(code).or_default() += 1;
+        counts
+    })
+}
+
+#[test]
+fn a_full_buffer_refuses_at_once_and_takes_records_again_when_reports_come() {
+    let mut bench = Bench::new(1, 1);
+    let client = bench.start(|cluster| cluster.buffer_bytes_max = 3 * 340, Lane::Standard);
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    assert_eq!([0; 4].map(|_| bench.send_value(&client, &[7; 100])), [Ok(()), Ok(()), Ok(()), Err(Code::BufferFull)]);
+    assert_eq!((client.in_flight(), client.buffered_bytes()), (3, client.buffer_bytes_max()));
+    assert!(client.oldest_age().is_some());
+    bench.brokers.bring_up(ALL_BROKERS).expect("the brokers obey");
+    assert_eq!(failed(&bench.settled()), BTreeMap::from([("delivered", 3)]));
+    assert_eq!(bench.send_value(&client, &[7; 100]), Ok(()));
+    bench.settled();
+    assert_eq!(client.stop(WAIT), Stopped::default());
+    bench.assert_balanced(&client);
+}
+
+#[test]
+fn a_record_over_the_clients_limit_is_refused_with_the_limit() {
+    let mut bench = Bench::new(1, 1);
+    let limit = ("message.max.bytes".to_owned(), "2000".to_owned());
+    let client = bench.start(|cluster| cluster.librdkafka.push(limit), Lane::Standard);
+    assert_eq!(bench.send_value(&client, &[7; 3_000]), Err(Code::EventTooLarge));
+    assert_eq!(bench.send_value(&client, &[7; 1_000]), Ok(()));
+    bench.settled();
+    client.stop(WAIT);
+    bench.assert_balanced(&client);
+}
+
+#[test]
+fn an_unknown_topic_is_refused_and_not_made() {
+    let bench = Bench::new(1, 3);
+    let client = bench.start(|_| (), Lane::Standard);
+    for _ in 0..2 {
+        let unknown = client.topic("nowhere", WAIT);
+        assert!(matches!(&unknown, Err(ProduceError::UnknownTopic { topic, .. }) if topic == "nowhere"), "{unknown:?}");
+    }
+    assert_eq!(client.topic("orders", WAIT).expect("it exists"), Topic { partitions: 3, max_message_bytes: None });
+    let made = TopicReader::open(bench.brokers.bootstrap(), &[], "nowhere", &Start::Beginning);
+    assert!(made.is_err());
+}
+
+#[test]
+fn a_silent_cluster_is_told_apart_from_an_unknown_topic() {
+    let bench = Bench::new(1, 1);
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    let client = bench.start(|_| (), Lane::Standard);
+    let silent = client.topic("orders", Duration::from_millis(500));
+    assert!(matches!(silent, Err(ProduceError::Unreachable { .. })), "{silent:?}");
+    assert!(client.last_error().is_some(), "the error callback says why");
+    bench.brokers.bring_up(ALL_BROKERS).expect("the brokers obey");
+    client.topic("orders", WAIT).expect("the broker is back");
+    assert_eq!(client.last_error(), None);
+}
+
+#[test]
+fn a_record_that_no_broker_takes_in_time_fails_as_unknown() {
+    let mut bench = Bench::new(1, 1);
+    let client = bench.start(|cluster| cluster.message_timeout = Duration::from_millis(600), Lane::Standard);
+    client.topic("orders", WAIT).expect("it exists");
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    assert_eq!(bench.send_value(&client, b"late"), Ok(()));
+    assert_eq!(failed(&bench.settled()), BTreeMap::from([("unknown", 1)]));
+    assert_eq!(client.failures().find(|(_, n)| *n > 0), Some((Failure::TimedOut, 1)));
+    client.stop(WAIT);
+    bench.assert_balanced(&client);
+}
+
+#[test]
+fn a_broker_that_refuses_a_record_for_good_is_told_apart_from_a_failure() {
+    let refusals = [
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, "record_refused"),
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD, "record_refused"),
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "delivery_failed"),
+    ];
+    for (refusal, code) in refusals {
+        let mut bench = Bench::new(1, 1);
+        let client = bench.start(|_| (), Lane::Standard);
+        bench.brokers.fail_requests(RDKafkaApiKey::Produce, vec![refusal]).expect("the brokers obey");
+        assert_eq!(bench.send_value(&client, b"refused"), Ok(()));
+        assert_eq!(failed(&bench.settled()), BTreeMap::from([(code, 1)]), "{refusal:?}");
+        client.stop(WAIT);
+        bench.assert_balanced(&client);
+    }
+}
+
+#[test]
+fn a_stop_settles_what_cannot_be_delivered() {
+    let mut bench = Bench::new(1, 2);
+    let client = bench.start(|_| (), Lane::Standard);
+    client.topic("orders", WAIT).expect("it exists");
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    let taken = (0..500).filter(|_| bench.send_value(&client, &[1; 50]).is_ok()).count();
+    let stopped = client.stop(Duration::from_millis(50));
+    assert_eq!(stopped, Stopped { purged: taken as u64, unreported: 0 });
+    assert_eq!(bench.settled().len(), 500);
+    bench.assert_balanced(&client);
+}
+
+#[test]
+fn a_stop_delivers_what_can_be_delivered_and_is_done_once() {
+    let mut bench = Bench::new(3, 12);
+    let client = bench.start(|cluster| cluster.slow_linger = Duration::from_millis(300), Lane::Slow);
+    assert!((0..2_000).all(|_| bench.send_value(&client, &[1; 50]).is_ok()));
+    assert_eq!(client.stop(WAIT), Stopped::default());
+    assert_eq!(client.stop(WAIT), Stopped::default());
+    assert_eq!(failed(&bench.settled()), BTreeMap::from([("delivered", 2_000)]));
+    assert_eq!(bench.send_value(&client, b"too late"), Err(Code::EventTypeUnavailable));
+    bench.assert_balanced(&client);
+    assert_eq!((client.delivered(), client.latency().read().count), (2_000, 2_000));
+}
+
+#[test]
+fn a_stop_amid_senders_loses_nothing() {
+    let bench = Bench::new(1, 4);
+    let client = bench.start(|_| (), Lane::Standard);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let headers = HeaderBuffer::default();
+                let record =
+                    Record { topic: "orders", key: None, value: b"x", headers: &headers, timestamp_ms: RECEIVED_MS };
+                loop {
+                    bench.account.receive();
+                    let tracked = Tracked::new(&bench.account, None, 0, record.cost_bytes());
+                    if let Err(refused) = client.send(&record, tracked) {
+                        refused.tracked.refused();
+                        bench.account.reject(refused.code);
+                        if refused.code == Code::EventTypeUnavailable {
+                            break;
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        let busy = Instant::now() + WAIT;
+        while client.delivered() < 1_000 && Instant::now() < busy {
+            std::thread::yield_now();
+        }
+        client.stop(Duration::from_millis(20));
+    });
+    bench.assert_balanced(&client);
+    assert!(bench.account.read().delivered >= 1_000);
+}
+
+#[test]
+fn a_client_that_is_dropped_settles_its_records() {
+    let mut bench = Bench::new(1, 1);
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    let client = bench.start(|_| (), Lane::Standard);
+    assert_eq!(bench.send_value(&client, b"left"), Ok(()));
+    drop(client);
+    assert_eq!(failed(&bench.settled()), BTreeMap::from([("delivery_failed", 1)]));
+    let balance = bench.account.read();
+    assert!(balance.holds() && balance.in_memory == 0, "{balance:?}");
+}
+
+#[test]
+fn empty_and_absent_keys_and_values_stay_apart() {
+    let mut bench = Bench::new(1, 1);
+    let client = bench.start(|_| (), Lane::Standard);
+    let headers = HeaderBuffer::default();
+    for (key, value) in [(None, &b""[..]), (Some(&b""[..]), b"v"), (Some(b"k"), b"")] {
+        let record = Record { topic: "orders", key, value, headers: &headers, timestamp_ms: RECEIVED_MS };
+        assert_eq!(bench.send(&client, &record), Ok(()));
+    }
+    bench.settled();
+    let read: Vec<_> = bench.read_back(3).into_iter().map(|record| (record.key, record.value)).collect();
+    let (empty, some) = (|| Some(Vec::new()), |text: &[u8]| Some(text.to_vec()));
+    assert_eq!(read, [(None, empty()), (empty(), some(b"v")), (some(b"k"), empty())]);
+    client.stop(WAIT);
+    bench.assert_balanced(&client);
+}
+
+#[test]
+fn a_record_arrives_as_it_was_sent_in_every_lane_and_its_report_says_where() {
+    for lane in Lane::ALL {
+        let mut bench = Bench::new(1, 4);
+        let client = bench.start(|_| (), lane);
+        let mut headers = HeaderBuffer::default();
+        for (name, value) in [("ce_id", &b"7"[..]), ("x", b"1"), ("x", b""), ("a", b"\0\xff")] {
+            headers.push(name, value);
+        }
+        let key = Some(&b"customer-7"[..]);
+        let record =
+            Record { topic: "orders", key, value: b"\0\0\0\0\x07", headers: &headers, timestamp_ms: RECEIVED_MS };
+        for _ in 0..3 {
+            assert_eq!(bench.send(&client, &record), Ok(()));
+        }
+        let settled = bench.settled();
+        let read = bench.read_back(3);
+        for ((_, delivery), read) in settled.iter().zip(&read) {
+            assert_eq!(*delivery, Delivery::Delivered { partition: read.partition, offset: read.offset }, "{lane:?}");
+            let sent: Vec<_> = headers.iter().map(|(n, v)| (n.to_owned(), Some(v.to_vec()))).collect();
+            assert_eq!(read.headers, sent);
+            assert_eq!((read.key.as_deref(), read.value.as_deref()), (record.key, Some(record.value)));
+            assert_eq!(read.timestamp_ms, Some(RECEIVED_MS));
+        }
+        client.stop(WAIT);
+        bench.assert_balanced(&client);
+    }
+}
+
+#[test]
+fn a_canary_reaches_every_broker_that_leads_and_no_ledger() {
+    let bench = Bench::new(3, 6);
+    for partition in 0..6 {
+        bench.brokers.set_leader("orders", partition, Some(partition % 3 + 1)).expect("the brokers obey");
+    }
+    let client = bench.start(|_| (), Lane::Standard);
+    let canary = client.canary("orders", WAIT).expect("every broker answers");
+    assert_eq!((canary.brokers, canary.without_leader), (vec![1, 2, 3], 0));
+    assert!(matches!(client.canary("nowhere", WAIT), Err(ProduceError::UnknownTopic { .. })));
+    assert_eq!(bench.account.read().received, 0);
+
+    let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 1_000];
+    bench.brokers.fail_requests(RDKafkaApiKey::Produce, refusals).expect("the brokers obey");
+    let silent = client.canary("orders", Duration::from_millis(300));
+    let names = "broker 1, broker 2, broker 3";
+    assert!(matches!(&silent, Err(ProduceError::NoCanary { brokers, .. }) if brokers == names), "{silent:?}");
+    client.stop(Duration::ZERO);
+    bench.assert_balanced(&client);
+}
+
+#[test]
+fn the_poll_thread_shows_that_it_lives() {
+    let bench = Bench::new(1, 1);
+    let client = bench.start(|_| (), Lane::Standard);
+    let end = Instant::now() + WAIT;
+    let first = loop {
+        let age = client.poll_age();
+        std::thread::yield_now();
+        if client.poll_age() < age || Instant::now() > end {
+            break age;
+        }
+    };
+    assert!(first < Duration::from_secs(2), "{first:?}");
+}
+
+#[test]
+fn producers_hold_one_client_a_lane_and_replace_it_without_loss() {
+    let mut bench = Bench::new(1, 1);
+    let (producers, cluster) = (Producers::default(), bench.cluster());
+    let standard = producers.get_or_start(&cluster, Lane::Standard).expect("it starts");
+    assert!(Arc::ptr_eq(&standard, &producers.get_or_start(&cluster, Lane::Standard).expect("it is there")));
+    let all = producers.get_or_start(&cluster, Lane::All).expect("it starts");
+    assert_eq!(producers.all().len(), 2);
+
+    assert_eq!(bench.send_value(&standard, b"old"), Ok(()));
+    let (new, old) = producers.replace(&cluster, Lane::Standard).expect("it starts");
+    let old = old.expect("there was one");
+    assert!(Arc::ptr_eq(&old, &standard) && !Arc::ptr_eq(&old, &new));
+    producers.retire(old, WAIT);
+    assert_eq!(bench.send_value(&new, b"new"), Ok(()));
+    assert_eq!(bench.send_value(&all, b"all"), Ok(()));
+    assert_eq!(producers.stop(WAIT), Stopped::default());
+    assert_eq!(failed(&bench.settled()), BTreeMap::from([("delivered", 3)]));
+    assert_eq!(producers.all().len(), 0);
+    bench.assert_balanced(&new);
+}

@@ -1,0 +1,167 @@
+//! What librdkafka calls back, on the thread that polls.
+//!
+//! In: delivery reports, errors, log lines. Out: settled [`Tracked`]s, counts, `tracing` events. Never: blocks, does I/O
+//! (but for a new login token, see `token`), or panics: a report that is not handled here is lost.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Message, OwnedMessage};
+use rdkafka::producer::ProducerContext;
+use tracing::{debug, error, info, trace, warn};
+
+use super::age::{Ages, Clock};
+use super::budget::Budget;
+use super::failure::{Failure, classify};
+use super::health::{ErrorKind, Health};
+use super::latency::Latency;
+use super::token::TokenSource;
+use crate::config::Cluster;
+use crate::outcome::{Delivery, Tracked};
+use crate::route::Lane;
+
+/// How often a record is sent again because a neighbour in its batch was invalid.
+const RESENDS_MAX: u8 = 3;
+/// How often failures of one kind are logged.
+const LOG_EVERY_MS: u32 = 10_000;
+
+/// A record to send once more; its place in the budget is still taken.
+pub(super) struct Resend {
+    pub(super) record: OwnedMessage,
+    pub(super) tracked: Box<Tracked>,
+}
+
+/// The state that a client's senders, its poll thread and its readers share.
+pub(super) struct Context {
+    pub(super) cluster: String,
+    pub(super) lane: Lane,
+    pub(super) clock: Clock,
+    pub(super) budget: Budget,
+    pub(super) ages: Ages,
+    pub(super) latency: Latency,
+    pub(super) health: Health,
+    pub(super) delivered: AtomicU64,
+    pub(super) failed: [AtomicU64; Failure::ALL.len()],
+    logged_ms: [AtomicU32; Failure::ALL.len()],
+    resends: Mutex<Vec<Resend>>,
+    token: Option<TokenSource>,
+}
+
+impl Context {
+    pub(super) fn new(cluster: &Cluster, lane: Lane) -> Self {
+        Context {
+            cluster: cluster.name.clone(),
+            lane,
+            clock: Clock::start(),
+            budget: Budget::new(cluster.buffer_bytes_max),
+            ages: Ages::new(cluster.message_timeout),
+            latency: Latency::default(),
+            health: Health::default(),
+            delivered: AtomicU64::new(0),
+            failed: std::array::from_fn(|_| AtomicU64::new(0)),
+            logged_ms: std::array::from_fn(|_| AtomicU32::new(0)),
+            resends: Mutex::new(Vec::new()),
+            token: TokenSource::new(cluster),
+        }
+    }
+
+    /// Takes room in the budget back and forgets when the record was sent.
+    pub(super) fn release(&self, tracked: &Tracked) {
+        self.ages.remove(tracked.sent_ms());
+        self.budget.give_back(tracked.cost_bytes());
+    }
+
+    /// The records that wait to be sent again. Filled only after a broker refused a batch for one record of it.
+    pub(super) fn take_resends(&self) -> Vec<Resend> {
+        std::mem::take(&mut *self.resends.lock().expect("no code panics while it holds this lock"))
+    }
+
+    /// Settles a record that was given up.
+    pub(super) fn give_up(&self, topic: &str, error: &KafkaError, tracked: Box<Tracked>) {
+        let failure = classify(error);
+        self.release(&tracked);
+        let so_far = self.failed[failure as usize].fetch_add(1, Relaxed) + 1;
+        if self.may_log(failure) {
+            let (cluster, lane, code) = (self.cluster.as_str(), self.lane.as_str(), failure.code().as_str());
+            let failure = failure.as_str();
+            error!(cluster, lane, topic, code, failure, so_far, %error, "record was not delivered");
+        }
+        tracked.settle(Delivery::Failed(failure.code()));
+    }
+
+    fn acknowledge(&self, message: &BorrowedMessage<'_>, tracked: Box<Tracked>) {
+        self.latency.record(self.clock.now_ms().wrapping_sub(tracked.sent_ms()));
+        self.release(&tracked);
+        self.delivered.fetch_add(1, Relaxed);
+        self.health.worked();
+        tracked.settle(Delivery::Delivered { partition: message.partition(), offset: message.offset() });
+    }
+
+    /// The first failure of a kind is logged, then one every ten seconds.
+    fn may_log(&self, failure: Failure) -> bool {
+        // 0 stands for never.
+        let now_ms = self.clock.now_ms().max(1);
+        let last = &self.logged_ms[failure as usize];
+        let before = last.load(Relaxed);
+        (before == 0 || now_ms.wrapping_sub(before) >= LOG_EVERY_MS)
+            && last.compare_exchange(before, now_ms, Relaxed, Relaxed).is_ok()
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Tracked>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, mut tracked: Box<Tracked>) {
+        match result {
+            Ok(message) => self.acknowledge(message, tracked),
+            // The broker refused the whole batch for another record of it, which by now is out of the way.
+            Err((error, message)) if classify(error) == Failure::Neighbour && tracked.count_resend() <= RESENDS_MAX => {
+                let record = message.detach();
+                self.resends.lock().expect("no code panics while it holds this lock").push(Resend { record, tracked });
+            }
+            Err((error, message)) => self.give_up(message.topic(), error, tracked),
+        }
+    }
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        let (cluster, lane) = (self.cluster.as_str(), self.lane.as_str());
+        // Whatever librdkafka cannot do it tries again, and what it gives up comes as a report of the record: so its
+        // errors are our warnings. It repeats in the error callback what is wrong with a broker, hence one step lower.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                warn!(cluster, lane, facility, text, "librdkafka");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => info!(cluster, lane, facility, text, "librdkafka"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => debug!(cluster, lane, facility, text, "librdkafka"),
+            RDKafkaLogLevel::Debug => trace!(cluster, lane, facility, text, "librdkafka"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let kind = ErrorKind::of(error.rdkafka_error_code());
+        let is_new = self.health.failed(kind, reason, self.clock.now_ms());
+        let (cluster, lane, kind) = (self.cluster.as_str(), self.lane.as_str(), kind.as_str());
+        if is_new {
+            warn!(cluster, lane, kind, reason, "kafka client reports an error");
+        } else {
+            debug!(cluster, lane, kind, reason, "kafka client reports an error");
+        }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        match &self.token {
+            Some(source) => Ok(source.fetch()?),
+            None => Err("the cluster's settings have no token endpoint".into()),
+        }
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+}

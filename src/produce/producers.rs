@@ -1,0 +1,81 @@
+//! The clients in use, one for each cluster and lane.
+//!
+//! In: a cluster and a lane. Out: its client, started at first use. A client whose settings changed, or that turned fatal,
+//! is replaced: the new one takes over, the old one drains behind. Never: on the path of an event.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracing::error;
+
+use super::{Client, ProduceError, Stopped};
+use crate::config::Cluster;
+use crate::route::Lane;
+
+type Clients = BTreeMap<(String, Lane), Arc<Client>>;
+
+/// The clients in use, and those that drain behind.
+#[derive(Debug, Default)]
+pub struct Producers {
+    clients: Mutex<Clients>,
+    draining: Mutex<Vec<JoinHandle<Stopped>>>,
+}
+
+impl Producers {
+    /// The client of this cluster and lane; started if there is none.
+    pub fn get_or_start(&self, cluster: &Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
+        let mut clients = self.clients();
+        let key = (cluster.name.clone(), lane);
+        if let Some(client) = clients.get(&key) {
+            return Ok(Arc::clone(client));
+        }
+        let client = Client::start(cluster, lane)?;
+        clients.insert(key, Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Starts a new client for this cluster and lane, with these settings. Returns it and the one that it takes over from,
+    /// which goes on until it is given to [`Producers::retire`]: after the snapshot with the new one is in place.
+    pub fn replace(&self, cluster: &Cluster, lane: Lane) -> Result<(Arc<Client>, Option<Arc<Client>>), ProduceError> {
+        let client = Client::start(cluster, lane)?;
+        let before = self.clients().insert((cluster.name.clone(), lane), Arc::clone(&client));
+        Ok((client, before))
+    }
+
+    /// Stops a client that was replaced, or whose cluster is no longer routed to, on a thread of its own.
+    pub fn retire(&self, client: Arc<Client>, deadline: Duration) {
+        self.clients().retain(|_, current| !Arc::ptr_eq(current, &client));
+        let mut draining = self.draining.lock().expect("no code panics while it holds this lock");
+        draining.retain(|thread| !thread.is_finished());
+        draining.extend(stop_behind(client, deadline));
+    }
+
+    /// The clients in use, by cluster and lane.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.clients().values().cloned().collect()
+    }
+
+    /// Stops every client, all at the same time, and waits for those that drain. Blocking; see [`Client::stop`] for what
+    /// `deadline` covers. Returns the sum of what had to be left.
+    pub fn stop(&self, deadline: Duration) -> Stopped {
+        let clients = std::mem::take(&mut *self.clients());
+        let mut threads: Vec<_> = clients.into_values().filter_map(|client| stop_behind(client, deadline)).collect();
+        threads.append(&mut self.draining.lock().expect("no code panics while it holds this lock"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).fold(Stopped::default(), |sum, one| {
+            Stopped { purged: sum.purged + one.purged, unreported: sum.unreported + one.unreported }
+        })
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+fn stop_behind(client: Arc<Client>, deadline: Duration) -> Option<JoinHandle<Stopped>> {
+    let name = format!("drain-{}-{}", client.cluster(), client.lane().as_str());
+    let thread = std::thread::Builder::new().name(name).spawn(move || client.stop(deadline));
+    // The closure is gone with the client's handle: its drop stops it if nobody else holds one.
+    thread.map_err(|error| error!(%error, "no thread to stop a producer on")).ok()
+}

@@ -1,0 +1,46 @@
+//! TLS as a server: certificate and key from PEM files, HTTP/2 and HTTP/1.1 by ALPN.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+
+use crate::config;
+
+/// Why a listener cannot encrypt.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file is not readable, or holds nothing of use.
+    #[error("{what} `{file}` cannot be used")]
+    File {
+        /// `certificate_file` or `key_file`.
+        what: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The key does not belong to the certificate, or is of a kind that is not supported.
+    #[error("certificate and key do not go together")]
+    Pair(#[source] rustls::Error),
+}
+
+/// Reads the files and makes what a listener encrypts with.
+pub fn encryption(files: &config::Tls) -> Result<Arc<ServerConfig>, TlsError> {
+    let refuse = |what, file: &Path, source| TlsError::File { what, file: file.to_owned(), source };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(&files.certificate_file)
+        .and_then(|certificates| certificates.collect())
+        .and_then(|chain: Vec<_>| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
+        .map_err(|source| refuse("certificate_file", &files.certificate_file, source))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key_file).map_err(|source| refuse("key_file", &files.key_file, source))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(TlsError::Pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,119 @@
+//! The admin listener's answers: `/live`, `/ready`, `/startup`, `/metrics`.
+//!
+//! In: method and path. Out: status, content type and body. Never: a socket; `serve` has those.
+
+use std::sync::Arc;
+
+use super::export::{self, Exporter};
+use super::health::{self, Health, Measured};
+
+/// What the answers are made from.
+pub struct AdminState {
+    /// What the parts say of themselves.
+    pub health: Arc<Health>,
+    /// The metrics.
+    pub exporter: Exporter,
+    /// Measures what [`Health`] is not told. Called with every probe, so it must be cheap and must not wait.
+    pub measure: Box<dyn Fn() -> Measured + Send + Sync>,
+}
+
+impl std::fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminState").field("health", &self.health).field("exporter", &self.exporter).finish()
+    }
+}
+
+/// A reply of the admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Value of `Content-Type`.
+    pub content_type: &'static str,
+    /// The body; the listener leaves it out for `HEAD`.
+    pub body: String,
+}
+
+const PATHS: &str = "/live, /ready, /startup, /metrics";
+
+/// Answers a request. `path` is the path alone, without a query.
+pub fn respond(method: &str, path: &str, state: &AdminState) -> Reply {
+    let probe: fn(&health::View) -> health::Answer = match path {
+        "/live" => health::live,
+        "/ready" => health::ready,
+        "/startup" => health::startup,
+        "/metrics" => return metrics(method, state),
+        _ => return text(404, format!("there is no such path here; there are {PATHS}\n")),
+    };
+    if !is_reading(method) {
+        return not_allowed();
+    }
+    let answer = probe(&state.health.view((state.measure)()));
+    Reply { status: answer.status, content_type: "application/json", body: answer.body }
+}
+
+fn metrics(method: &str, state: &AdminState) -> Reply {
+    match is_reading(method) {
+        true => Reply { status: 200, content_type: export::CONTENT_TYPE, body: state.exporter.render() },
+        false => not_allowed(),
+    }
+}
+
+fn is_reading(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
+
+fn not_allowed() -> Reply {
+    text(405, "only GET and HEAD are answered here\n".to_owned())
+}
+
+fn text(status: u16, body: String) -> Reply {
+    Reply { status, content_type: "text/plain; charset=utf-8", body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::health::Buffer;
+
+    fn state(fill: f64) -> AdminState {
+        AdminState {
+            health: Arc::default(),
+            exporter: Exporter::new(vec![]),
+            measure: Box::new(move || Measured {
+                buffers: vec![Buffer { cluster: "core".into(), lane: "standard", fill }],
+                pulses: vec![],
+            }),
+        }
+    }
+
+    #[track_caller]
+    fn check(method: &str, path: &str, state: &AdminState, status: u16, body: &str) {
+        let reply = respond(method, path, state);
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.body);
+        assert!(reply.body.contains(body), "{method} {path}: {}", reply.body);
+    }
+
+    #[test]
+    fn every_path_answers_and_others_name_them() {
+        let state = state(0.0);
+        check("GET", "/", &state, 404, PATHS);
+        check("GET", "/ready/", &state, 404, PATHS);
+        check("POST", "/ready", &state, 405, "GET");
+        check("DELETE", "/metrics", &state, 405, "GET");
+        check("GET", "/startup", &state, 503, r#""started":false"#);
+        check("GET", "/ready", &state, 503, r#""ready":false"#);
+        check("HEAD", "/live", &state, 200, r#""live":true"#);
+        check("GET", "/metrics", &state, 200, "# TYPE iguazu_build_info gauge");
+        assert_eq!(respond("GET", "/metrics", &state).content_type, export::CONTENT_TYPE);
+    }
+
+    #[test]
+    fn what_is_measured_at_the_probe_counts() {
+        let state = state(0.95);
+        state.health.set_started();
+        check("GET", "/ready", &state, 503, "core 95 %");
+        check("GET", "/startup", &state, 200, r#""started":true"#);
+        check("GET", "/live", &state, 200, r#""live":true"#);
+    }
+}

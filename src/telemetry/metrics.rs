@@ -1,0 +1,134 @@
+//! The catalogue: every metric there is.
+//!
+//! Labels are closed sets: names from the configuration, codes, lanes, statuses; never an id, a header or a message.
+//! `deploy/docs/metrics.md` is this table as text, and a test compares it with what is served.
+
+/// What kind of metric it is, in Prometheus' terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; starts at zero with the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations counted in fixed buckets, with their sum and number.
+    Histogram,
+}
+
+impl Kind {
+    /// The name in the text format.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// `iguazu_<subject>_<unit>`; counters end in `_total`.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Names of its labels, in order.
+    pub labels: &'static [&'static str],
+    /// What one is.
+    pub unit: &'static str,
+    /// One line for people.
+    pub help: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $unit:literal, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric = Metric {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                unit: $unit,
+                help: $help,
+            };
+        )*
+
+        /// Every metric, in the order of the documentation and of what is served.
+        pub const ALL: &[&Metric] = &[$(&$constant),*];
+    };
+}
+
+catalogue! {
+    EVENTS_RECEIVED = Counter "iguazu_events_received_total" ["event", "cluster"] "events", "events that were read out of a request, by event type and intended cluster; unknown names count as `(unknown)`";
+    EVENTS_RECOVERED = Counter "iguazu_events_recovered_total" ["event", "cluster"] "events", "events found in the spool at start";
+    EVENTS_DELIVERED = Counter "iguazu_events_delivered_total" ["event", "cluster"] "events", "events that Kafka acknowledged";
+    EVENTS_REJECTED = Counter "iguazu_events_rejected_total" ["event", "cluster", "code"] "events", "events that the reply refused, by code";
+    EVENTS_FAILED = Counter "iguazu_events_failed_total" ["event", "cluster", "code"] "events", "events that were accepted and then given up for good, by code";
+    EVENTS_LOST = Counter "iguazu_events_lost_total" ["event", "cluster"] "events", "events of whose fate nothing is known; anything but 0 is a bug";
+    EVENTS_IN_MEMORY = Gauge "iguazu_events_in_memory" ["event", "cluster"] "events", "events in a producer's buffer now";
+    EVENTS_IN_SPOOL = Gauge "iguazu_events_in_spool" ["event", "cluster"] "events", "events in the spool now";
+    EVENTS_FIELDS_DROPPED = Counter "iguazu_events_fields_dropped_total" ["event", "cluster"] "events", "events with at least one field that the schema does not have and that was left out";
+
+    EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`) and that cannot (`unavailable`; `/ready` says why)";
+    SNAPSHOT_VERSION = Gauge "iguazu_snapshot_version" [] "version", "number of times that event types, schemas and producers were replaced";
+    SNAPSHOT_AGE = Gauge "iguazu_snapshot_age_seconds" [] "seconds", "time since they were last replaced";
+
+    HTTP_REQUESTS = Counter "iguazu_http_requests_total" ["door", "status"] "requests", "requests that were answered, by door and HTTP status";
+    HTTP_REQUEST_DURATION = Histogram "iguazu_http_request_duration_seconds" ["door"] "seconds", "time from a request's head to its reply, waiting for acknowledgements included";
+    HTTP_CONNECTIONS = Gauge "iguazu_http_connections" [] "connections", "open connections";
+    HTTP_CONNECTIONS_MAX = Gauge "iguazu_http_connections_max" [] "connections", "most open connections (`http.connections_max`)";
+    HTTP_CONNECTIONS_REFUSED = Counter "iguazu_http_connections_refused_total" [] "connections", "connections refused because there were too many";
+    HTTP_IN_FLIGHT = Gauge "iguazu_http_in_flight_bytes" [] "bytes", "bytes of bodies being read or worked on";
+    HTTP_IN_FLIGHT_MAX = Gauge "iguazu_http_in_flight_max_bytes" [] "bytes", "most of them (`http.in_flight_bytes_max`)";
+
+    PRODUCER_BUFFER = Gauge "iguazu_producer_buffer_bytes" ["cluster", "lane"] "bytes", "bytes of records that wait for their delivery report, headers and client overhead included";
+    PRODUCER_BUFFER_MAX = Gauge "iguazu_producer_buffer_max_bytes" ["cluster", "lane"] "bytes", "most of them (`buffer_bytes_max`)";
+    PRODUCER_IN_FLIGHT = Gauge "iguazu_producer_in_flight_records" ["cluster", "lane"] "records", "records that wait for their delivery report";
+    PRODUCER_OLDEST = Gauge "iguazu_producer_oldest_unacknowledged_seconds" ["cluster", "lane"] "seconds", "age of the oldest of them: the first sign of a sick cluster, because the client retries in silence";
+    PRODUCER_ACK_LATENCY = Histogram "iguazu_producer_ack_latency_seconds" ["cluster", "lane"] "seconds", "time from handing a record to the client to its acknowledgement, linger included";
+    PRODUCER_FAILURES = Counter "iguazu_producer_failures_total" ["cluster", "lane", "reason"] "records", "records that the client gave up, by reason";
+    PRODUCER_ERRORS = Counter "iguazu_producer_errors_total" ["cluster", "lane", "kind"] "errors", "errors of the client's connections, by kind";
+
+    REGISTRY_REQUESTS = Counter "iguazu_registry_requests_total" ["registry"] "requests", "HTTP requests to the registry, tries included";
+    REGISTRY_LOOKUPS = Counter "iguazu_registry_lookups_total" ["registry", "outcome"] "look-ups", "look-ups answered from memory (`hit`), asked of the registry (`miss`), and not answered by it (`failed`)";
+    REGISTRY_STALE = Gauge "iguazu_registry_stale_seconds" ["registry"] "seconds", "for how long schemas have been served without a check that they are the newest; 0 while the registry answers";
+    SCHEMA_VERSIONS = Gauge "iguazu_schema_versions" ["registry"] "versions", "schema versions that are loaded and compiled";
+    SCHEMA_FAILURES = Counter "iguazu_schema_compile_failures_total" ["registry"] "schemas", "schemas that could not be compiled into a plan";
+
+    BUILD_INFO = Gauge "iguazu_build_info" ["version"] "1", "always 1; the label is the version";
+    PROCESS_START = Gauge "iguazu_process_start_time_seconds" [] "seconds", "when the process started, seconds since 1970";
+    PROCESS_CPU = Counter "iguazu_process_cpu_seconds_total" [] "seconds", "CPU time used, user and system";
+    PROCESS_RESIDENT = Gauge "iguazu_process_resident_memory_bytes" [] "bytes", "memory in RAM";
+    PROCESS_THREADS = Gauge "iguazu_process_threads" [] "threads", "threads, those of the Kafka clients included";
+    PROCESS_FDS = Gauge "iguazu_process_open_fds" [] "descriptors", "open file descriptors";
+    PROCESS_FDS_MAX = Gauge "iguazu_process_max_fds" [] "descriptors", "most of them";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_follow_the_rule() {
+        let mut seen = std::collections::HashSet::new();
+        for metric in ALL {
+            let name = metric.name;
+            assert!(seen.insert(name), "{name} is there twice");
+            assert!(name.starts_with("iguazu_"), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}: counters end in _total");
+            assert!(!metric.help.ends_with('.') && !metric.help.contains('\n'), "{name}: one line, no full stop");
+            for label in metric.labels {
+                assert!(!matches!(*label, "le" | "id" | "message"), "{name} has a label `{label}`");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_unit_has_it_at_its_end() {
+        for metric in ALL.iter().filter(|metric| matches!(metric.unit, "seconds" | "bytes")) {
+            let name = metric.name.strip_suffix("_total").unwrap_or(metric.name);
+            assert!(name.ends_with(&format!("_{}", metric.unit)), "{name} is in {}", metric.unit);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What each part of the proxy shows of itself, written onto a page.
+//!
+//! In: readings. Out: samples of the catalogue. The parts know nothing of metrics; whoever puts the proxy together
+//! makes a reading of each and calls these functions from an exporter's source.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::outcome::Ledger;
+
+use super::export::{Buckets, Page};
+use super::meters::HttpMeters;
+use super::metrics as m;
+
+/// The accounts of the ledger.
+pub fn ledger(page: &mut Page, ledger: &Ledger) {
+    for account in ledger.accounts() {
+        let labels = [account.event.as_str(), account.cluster.as_str()];
+        let balance = account.read();
+        page.set(&m::EVENTS_RECEIVED, &labels, balance.received);
+        page.set(&m::EVENTS_RECOVERED, &labels, balance.recovered);
+        page.set(&m::EVENTS_DELIVERED, &labels, balance.delivered);
+        page.set(&m::EVENTS_LOST, &labels, balance.lost);
+        page.set(&m::EVENTS_IN_MEMORY, &labels, balance.in_memory);
+        page.set(&m::EVENTS_IN_SPOOL, &labels, balance.in_spool);
+        page.set(&m::EVENTS_FIELDS_DROPPED, &labels, account.fields_dropped.load(Relaxed));
+        let [event, cluster] = labels;
+        for (code, count) in account.rejections() {
+            page.set(&m::EVENTS_REJECTED, &[event, cluster, code.as_str()], count);
+        }
+        for (code, count) in account.failures() {
+            page.set(&m::EVENTS_FAILED, &[event, cluster, code.as_str()], count);
+        }
+    }
+}
+
+/// The doors and their listener.
+pub fn http(page: &mut Page, meters: &HttpMeters) {
+    for door in meters.doors() {
+        for (status, count) in door.replies() {
+            page.set(&m::HTTP_REQUESTS, &[door.name, &status.to_string()], count);
+        }
+        page.observe(&m::HTTP_REQUEST_DURATION, &[door.name], &door.duration());
+    }
+    let read = |number: &AtomicU64| number.load(Relaxed);
+    page.set(&m::HTTP_CONNECTIONS, &[], read(&meters.connections));
+    page.set(&m::HTTP_CONNECTIONS_MAX, &[], read(&meters.connections_max));
+    page.set(&m::HTTP_CONNECTIONS_REFUSED, &[], read(&meters.connections_refused));
+    page.set(&m::HTTP_IN_FLIGHT, &[], read(&meters.in_flight_bytes));
+    page.set(&m::HTTP_IN_FLIGHT_MAX, &[], read(&meters.in_flight_bytes_max));
+}
+
+/// A reading of one producer client.
+#[derive(Clone, Debug)]
+pub struct Producer<'a> {
+    /// Its cluster.
+    pub cluster: &'a str,
+    /// Its lane.
+    pub lane: &'a str,
+    /// Bytes of records that wait for their report.
+    pub buffer_bytes: u64,
+    /// Most of them.
+    pub buffer_bytes_max: u64,
+    /// Records that wait for their report.
+    pub in_flight: u64,
+    /// Age of the oldest of them; none without records.
+    pub oldest: Option<Duration>,
+    /// Times from send to acknowledgement, in seconds.
+    pub ack_latency: Buckets,
+    /// Records given up, by reason; zeros are shown too, so that a first one is seen as an increase.
+    pub failures: Vec<(&'static str, u64)>,
+    /// Errors of connections, by kind.
+    pub errors: Vec<(&'static str, u64)>,
+}
+
+/// One producer client.
+pub fn producer(page: &mut Page, reading: &Producer<'_>) {
+    let labels = [reading.cluster, reading.lane];
+    page.set(&m::PRODUCER_BUFFER, &labels, reading.buffer_bytes);
+    page.set(&m::PRODUCER_BUFFER_MAX, &labels, reading.buffer_bytes_max);
+    page.set(&m::PRODUCER_IN_FLIGHT, &labels, reading.in_flight);
+    page.set(&m::PRODUCER_OLDEST, &labels, reading.oldest.unwrap_or_default());
+    page.observe(&m::PRODUCER_ACK_LATENCY, &labels, &reading.ack_latency);
+    for (reason, count) in &reading.failures {
+        page.set(&m::PRODUCER_FAILURES, &[reading.cluster, reading.lane, reason], *count);
+    }
+    for (kind, count) in &reading.errors {
+        page.set(&m::PRODUCER_ERRORS, &[reading.cluster, reading.lane, kind], *count);
+    }
+}
+
+/// A reading of one registry and the schemas from it.
+#[derive(Clone, Debug, Default)]
+pub struct Registry<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// HTTP requests, tries included.
+    pub requests: u64,
+    /// Look-ups answered from memory.
+    pub hits: u64,
+    /// Look-ups that went to the registry.
+    pub misses: u64,
+    /// Look-ups that it did not answer.
+    pub failed: u64,
+    /// For how long schemas have been served unchecked; zero while it answers.
+    pub stale: Duration,
+    /// Schema versions loaded and compiled.
+    pub versions: u64,
+    /// Schemas that could not be compiled, since the start.
+    pub compile_failures: u64,
+}
+
+/// One registry.
+pub fn registry(page: &mut Page, reading: &Registry<'_>) {
+    let name = reading.name;
+    page.set(&m::REGISTRY_REQUESTS, &[name], reading.requests);
+    for (outcome, count) in [("hit", reading.hits), ("miss", reading.misses), ("failed", reading.failed)] {
+        page.set(&m::REGISTRY_LOOKUPS, &[name, outcome], count);
+    }
+    page.set(&m::REGISTRY_STALE, &[name], reading.stale);
+    page.set(&m::SCHEMA_VERSIONS, &[name], reading.versions);
+    page.set(&m::SCHEMA_FAILURES, &[name], reading.compile_failures);
+}
+
+/// A reading of the snapshot in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Snapshot {
+    /// How many there were, this one included.
+    pub version: u64,
+    /// Time since it was put in place.
+    pub age: Duration,
+    /// Event types that can be served.
+    pub ready: u64,
+    /// Event types that cannot.
+    pub unavailable: u64,
+}
+
+/// The snapshot in force.
+pub fn snapshot(page: &mut Page, reading: &Snapshot) {
+    page.set(&m::EVENT_TYPES, &["ready"], reading.ready);
+    page.set(&m::EVENT_TYPES, &["unavailable"], reading.unavailable);
+    page.set(&m::SNAPSHOT_VERSION, &[], reading.version);
+    page.set(&m::SNAPSHOT_AGE, &[], reading.age);
+}
+
+/// The version of this program.
+pub fn build(page: &mut Page) {
+    page.set(&m::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1u64);
+}
+
+#[cfg(test)]
+#[path = "sources_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+use super::*;
+use crate::outcome::{Code, Delivery, Tracked};
+use crate::telemetry::export::Exporter;
+use crate::telemetry::metrics::{self, Kind};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Everything that the proxy can show, each at least once.
+fn exporter() -> Exporter {
+    let ledger_shown = Arc::new(Ledger::default());
+    let account = ledger_shown.account("orders.placed", "core");
+    (0..3).for_each(|_| account.receive());
+    account.reject(Code::InvalidPayload);
+    Tracked::new(&account, None, 1, 10).settle(Delivery::Failed(Code::DeliveryFailed));
+    Tracked::new(&account, None, 2, 10).settle(Delivery::Delivered { partition: 0, offset: 0 });
+
+    let meters = HttpMeters::default();
+    meters.door("events").record(202, Duration::from_millis(3));
+
+    Exporter::new(vec![
+        Box::new(move |page| ledger(page, &ledger_shown)),
+        Box::new(move |page| http(page, &meters)),
+        Box::new(|page| {
+            producer(
+                page,
+                &Producer {
+                    cluster: "core",
+                    lane: "standard",
+                    buffer_bytes: 10,
+                    buffer_bytes_max: 100,
+                    in_flight: 1,
+                    oldest: Some(Duration::from_millis(1_500)),
+                    ack_latency: Buckets { buckets: vec![(0.001, 1)], sum: 0.001, count: 1 },
+                    failures: vec![("timed_out", 0)],
+                    errors: vec![("transport", 2)],
+                },
+            );
+        }),
+        Box::new(|page| {
+            registry(page, &Registry { name: "main", stale: Duration::from_secs(9), ..Registry::default() })
+        }),
+        Box::new(|page| snapshot(page, &Snapshot { version: 3, ready: 19, unavailable: 1, ..Snapshot::default() })),
+    ])
+}
+
+/// Name of the metric and names of the labels of a sample, without those of a histogram's own.
+fn parts(sample: &str) -> (&str, Vec<&str>) {
+    let (name, rest) = sample.split_once(['{', ' ']).unwrap();
+    let labels = match sample.contains('{') {
+        true => rest.split_once('}').unwrap().0.split(',').map(|label| label.split_once('=').unwrap().0).collect(),
+        false => vec![],
+    };
+    (name, labels)
+}
+
+#[test]
+fn what_is_served_is_the_catalogue() {
+    let text = exporter().render();
+    let (mut help, mut kinds, mut labels) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut current = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, words) = rest.split_once(' ').unwrap();
+            assert_eq!(help.insert(name, words), None, "{name} is served twice");
+            current = name;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(name, current);
+            kinds.insert(name, kind);
+        } else {
+            let (name, found) = parts(line);
+            assert!(name.starts_with(current), "{line} stands under {current}");
+            let found = found.into_iter().filter(|label| *label != "le").collect::<Vec<_>>();
+            labels.entry(current).or_insert_with(BTreeSet::new).insert(found);
+        }
+    }
+    // Without /proc the process shows its start time only.
+    let is_there = |metric: &&&metrics::Metric| {
+        let of_proc = metric.name.starts_with("iguazu_process_") && metric.name != metrics::PROCESS_START.name;
+        cfg!(target_os = "linux") || !of_proc
+    };
+    for metric in metrics::ALL.iter().filter(is_there) {
+        assert_eq!(help.remove(metric.name), Some(metric.help), "{}", metric.name);
+        assert_eq!(kinds.get(metric.name), Some(&metric.kind.as_str()), "{}", metric.name);
+        assert_eq!(labels.get(metric.name), Some(&BTreeSet::from([metric.labels.to_vec()])), "{}", metric.name);
+    }
+    assert!(help.is_empty(), "served but not in the catalogue: {help:?}");
+}
+
+#[test]
+fn the_numbers_are_those_of_the_ledger() {
+    let text = exporter().render();
+    for sample in [
+        r#"iguazu_events_received_total{event="orders.placed",cluster="core"} 3"#,
+        r#"iguazu_events_received_total{event="(unknown)",cluster="(none)"} 0"#,
+        r#"iguazu_events_rejected_total{event="orders.placed",cluster="core",code="invalid_payload"} 1"#,
+        r#"iguazu_events_failed_total{event="orders.placed",cluster="core",code="delivery_failed"} 1"#,
+        r#"iguazu_events_delivered_total{event="orders.placed",cluster="core"} 1"#,
+        r#"iguazu_events_lost_total{event="orders.placed",cluster="core"} 0"#,
+        r#"iguazu_http_requests_total{door="events",status="202"} 1"#,
+        r#"iguazu_producer_oldest_unacknowledged_seconds{cluster="core",lane="standard"} 1.5"#,
+        r#"iguazu_producer_failures_total{cluster="core",lane="standard",reason="timed_out"} 0"#,
+        r#"iguazu_registry_stale_seconds{registry="main"} 9"#,
+        r#"iguazu_event_types{state="unavailable"} 1"#,
+    ] {
+        assert!(text.lines().any(|line| line == sample), "{sample} is not in\n{text}");
+    }
+}
+
+#[test]
+fn every_histogram_is_whole() {
+    let text = exporter().render();
+    for metric in metrics::ALL.iter().filter(|metric| metric.kind == Kind::Histogram) {
+        for part in ["_bucket{", "_sum{", "_count{"] {
+            assert!(text.contains(&format!("{}{part}", metric.name)), "{}{part}", metric.name);
+        }
+        assert!(text.contains("le=\"+Inf\""));
+    }
+}
