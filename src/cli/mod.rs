@@ -44,7 +44,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  iguazu dev                         everything on this machine; shows events going in and coming out
+  iguazu dev                         everything on this machine: events go in and come out
   iguazu tail EVENT -n 10            the first ten events of a type, as JSON lines
   iguazu load --rate 5000/s --duration 10
                                      measure it: latency histogram, counts by outcome

@@ -113,7 +113,8 @@ async fn example(args: ExampleArgs) -> Result<(), Failure> {
 fn curl(target: &Target, listen: Option<&str>, payload: &str) -> String {
     let url = format!("http://{}/v1/events/{}", listen.unwrap_or("127.0.0.1:8080"), target.event_type.name);
     let body = json_lines(payload, WIDTH).join("\n");
-    format!("curl -s {} -H 'content-type: application/json' -d {}", shell_word(&url), shell_word(&body))
+    let (url, body) = (shell_word(&url), shell_word(&body));
+    format!("curl -s {url} \\\n  -H 'content-type: application/json' \\\n  -d {body}")
 }
 
 async fn derive(args: DeriveArgs) -> Result<(), Failure> {

@@ -167,9 +167,10 @@ fn check_reply(screen: &mut Screen, step: &Step, answer: &Answer) -> io::Result<
             (status != *wanted || !all).then(|| format!("expected {wanted} and {} accepted", step.sent.len()))
         }
         Expected::Refused { code, names } => {
-            let told = reply.results.iter().any(|r| r.code == code.as_str() && r.message.contains(names));
-            (status != code.status() || !told)
-                .then(|| format!("expected {} `{}` that names `{names}`", code.status(), code.as_str()))
+            let says = |message: &str| names.iter().all(|name| message.contains(name));
+            let told = reply.results.iter().any(|r| r.code == code.as_str() && says(&r.message));
+            let wanted = || format!("expected {} `{}` that names `{}`", code.status(), code.as_str(), names.join("."));
+            (status != code.status() || !told).then(wanted)
         }
     };
     match (&problem, &step.expected) {

@@ -55,7 +55,7 @@ impl Example {
         if field.is_map() {
             let Kind::Message(entry) = field.kind() else { return None };
             let key = match entry.map_entry_key_field().kind() {
-                Kind::String => "first".to_owned(),
+                Kind::String => "name".to_owned(),
                 Kind::Bool => "true".to_owned(),
                 _ => "1".to_owned(),
             };
@@ -74,10 +74,13 @@ impl Example {
             Kind::Bool => "true".to_owned(),
             Kind::Double | Kind::Float => decimal(name).to_owned(),
             Kind::Enum(kind) => {
-                // The first constant is nearly always "unspecified"; the second says something.
+                // The first constant is nearly always "unspecified"; those after it say something.
                 let default = kind.default_value();
-                let other = kind.values().find(|value| value.number() != default.number());
-                quoted(other.unwrap_or(default).name())
+                let mut others = kind.values().filter(|value| value.number() != default.number());
+                let first = others.next();
+                // A status that follows on another one is not the first of all.
+                let later = others.next().filter(|_| name == "status" || name == "state");
+                quoted(later.or(first).unwrap_or(default).name())
             }
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => self.integer(name, true),
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Uint32 | Kind::Fixed32 => self.integer(name, false),
@@ -118,8 +121,9 @@ impl Example {
         if lower == "id" || lower == "uuid" {
             return format!("id-{number}");
         }
-        let found = STRINGS.iter().find(|(part, _)| lower.split('_').any(|word| word == *part));
-        found.map_or_else(|| lower.replace('_', " "), |(_, text)| (*text).to_owned())
+        let is = |word: &str, part: &str| word == part || word.strip_suffix('s') == Some(part);
+        let found = STRINGS.iter().find(|(part, _)| lower.split('_').any(|word| is(word, part)));
+        found.map_or_else(|| format!("some {}", lower.replace('_', " ")), |(_, text)| (*text).to_owned())
     }
 
     fn integer(&self, name: &str, wide: bool) -> String {
@@ -181,7 +185,10 @@ const STRINGS: &[(&str, &str)] = &[
     ("status", "ready"),
     ("code", "A7"),
     ("tag", "new"),
-    ("tags", "new"),
+    ("wish", "no onions"),
+    ("wishe", "no onions"),
+    ("campaign", "SPRING"),
+    ("experiment", "blue"),
 ];
 
 fn decimal(name: &str) -> &'static str {

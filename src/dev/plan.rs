@@ -66,8 +66,8 @@ pub enum Expected {
     Refused {
         /// The code.
         code: Code,
-        /// What the message names.
-        names: String,
+        /// What the message names: the path, piece by piece.
+        names: Vec<String>,
     },
 }
 
@@ -184,7 +184,7 @@ fn invalid(event: &DevEvent) -> Step {
         _ => {
             let name = format!("{}s", event.event_type.name);
             let body = object([("event", quoted(&name)), ("payload", "{}".to_owned())].into_iter());
-            (body, Code::UnknownEvent, name)
+            (body, Code::UnknownEvent, vec![name])
         }
     };
     Step {
@@ -199,8 +199,8 @@ fn invalid(event: &DevEvent) -> Step {
 }
 
 /// Adds a member `mistake` to the first message within the payload, or to itself; gives its path.
-fn misspell(payload: &mut Json, message: &MessageDescriptor) -> String {
-    let Json::Object(members) = payload else { return String::new() };
+fn misspell(payload: &mut Json, message: &MessageDescriptor) -> Vec<String> {
+    let Json::Object(members) = payload else { return Vec::new() };
     for field in message.fields().filter(|field| !field.is_list() && !field.is_map()) {
         let kind = field.kind();
         let Some(inner) = kind.as_message().filter(|inner| !inner.full_name().starts_with("google.protobuf.")) else {
@@ -208,11 +208,13 @@ fn misspell(payload: &mut Json, message: &MessageDescriptor) -> String {
         };
         let member = members.iter_mut().find(|(name, _)| name == field.name());
         if let Some((name, value @ Json::Object(_))) = member {
-            return format!("{name}.{}", misspell(value, inner));
+            let mut path = vec![name.clone()];
+            path.extend(misspell(value, inner));
+            return path;
         }
     }
     members.push(("mistake".to_owned(), Json::Scalar("1".to_owned())));
-    "mistake".to_owned()
+    vec!["mistake".to_owned()]
 }
 
 const JSON: &str = "application/json";
@@ -289,7 +291,7 @@ mod tests {
         let messages = messages();
         let status = messages.iter().find(|message| message.name() == "StatusChanged").expect("a sample");
         let mut payload = Example::new(1).message(status);
-        assert_eq!(misspell(&mut payload, status), "position.mistake");
+        assert_eq!(misspell(&mut payload, status), ["position", "mistake"]);
         assert!(payload.compact().contains(r#""accuracy_m":12.5,"mistake":1}"#), "{}", payload.compact());
     }
 }

@@ -40,11 +40,11 @@ impl Screen {
 
     /// A heading with a rule after it.
     pub fn heading(&mut self, title: &str, right: &str) -> io::Result<()> {
-        let used = title.chars().count() + right.chars().count() + 4;
+        let right = if right.is_empty() { String::new() } else { format!("  {right}") };
+        let used = title.chars().count() + right.chars().count() + 2;
         let rule = "─".repeat(WIDTH.saturating_sub(used));
-        let (title, rule) = (self.tone(title, Tone::Bold), self.tone(&rule, Tone::Dim));
-        let right = self.tone(right, Tone::Dim);
-        writeln!(self.out, "\n{title}  {rule}  {right}")
+        let (title, rest) = (self.tone(title, Tone::Bold), self.tone(&format!("{rule}{right}"), Tone::Dim));
+        writeln!(self.out, "\n{title}  {rest}")
     }
 
     /// A line as it is.
@@ -70,9 +70,14 @@ impl Screen {
         self.labelled(label, &[value.to_owned()], Some(Tone::Cyan))
     }
 
-    /// A label and JSON text, broken after commas.
+    /// A label and JSON text, broken after commas, and between words where a text is longer than a line.
     pub fn json(&mut self, label: &str, json: &str) -> io::Result<()> {
-        self.labelled(label, &json_lines(json, WIDTH - INDENT - LABEL), None)
+        let width = WIDTH - INDENT - LABEL;
+        let lines = json_lines(json, width).into_iter().flat_map(|line| match line.chars().count() > width {
+            true => fill(line.split(' '), " ", width),
+            false => vec![line],
+        });
+        self.labelled(label, &lines.collect::<Vec<_>>(), None)
     }
 
     fn labelled(&mut self, label: &str, lines: &[String], tone: Option<Tone>) -> io::Result<()> {

@@ -38,12 +38,12 @@ const DURATION: Duration = Duration::from_secs(10);
 /// Arguments of `iguazu load`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Open loop (--rate): requests are due at fixed moments, and a latency counts from the moment a request
+Open loop (--rate): requests are due at fixed moments, and a latency counts from the moment one
 was due, so that waiting for a slow server is measured and not hidden (coordinated omission).
-Closed loop (--concurrency): each connection sends its next request when the last one was answered.
+Closed loop (--concurrency): each connection sends its next request after the last reply.
 
-Every event has an id of its own, and its payload is a function of that id. With --verify the topic
-is read while the run goes on, and the run fails unless Kafka holds exactly what was accepted.
+Every event has an id of its own, and its payload is a function of that id. With --verify the
+topic is read while the run goes on; the run fails unless Kafka holds just what was accepted.
 
 Exit code 1 when nothing was accepted, or when --verify finds a difference.
 
