@@ -10,6 +10,7 @@
 //! checks the replies.
 
 #[path = "support.rs"]
+#[allow(dead_code, reason = "each bench uses its part of it")]
 mod support;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
+use support::BenchEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Connections of the closed-loop cells.
@@ -65,7 +68,6 @@ impl Options {
 /// One line of the table.
 struct Cell {
     name: &'static str,
-    event: &'static str,
     path: &'static str,
     content_type: &'static str,
     events_per_request: usize,
@@ -86,14 +88,12 @@ fn run(options: &Options) {
     for (event, limits) in [("bench.cloudevents", [1.5, 0.45, 0.32]), ("bench.single", [1.4, 0.38, 0.26])] {
         let form = event.trim_start_matches("bench.");
         let name = |what: &str| -> &'static str { Box::leak(format!("{what}, {form}").into_boxed_str()) };
-        let single = events.iter().map(|e| support::json_event(event, e)).collect::<Vec<_>>();
-        let ndjson = batches(&events, |chunk| {
-            chunk.iter().map(|e| support::json_event(event, e)).collect::<Vec<_>>().join(&b'\n')
-        });
-        let protobuf = batches(&events, |chunk| support::protobuf_batch(event, chunk));
+        let single = events.iter().map(|e| json_event(event, e)).collect::<Vec<_>>();
+        let ndjson =
+            batches(&events, |chunk| chunk.iter().map(|e| json_event(event, e)).collect::<Vec<_>>().join(&b'\n'));
+        let protobuf = batches(&events, |chunk| protobuf_batch(event, chunk));
         let cell = |what, content_type, events_per_request, bodies, limit| Cell {
             name: name(what),
-            event,
             path: "/v1/events",
             content_type,
             events_per_request,
@@ -107,11 +107,10 @@ fn run(options: &Options) {
 
     let floor_cell = Cell {
         name: "floor: bare hyper, the same single JSON request",
-        event: "bench.cloudevents",
         path: "/v1/events",
         content_type: "application/json",
         events_per_request: 1,
-        bodies: events.iter().map(|e| support::json_event("bench.cloudevents", e)).collect(),
+        bodies: events.iter().map(|e| json_event("bench.cloudevents", e)).collect(),
         limit: None,
     };
     let mut cpu: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -121,11 +120,11 @@ fn run(options: &Options) {
                 continue;
             }
             // The first requests of a round warm connections and caches up, and are not measured.
-            drive_closed(server.addr, cell, options.requests / 20);
+            drive_closed(server.addr(), cell, options.requests / 20);
             proxy.wait_drained();
             let before = server.cpu();
             let requests = if cell.events_per_request == 1 { options.requests } else { options.requests / 10 };
-            drive_closed(server.addr, cell, requests);
+            drive_closed(server.addr(), cell, requests);
             // What is queued is still to be sent to Kafka, and its CPU is the event's too.
             proxy.wait_drained();
             let used = server.cpu() - before;
@@ -146,15 +145,31 @@ fn run(options: &Options) {
         latency(&proxy);
     }
     if options.wants("topics") {
-        many_topics(&kafka, &proxy, options);
+        many_topics(&proxy, &events);
     }
     proxy.stop();
     floor.stop();
     kafka.stop();
 }
 
+/// The event in the envelope of a `POST /v1/events`.
+fn json_event(event: &str, payload: &BenchEvent) -> Vec<u8> {
+    [format!("{{\"event\":\"{event}\",\"payload\":").as_bytes(), &payload.json, b"}"].concat()
+}
+
+/// Events as an `iguazu.v1.EventBatch`.
+fn protobuf_batch(event: &str, payloads: &[BenchEvent]) -> Vec<u8> {
+    use iguazu::envelope::proto;
+    let event = |payload: &BenchEvent| proto::Event {
+        event: event.to_owned(),
+        payload_form: Some(proto::event::PayloadForm::Payload(payload.protobuf.clone().into())),
+        ..proto::Event::default()
+    };
+    proto::EventBatch { events: payloads.iter().map(event).collect() }.encode_to_vec()
+}
+
 /// Groups of [`BATCH`] events, each made into one body.
-fn batches(events: &[support::Event], body: impl Fn(&[support::Event]) -> Vec<u8>) -> Vec<Vec<u8>> {
+fn batches(events: &[BenchEvent], body: impl Fn(&[BenchEvent]) -> Vec<u8>) -> Vec<Vec<u8>> {
     events.chunks_exact(BATCH).map(body).collect()
 }
 
@@ -189,18 +204,17 @@ fn memory(kafka: &Server) {
         let proxy = Server::start_proxy(&folder.path().join("iguazu.toml"), kafka);
         let cell = Cell {
             name: "memory",
-            event,
             path: "/v1/events",
             content_type: "application/x-protobuf",
             events_per_request: BATCH,
-            bodies: batches(&events, |chunk| support::protobuf_batch(event, chunk)),
+            bodies: batches(&events, |chunk| protobuf_batch(event, chunk)),
             limit: None,
         };
-        drive_closed(proxy.addr, &cell, 200);
+        drive_closed(proxy.addr(), &cell, 200);
         proxy.wait_drained();
         kafka.signal("STOP");
         let before = proxy.rss();
-        drive_closed(proxy.addr, &cell, QUEUED / BATCH);
+        drive_closed(proxy.addr(), &cell, QUEUED / BATCH);
         let queued = proxy.in_memory();
         let per_event = (proxy.rss() - before) as f64 / queued as f64;
         kafka.signal("CONT");
@@ -220,24 +234,51 @@ fn latency(proxy: &Server) {
     {
         let cell = Cell {
             name: "latency",
-            event: "bench.cloudevents",
             path,
             content_type: "application/json",
             events_per_request: 1,
-            bodies: events.iter().map(|e| support::json_event("bench.cloudevents", e)).collect(),
+            bodies: events.iter().map(|e| json_event("bench.cloudevents", e)).collect(),
             limit: None,
         };
         proxy.wait_drained();
         let before = proxy.cpu();
         // 5,000/s times a linger of 75 ms and an acknowledgement are some 500 requests under way; 2,000 leave room.
         let connections = if reply == "acknowledged" { 2_000 } else { 200 };
-        drive_open(proxy.addr, &cell, RATE, SECONDS, connections);
+        drive_open(proxy.addr(), &cell, RATE, SECONDS, connections);
         proxy.wait_drained();
         let per_event = (proxy.cpu() - before).as_secs_f64() * 1e6 / (RATE * SECONDS) as f64;
         println!("| {reply} | {per_event:.2} |");
         used.push(per_event);
     }
     println!("\nacknowledged / enqueued = {:.2} (limit 1.30)", used[1] / used[0]);
+}
+
+/// What spreading over many topics costs: librdkafka pays per topic-partition and request.
+fn many_topics(proxy: &Server, events: &[BenchEvent]) {
+    const TOPICS: usize = 100;
+    const SECONDS: usize = 10;
+    println!(
+        "\nCPU with events spread over {TOPICS} topics, NDJSON batches, open loop\n\n| events/s | us/event |\n|---|---|"
+    );
+    let line = |(n, event): (usize, &BenchEvent)| json_event(&format!("bench.t{}", n % TOPICS), event);
+    let bodies = events.chunks_exact(BATCH).map(|c| c.iter().enumerate().map(line).collect::<Vec<_>>().join(&b'\n'));
+    let cell = Cell {
+        name: "topics",
+        path: "/v1/events",
+        content_type: "application/x-ndjson",
+        events_per_request: BATCH,
+        bodies: bodies.collect(),
+        limit: None,
+    };
+    drive_open(proxy.addr(), &cell, 20, 1, 16);
+    for rate in [20_000, 100_000] {
+        proxy.wait_drained();
+        let before = proxy.cpu();
+        drive_open(proxy.addr(), &cell, rate / BATCH, SECONDS, 64);
+        proxy.wait_drained();
+        let per_event = (proxy.cpu() - before).as_secs_f64() * 1e6 / (rate * SECONDS) as f64;
+        println!("| {rate} | {per_event:.2} |");
+    }
 }
 
 /// Closed loop: each connection sends its next request when it has the reply to the last one. Sends exactly so many.
@@ -335,7 +376,8 @@ impl Connection {
 /// A process under test, or beside it. Killed when dropped.
 struct Server {
     child: Child,
-    addr: SocketAddr,
+    /// Where it serves; for the brokers, all their addresses.
+    addrs: String,
     admin: Option<SocketAddr>,
     registry: String,
 }
@@ -348,23 +390,24 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
         let mut words = line.split_whitespace();
-        let addr = words.next().expect("an address").parse().expect("an address");
-        Server { child, addr, admin: None, registry: words.next().unwrap_or_default().to_owned() }
+        let addrs = words.next().expect("an address").to_owned();
+        Server { child, addrs, admin: None, registry: words.next().unwrap_or_default().to_owned() }
     }
 
     /// Starts the proxy with the two event types of the benchmark, and a hundred more for the cell of many topics.
     fn start_proxy(config: &PathBuf, kafka: &Server) -> Server {
         let ready = config.with_extension("ready");
         let mut text = format!(
-            "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[http]\nlisten = \"127.0.0.1:0\"\nack_timeout_seconds = 310\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [registries.main]\nurls = [\"{}\"]\n\
-             [clusters.core]\nbrokers = [\"{}\"]\nregistry = \"main\"\nbuffer_bytes_max = 1_073_741_824\nmessage_timeout_ms = 300_000\n",
-            kafka.registry, kafka.addr
+             [clusters.core]\nbrokers = [\"{}\"]\nregistry = \"main\"\nbuffer_bytes_max = 1_073_741_824\nmessage_timeout_ms = 300_000\ncompression = \"none\"\n",
+            kafka.registry,
+            kafka.addrs.replace(',', "\", \"")
         );
         let mut event = |name: &str, topic: &str, envelope: &str| {
             text += &format!(
                 "[events.\"{name}\"]\ncluster = \"core\"\ntopic = \"{topic}\"\nsubject = \"{}\"\nencoding = \"avro\"\nenvelope = \"{envelope}\"\n",
-                support::SUBJECT
+                support::MESSAGE
             );
         };
         event("bench.cloudevents", "bench", "cloudevents");
@@ -381,10 +424,16 @@ impl Server {
             .expect("the proxy starts");
         let addresses: serde_json::Value =
             wait_for("the proxy is ready", || serde_json::from_slice(&std::fs::read(&ready).ok()?).ok());
-        let addr = |name: &str| addresses[name].as_str().expect("an address").parse().expect("an address");
-        let server = Server { child, addr: addr("http"), admin: Some(addr("admin")), registry: String::new() };
+        let addr =
+            |name: &str| -> SocketAddr { addresses[name].as_str().expect("an address").parse().expect("an address") };
+        let server =
+            Server { child, addrs: addr("http").to_string(), admin: Some(addr("admin")), registry: String::new() };
         wait_for("every event type is served", || (server.get("/ready").0 == 200).then_some(()));
         server
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.addrs.parse().expect("one address")
     }
 
     /// User and system CPU of the process so far.
@@ -486,6 +535,30 @@ fn serve_floor() {
 
 /// The embedded brokers and registry, with the topics of the benchmark and its schema registered.
 fn serve_kafka(topics: usize) {
-    let _ = topics;
-    todo!("waits for dev")
+    use iguazu::dev::brokers::EmbeddedBrokers;
+    use iguazu::dev::registry::{EmbeddedRegistry, Options};
+    use iguazu::schema::register::{Registration, register_derived};
+    let brokers = EmbeddedBrokers::start(3).expect("the embedded brokers start");
+    for topic in ["bench".to_owned()].into_iter().chain((0..topics).map(|n| format!("bench{n}"))) {
+        brokers.create_topic(&topic, 12, 2).expect("a new topic");
+    }
+    block_on(async {
+        let registry = EmbeddedRegistry::start(Options::default()).await.expect("a free port");
+        let settings = iguazu::config::Registry {
+            name: "main".to_owned(),
+            urls: vec![registry.url()],
+            auth: None,
+            ca_file: None,
+            timeout: Duration::from_secs(5),
+            negative_ttl: Duration::ZERO,
+        };
+        let client = iguazu::schema::Registry::new(&settings).expect("valid settings");
+        let schema = iguazu::schema::source::Schema::new(iguazu::schema::source::Kind::Protobuf, support::PROTO);
+        let (subject, mapping) = (support::MESSAGE, iguazu::route::Mapping::default());
+        let registration = Registration { subject, schema: &schema, message: None, mapping, avro_subject: None };
+        register_derived(&client, &registration).await.expect("the benches' schema is registered");
+        println!("{} {}", brokers.bootstrap(), registry.url());
+        // Until the benchmark kills this process.
+        std::future::pending::<()>().await;
+    });
 }

@@ -258,6 +258,7 @@ impl Tracked {
     }
 
     /// Counts what became of the record and tells the request that waits for it.
+    #[allow(clippy::boxed_local, reason = "it lives in a box, which is librdkafka's opaque")]
     pub fn settle(mut self: Box<Self>, delivery: Delivery) {
         self.open = false;
         self.account.in_memory.fetch_sub(1, Relaxed);
@@ -274,6 +275,7 @@ impl Tracked {
     }
 
     /// The producer did not take the record: the caller rejects the event itself.
+    #[allow(clippy::boxed_local, reason = "it lives in a box, which is librdkafka's opaque")]
     pub fn refused(mut self: Box<Self>) {
         self.open = false;
         self.account.in_memory.fetch_sub(1, Relaxed);
@@ -463,6 +465,16 @@ impl Ledger {
         all.sort_by(|a, b| (&a.event, &a.cluster).cmp(&(&b.event, &b.cluster)));
         all.push(Arc::clone(&self.unknown));
         all
+    }
+
+    /// Counts what is still in memory as lost: for the end, when no delivery report can come any more.
+    pub fn write_off(&self) -> u64 {
+        let write_off = |account: Arc<Account>| {
+            let left = account.in_memory.swap(0, Relaxed);
+            account.lost.fetch_add(left, Relaxed);
+            left
+        };
+        self.accounts().into_iter().map(write_off).sum()
     }
 
     /// The sum over all accounts.

@@ -207,6 +207,7 @@ impl Proxy {
         // Whoever still holds the workers lets go with the runtime's last task; dropping them joins their threads.
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         drop(self.workers);
+        self.pipeline.ledger().write_off();
         let balance = self.pipeline.ledger().total();
         report(&balance);
         balance

@@ -270,7 +270,7 @@ pub enum ReadError {
 /// Reads the envelope of a record, in whichever form it was written. `timestamp_ms` and `key` are the record's own.
 ///
 /// # Errors
-/// [`ReadError`], for records that were not written by [`write`].
+/// [`ReadError`], for records that were not written by [`write()`].
 pub fn read<'a>(
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     timestamp_ms: i64,

@@ -178,8 +178,10 @@ fn without_control(text: &str, field: &str) -> Result<(), EventError> {
 }
 
 fn has_control(text: &str) -> bool {
-    // All control characters are below 0x20, 0x7F, or two bytes that begin with 0xC2: rare enough to look twice.
-    text.bytes().any(|b| b < 0x20 || b == 0x7F || b == 0xC2) && text.chars().any(char::is_control)
+    // All control characters are below 0x20, 0x7F, or two bytes that begin with 0xC2: rare enough to look twice. A fold,
+    // because a loop that may stop early is not vectorized.
+    let suspect = text.bytes().fold(false, |found, b| found | (b < 0x20) | (b == 0x7F) | (b == 0xC2));
+    suspect && text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

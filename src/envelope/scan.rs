@@ -226,6 +226,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline(always)]
     fn skip_name(&mut self) -> Result<(), SyntaxError> {
         if self.skip_space() != Some(b'"') {
             return Err(self.unexpected("a member's name is expected"));
@@ -234,6 +235,7 @@ impl<'a> Scanner<'a> {
         self.colon()
     }
 
+    #[inline(always)]
     fn colon(&mut self) -> Result<(), SyntaxError> {
         if self.skip_space() != Some(b':') {
             return Err(self.unexpected("`:` is expected"));
@@ -243,6 +245,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Skips the string whose opening quote is next; says whether it has escapes.
+    #[inline(always)]
     fn skip_string(&mut self) -> Result<bool, SyntaxError> {
         self.at += 1;
         let mut escaped = false;
@@ -264,6 +267,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over what needs no look inside a string: up to the next quote, backslash or control character.
+    #[inline(always)]
     fn skip_plain(&mut self) {
         let bytes = self.text.as_bytes();
         while let Some(chunk) = bytes.get(self.at..self.at + 8) {
@@ -298,6 +302,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline(always)]
     fn skip_number(&mut self) -> Result<(), SyntaxError> {
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -320,6 +325,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline(always)]
     fn skip_digits(&mut self) -> Result<(), SyntaxError> {
         let start = self.at;
         while self.peek().is_some_and(|b| b.is_ascii_digit()) {
@@ -337,15 +343,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// Skips white space and looks at the byte after it.
+    #[inline(always)]
     fn skip_space(&mut self) -> Option<u8> {
         loop {
             match self.peek() {
+                // Most texts have none: one comparison tells.
+                Some(byte) if byte > b' ' => return Some(byte),
                 Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
                 byte => return byte,
             }
         }
     }
 
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

@@ -10,13 +10,13 @@ use dashmap::{DashMap, Entry};
 
 use super::client::RegistryError;
 use super::compile::{self, CompileError, EventMessage};
-use super::framing;
 use super::load::{SchemaError, Skipped};
 use super::read::ValueReader;
 use super::snapshot::{Content, Held, HeldAvro};
 use super::source::{Family, Kind, Registered, SubjectVersion};
 use super::structure::Structure;
 use super::{Compiled, SchemaSet};
+use crate::envelope::framing;
 use crate::route::{Encoding, EventType, Framing, KeySource, Mapping, UnknownFields, Version};
 use crate::transcode::{self, Plan, PlanError, PlanSettings};
 
@@ -384,20 +384,22 @@ fn frame(
     message_index: u32,
     registry: &str,
 ) -> Result<(Vec<u8>, Vec<u8>), SchemaError> {
-    let index = match event_type.encoding {
+    // The compiler refuses files with anywhere near 2^31 messages.
+    let indexes = [message_index as i32];
+    let indexes = match event_type.encoding {
         Encoding::Avro => None,
-        Encoding::Protobuf => Some(message_index),
+        Encoding::Protobuf => Some(&indexes[..]),
         Encoding::Json | Encoding::RawJson => return Ok((Vec::new(), Vec::new())),
     };
     match event_type.framing {
-        Framing::Prefix => Ok((framing::prefix(framed.registered.id, index), Vec::new())),
+        Framing::Prefix => Ok((framing::write_prefix(framed.registered.id, indexes), Vec::new())),
         Framing::Header => {
             let guid = framed.registered.guid.as_deref().and_then(|guid| uuid::Uuid::parse_str(guid).ok());
             let guid = guid.ok_or_else(|| SchemaError::NoGuid {
                 registry: registry.to_owned(),
                 wanted: format!("subject `{}` version {}", framed.subject, framed.version),
             })?;
-            Ok((Vec::new(), framing::header(guid, index)))
+            Ok((Vec::new(), framing::header_value(guid.into_bytes(), indexes)))
         }
     }
 }

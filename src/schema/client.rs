@@ -473,10 +473,10 @@ impl Registry {
                 Wanted::Version(subject, _) => RegistryError::NotFound { registry, wanted: Wanted::Subject(subject) },
                 wanted => RegistryError::NotFound { registry, wanted },
             },
-            (404, Some(_)) => RegistryError::NotFound { registry, wanted },
-            (404, None) => {
-                let problem = "answered 404 without an error code; is its URL that of a schema registry?".to_owned();
-                RegistryError::Invalid { registry, host, wanted, problem }
+            (404, Some(40_400..=40_499)) => RegistryError::NotFound { registry, wanted },
+            (404, _) => {
+                let problem = "answered 404 as for a path it does not know; is its URL that of a schema registry?";
+                RegistryError::Invalid { registry, host, wanted, problem: problem.to_owned() }
             }
             (409 | 422, Some(code)) => {
                 RegistryError::Rejected { registry, host, wanted, code, message: shorten(&refusal.message) }

@@ -277,7 +277,7 @@ mod tests {
         let again = compile("registered.proto", &family(&encoded, &[])).expect("good as base64");
         let message = again.message("a.v1.First", None).expect("there");
         assert_eq!(message.index, 1);
-        assert_eq!(message.descriptor.get_field(2).expect("tags").is_map(), true);
+        assert!(message.descriptor.get_field(2).expect("tags").is_map());
         let wrapped = format!("{}\n{}\n", &encoded[..8], &encoded[8..]);
         compile("registered.proto", &family(&wrapped, &[])).expect("line breaks are allowed");
     }

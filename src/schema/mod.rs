@@ -18,7 +18,6 @@ mod build;
 mod cache;
 pub mod client;
 pub mod compile;
-pub mod framing;
 pub mod load;
 pub mod read;
 pub mod register;

@@ -178,7 +178,10 @@ impl Reader {
             "map" => Shape::Map(Box::new(self.read(member("values")?, namespace)?)),
             "record" | "error" | "enum" | "fixed" => return self.read_named(name, object, namespace),
             other => {
-                return Ok(Type { logical: logical(object), ..self.read(&Value::String(other.to_owned()), namespace)? });
+                return Ok(Type {
+                    logical: logical(object),
+                    ..self.read(&Value::String(other.to_owned()), namespace)?
+                });
             }
         };
         Ok(Type { shape, logical: logical(object) })

@@ -1,0 +1,164 @@
+//! Whether a schema is one, whether two texts are the same schema, and whether one can follow another.
+//!
+//! Protobuf is compiled with everything it imports, Avro is parsed, JSON Schema must be a JSON object or boolean.
+//! Compatibility is judged for Avro; for the other types everything is compatible.
+
+use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
+use prost_reflect::prost::Message as _;
+use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::state::{Held, Level};
+use crate::schema::compile;
+use crate::schema::source::{Family, Kind, Schema};
+
+/// Name that the root file has in messages.
+const FILE_NAME: &str = "schema.proto";
+
+/// A schema that was checked, with its identity and the GUID made of that; or why it is none.
+pub(super) fn check(family: &Family) -> Result<Held, String> {
+    let schema = &family.root;
+    let content = match schema.kind {
+        Kind::Protobuf => protobuf_content(family)?,
+        Kind::Avro => {
+            parse_avro(family)?;
+            parse_json(&schema.text)?.to_string().into_bytes()
+        }
+        Kind::Json => match parse_json(&schema.text)? {
+            value @ (Value::Object(_) | Value::Bool(_)) => value.to_string().into_bytes(),
+            _ => return Err("a JSON Schema is an object or a boolean".to_owned()),
+        },
+    };
+    let mut hash = Sha256::new();
+    hash.update(schema.kind.as_str());
+    for reference in &schema.references {
+        for part in [&reference.name, &reference.subject, &reference.version.to_string()] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.update([0]);
+    hash.update(&content);
+    let digest = hash.finalize();
+    let identity = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    let guid = uuid::Builder::from_custom_bytes(half).into_uuid().to_string();
+    Ok(Held { guid, identity, schema: schema.clone() })
+}
+
+/// Why a schema cannot follow these older ones at this level; empty when it can. Oldest first.
+pub(super) fn incompatibilities(new: &Family, older: &[(u32, Family)], level: Level) -> Vec<String> {
+    let older = if level.is_transitive() { older } else { &older[older.len().saturating_sub(1)..] };
+    let (backward, forward) = level.directions();
+    let mut problems = Vec::new();
+    for (version, old) in older {
+        if old.root.kind != new.root.kind {
+            if backward || forward {
+                problems.push(format!("version {version} is of type {}", old.root.kind.as_str()));
+            }
+            continue;
+        }
+        let (Kind::Avro, Ok(new), Ok(old)) = (new.root.kind, parse_avro(new), parse_avro(old)) else { continue };
+        for (wanted, writer, reader, what) in
+            [(backward, &old, &new, "cannot read what it wrote"), (forward, &new, &old, "writes what it cannot read")]
+        {
+            let verdict = if wanted { SchemaCompatibility::can_read(writer, reader) } else { Ok(Compatibility::Full) };
+            match verdict {
+                Ok(Compatibility::Full) => {}
+                Ok(Compatibility::Partial) => {
+                    problems.push(format!("version {version}: the new schema {what} in every case"))
+                }
+                Err(error) => problems.push(format!("version {version}: the new schema {what}: {error}")),
+            }
+        }
+    }
+    problems
+}
+
+/// The file alone as a base64 `FileDescriptorProto`.
+pub(super) fn serialized(family: &Family) -> Result<String, String> {
+    compile::compile(FILE_NAME, family).map(|file| file.to_base64()).map_err(|error| error.message)
+}
+
+fn parse_avro(family: &Family) -> Result<apache_avro::Schema, String> {
+    let references: Vec<_> = family.imports.iter().map(|(_, schema)| schema.text.as_str()).collect();
+    if references.is_empty() {
+        return apache_avro::Schema::parse_str(&family.root.text).map_err(|error| error.to_string());
+    }
+    let parsed = apache_avro::Schema::parse_str_with_list(&family.root.text, references);
+    let (mut schema, known) = parsed.map_err(|error| error.to_string())?;
+    schema.denormalize(&known).map_err(|error| error.to_string())?;
+    Ok(schema)
+}
+
+fn parse_json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+}
+
+/// What text and base64 form of one file have in common: the descriptor without its name, its positions in the text, and
+/// the JSON names that follow from field names, which some tools write and some leave out.
+fn protobuf_content(family: &Family) -> Result<Vec<u8>, String> {
+    let compiled = compile::compile(FILE_NAME, family).map_err(|error| error.message)?;
+    let mut file: FileDescriptorProto = compiled.file.file_descriptor_proto().clone();
+    file.name = None;
+    file.source_code_info = None;
+    file.message_type.iter_mut().for_each(drop_json_names);
+    Ok(file.encode_to_vec())
+}
+
+/// Messages nest at most as deep as the compiler allows, so this may recurse.
+fn drop_json_names(message: &mut DescriptorProto) {
+    for field in message.field.iter_mut().chain(&mut message.extension) {
+        if field.json_name == Some(json_name(field.name())) {
+            field.json_name = None;
+        }
+    }
+    message.nested_type.iter_mut().for_each(drop_json_names);
+}
+
+/// The JSON name that protoc gives a field: underscores go, the letter behind one is upper case.
+fn json_name(name: &str) -> String {
+    let mut after = false;
+    name.chars()
+        .filter_map(|c| {
+            let upper = std::mem::replace(&mut after, c == '_');
+            match c {
+                '_' => None,
+                c if upper => Some(c.to_ascii_uppercase()),
+                c => Some(c),
+            }
+        })
+        .collect()
+}
+
+/// A schema with all that it refers to, or the reference that leads nowhere.
+pub(super) fn family<'a>(
+    schema: &Schema,
+    resolve: impl Fn(&crate::schema::source::Reference) -> Option<&'a Schema>,
+) -> Result<Family, String> {
+    let mut imports: Vec<(String, Schema)> = Vec::new();
+    let mut open = vec![(None, schema.references.clone().into_iter())];
+    while let Some((_, references)) = open.last_mut() {
+        let Some(reference) = references.next() else {
+            if let Some((Some(done), _)) = open.pop() {
+                imports.push(done);
+            }
+            continue;
+        };
+        if imports.iter().any(|(name, _)| *name == reference.name) {
+            continue;
+        }
+        let (subject, version) = (&reference.subject, reference.version);
+        let found = resolve(&reference).ok_or_else(|| {
+            format!("reference `{}`: there is no version {version} of subject `{subject}`", reference.name)
+        })?;
+        // A version exists before one that refers to it, so there are no cycles; the bound is for a file edited by hand.
+        if open.len() > 32 {
+            return Err("references nest deeper than 32".to_owned());
+        }
+        open.push((Some((reference.name, found.clone())), found.references.clone().into_iter()));
+    }
+    Ok(Family { root: schema.clone(), imports })
+}

