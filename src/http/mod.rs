@@ -1,93 +1,192 @@
-//! Step 1, provisional.
+//! Step 1: bytes in, replies out.
+//!
+//! In: HTTP requests, and the pipeline that their events go to. Out: a reply that says what is true of every event. Never:
+//! looks into a payload, waits without a limit, holds more body bytes than the budget, or repeats a payload or a key.
+//!
+//! | door | body |
+//! |---|---|
+//! | `POST /v1/events` ([`events`]) | JSON event, array or `{"events":[…]}`; NDJSON; `iguazu.v1.EventBatch` |
+//! | `POST /v1/events/{event}` ([`event`]) | the bare payload, JSON or Protobuf; envelope in `ce-*` headers |
+//!
+//! A request goes: route, sender, parameters, media type, body (all of these can refuse it as a whole, with nothing taken),
+//! then event by event along the pipeline, then the wait that it asked for, then the reply.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+
 use crate::auth::Sender;
 use crate::config;
-use crate::envelope::{Batch, batch::Form};
-use crate::pipeline::{Ask, Pipeline};
+use crate::envelope;
+use crate::pipeline::{Ask, Pipeline, Taken};
 use crate::serve::{Drain, Peer};
 use crate::telemetry::meters::{Door, HttpMeters};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::{Request, Response};
-use std::sync::Arc;
-use std::time::Instant;
-/// The doors.
+
+mod admission;
+mod api_key;
+mod body;
+mod decode;
+mod dry_run;
+mod event;
+mod events;
+mod media;
+mod params;
+mod refusal;
+mod reply;
+mod routes;
+
+use admission::Budget;
+use params::Params;
+use refusal::Refusal;
+use reply::Form;
+use routes::Route;
+
+/// What a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most bytes of one body, as sent and after decompression.
+    pub body_bytes_max: usize,
+    /// Most events of one request.
+    pub batch_events_max: usize,
+    /// How long a body may pause between two chunks.
+    pub read_timeout: Duration,
+    /// How long a reply waits for acknowledgements.
+    pub ack_timeout: Duration,
+}
+
+/// All doors of one listener.
 #[derive(Debug)]
 pub struct Doors {
     pipeline: Arc<Pipeline>,
+    limits: Limits,
+    budget: Budget,
     drain: Drain,
-    door: Arc<Door>,
-    settings: config::Http,
+    meters: Meters,
 }
+
+/// Where each door counts its replies.
+#[derive(Debug)]
+struct Meters {
+    events: Arc<Door>,
+    event: Arc<Door>,
+    /// Requests that found no door, and the help page.
+    other: Arc<Door>,
+}
+
+/// A request that found its door: everything but the body.
+struct Asked<'a> {
+    headers: &'a HeaderMap,
+    params: Params,
+    sender: Option<&'a Sender>,
+    form: Form,
+}
+
 impl Doors {
-    /// New.
+    /// The doors in front of a pipeline. Their replies, and the bytes of their bodies, are counted in the meters.
     pub fn new(settings: &config::Http, pipeline: Arc<Pipeline>, meters: Arc<HttpMeters>) -> Doors {
-        Doors { pipeline, drain: Drain::new(), door: meters.door("events"), settings: settings.clone() }
+        let limits = Limits {
+            body_bytes_max: settings.body_bytes_max,
+            batch_events_max: settings.batch_events_max,
+            read_timeout: settings.read_timeout,
+            ack_timeout: settings.ack_timeout,
+        };
+        let doors =
+            Meters { events: meters.door("events"), event: meters.door("event"), other: meters.door("other") };
+        let budget = Budget::new(settings.in_flight_bytes_max, meters);
+        Doors { pipeline, limits, budget, drain: Drain::new(), meters: doors }
     }
-    /// Drain.
+
+    /// What ends the listener of these doors.
     pub fn drain(&self) -> &Drain {
         &self.drain
     }
-    /// Handle.
+
+    /// Answers one request. May be dropped at any time: an event is either handed on and counted, or was never received.
     pub async fn handle(&self, request: Request<Incoming>, _peer: Peer) -> Response<Full<Bytes>> {
         let begun = Instant::now();
-        let query = request.uri().query().unwrap_or("").to_owned();
-        let form = match request.headers().get("content-type").map(|v| v.as_bytes()) {
-            Some(b"application/x-ndjson") => Form::Ndjson,
-            Some(b"application/x-protobuf") => Form::Protobuf,
-            _ => Form::Json,
+        let (head, body) = request.into_parts();
+        let form = Form::asked_by(&head.headers);
+        let (meter, response) = match routes::find(&head.method, head.uri.path()) {
+            Ok(Route::Help) => (&self.meters.other, help()),
+            Ok(Route::Events) => (&self.meters.events, self.answer(None, &head, body, form).await),
+            Ok(Route::Event(name)) => (&self.meters.event, self.answer(Some(&name), &head, body, form).await),
+            Err(refusal) => (&self.meters.other, refusal.reply(form)),
         };
-        let Ok(body) = Limited::new(request.into_body(), self.settings.body_bytes_max).collect().await else {
-            return reply(413, "{}".into());
-        };
-        let body = body.to_bytes();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-        let ask = Ask {
-            sender: None::<&Sender>,
-            reply: query.contains("reply=acknowledged").then_some(crate::route::Reply::Acknowledged),
-            traceparent: None,
-            received_ms: now,
-            all_results: query.contains("results=all"),
-        };
-        let mut batch = match Batch::parse(form, &body, self.settings.batch_events_max) {
-            Ok(batch) => batch,
-            Err(e) => {
-                return reply(
-                    e.code.status(),
-                    format!("{{\"code\":\"{}\",\"message\":{:?}}}", e.code.as_str(), e.message),
-                );
+        meter.record(response.status().as_u16(), begun.elapsed());
+        response
+    }
+
+    /// Everything that the two doors have in common. `event` is the name in the path, where the path has one.
+    async fn answer(&self, event: Option<&str>, head: &Parts, body: Incoming, form: Form) -> Response<Full<Bytes>> {
+        let answer = async {
+            let sender = self.authenticate(&head.headers)?;
+            let params = Params::parse(head.uri.query())?;
+            let asked = Asked { headers: &head.headers, params, sender: sender.as_deref(), form };
+            match event {
+                None => events::answer(self, &asked, body).await,
+                Some(name) => event::answer(self, name, &asked, body).await,
             }
         };
-        let mut taken = self.pipeline.take(&mut batch, &ask).await;
-        taken.wait(self.settings.ack_timeout).await;
-        let status = if taken.refused == 0 { 202 } else { 207 };
-        if !ask.all_results {
+        answer.await.unwrap_or_else(|refusal: Refusal| refusal.reply(form))
+    }
+
+    /// The sender of a request; none when everybody may send.
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Arc<Sender>>, Refusal> {
+        let snapshot = self.pipeline.snapshot();
+        let senders = snapshot.senders();
+        if senders.is_open() {
+            return Ok(None);
+        }
+        let sender = api_key::find(headers).and_then(|key| senders.find(key));
+        sender.map(|sender| Some(Arc::clone(sender))).ok_or_else(Refusal::unauthenticated)
+    }
+
+    /// Waits as long as the request asked, and says what became of its events.
+    async fn settle(&self, mut taken: Taken, asked: &Asked<'_>) -> Response<Full<Bytes>> {
+        taken.wait(self.limits.ack_timeout).await;
+        if !asked.params.all_results {
             taken.keep_only_telling();
         }
-        self.door.record(status, begun.elapsed());
-        let results: Vec<String> = taken
-            .results
-            .iter()
-            .map(|r| {
-                format!(
-                    "{{\"index\":{},\"id\":{:?},\"code\":\"{}\",\"message\":{:?},\"pos\":\"{:?}\"}}",
-                    r.index,
-                    r.id,
-                    r.code.as_str(),
-                    r.message,
-                    r.position
-                )
-            })
-            .collect();
-        reply(
-            status,
-            format!("{{\"events\":{},\"failed\":{},\"results\":[{}]}}", taken.events, taken.refused, results.join(",")),
-        )
+        reply::batch(&taken, asked.form)
     }
 }
-fn reply(status: u16, body: String) -> Response<Full<Bytes>> {
-    Response::builder()
-        .status(status)
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .unwrap()
+
+impl<'a> Asked<'a> {
+    /// What the pipeline is asked for, with the time of now.
+    fn ask(&self) -> Ask<'a> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let traceparent = self.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        Ask {
+            sender: self.sender,
+            reply: self.params.reply,
+            traceparent: traceparent.filter(|text| envelope::is_traceparent(text)),
+            received_ms: now.as_millis() as u64,
+            all_results: self.params.all_results,
+        }
+    }
 }
+
+/// What `GET /` answers, for somebody who tries the address.
+const HELP: &str = "\
+Iguazu takes events here.
+
+POST /v1/events           {\"event\":\"NAME\",\"payload\":{...}}, an array of those, NDJSON, or iguazu.v1.EventBatch
+POST /v1/events/NAME      the bare payload, JSON or Protobuf; envelope in ce-* headers
+
+?reply=enqueued|acknowledged  ?results=all|failed  ?dry_run=true|false
+";
+
+fn help() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(HELP.as_bytes())));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

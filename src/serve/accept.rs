@@ -22,7 +22,7 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\n\
     retry-after: 1\r\n\
     connection: close\r\n\
-    content-length: 79\r\n\r\n\
+    content-length: 82\r\n\r\n\
     {\"code\":\"overloaded\",\"message\":\"too many open connections; wait 1 s\",\"retry\":true}";
 
 /// Most connections over the limit that are told so at one time; the others are just closed.
@@ -121,8 +121,7 @@ impl<H: Handler> Acceptor<H> {
                         self.admit(stream, address);
                     }
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
-                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(_) => return,
             }
         }

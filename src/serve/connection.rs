@@ -38,7 +38,11 @@ const PING: Duration = Duration::from_secs(20);
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// The response to a request. Dropped where it stands when the sender goes away.
-    fn respond(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
 impl<F, R> Handler for F
@@ -46,7 +50,11 @@ where
     F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
     R: Future<Output = Response<Full<Bytes>>> + Send,
 {
-    fn respond(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Full<Bytes>>> + Send {
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
         self(request, peer)
     }
 }
@@ -65,7 +73,10 @@ pub(super) fn protocols(tasks: &TaskTracker) -> auto::Builder<Tracked> {
     let mut builder = auto::Builder::new(Tracked(tasks.clone()));
     // Slow heads are the patrol's business: hyper's timer is made and dropped with every request, and would also close
     // connections that are merely idle.
-    builder.http1().header_read_timeout(None).pipeline_flush(true).max_buf_size(HEAD_BYTES_MAX);
+    //
+    // `pipeline_flush` stays off: with it a response is not written while bytes wait to be read, so that the replies to a
+    // head that is too large and to a body that was refused unread (431, 401, 413) are lost when the connection closes.
+    builder.http1().header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -99,7 +110,11 @@ pub(super) enum NoHttp {
 }
 
 /// Serves a socket until it is closed.
-pub(super) async fn run<H: Handler>(ground: Arc<Ground<H>>, socket: StdTcpStream, peer: Peer) -> Result<(), NoHttp> {
+pub(super) async fn run<H: Handler>(
+    ground: Arc<Ground<H>>,
+    socket: StdTcpStream,
+    peer: Peer,
+) -> Result<(), NoHttp> {
     let stream = TcpStream::from_std(socket).map_err(|_| NoHttp::Gone)?;
     let Some(tls) = &ground.tls else {
         drive(&ground, stream, peer).await;

@@ -34,8 +34,8 @@ pub fn encryption(files: &config::Tls) -> Result<Arc<ServerConfig>, TlsError> {
         .and_then(|certificates| certificates.collect())
         .and_then(|chain: Vec<_>| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
         .map_err(|source| refuse("certificate_file", &files.certificate_file, source))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key_file).map_err(|source| refuse("key_file", &files.key_file, source))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key_file)
+        .map_err(|source| refuse("key_file", &files.key_file, source))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

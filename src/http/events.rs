@@ -1,0 +1,39 @@
+//! The door `POST /v1/events`: many events, or one, each with its envelope inside.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::body::Incoming;
+
+use super::media::Media;
+use super::refusal::Refusal;
+use super::{Asked, Doors, body, dry_run};
+use crate::envelope::Batch;
+use crate::envelope::batch::Form;
+
+pub(super) async fn answer(
+    doors: &Doors,
+    asked: &Asked<'_>,
+    body: Incoming,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let declared = Media::declared(asked.headers)?;
+    let mut body = body::read(body, asked.headers, &doors.limits, &doors.budget).await?;
+    let media = match declared {
+        Some(media) => media,
+        None => Media::sniffed(&body.bytes)?,
+    };
+    let form = match media {
+        Media::Json => Form::Json,
+        Media::Ndjson => Form::Ndjson,
+        Media::Protobuf => Form::Protobuf,
+    };
+    let mut batch = Batch::parse(form, &body.bytes, doors.limits.batch_events_max)?;
+    if asked.params.dry_run {
+        return dry_run::answer(&doors.pipeline, batch, &asked.ask(), &mut body.hold).await;
+    }
+    let taken = doors.pipeline.take(&mut batch, &asked.ask()).await;
+    // Nothing that is waited for from here on needs the body.
+    drop(batch);
+    drop(body);
+    Ok(doors.settle(taken, asked).await)
+}
