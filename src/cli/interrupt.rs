@@ -18,7 +18,7 @@ impl Interrupt {
     /// Starts to listen. From now on ^C does not end the process by itself.
     pub fn listen() -> Result<Interrupt, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         let (_stop, stopped) = tokio::sync::oneshot::channel();
         // Registered here and not in the thread, so that a signal from now on is ours.
         let signals = {

@@ -1,6 +1,6 @@
 //! The last events and requests that the proxy refused, for `GET /dev/rejected`.
 //!
-//! In: rejections, told by the proxy. Out: the last [`KEPT`] of them. Never: a payload or an envelope's value but the id.
+//! In: rejections, told by the proxy. Out: the last 1,000 of them. Never: a payload or an envelope's value but the id.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

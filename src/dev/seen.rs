@@ -1,6 +1,6 @@
 //! What the embedded brokers hold: the records of every topic of this dev, read when somebody asks.
 //!
-//! In: topics. Out: their records so far, decoded; the newest [`KEPT_RECORDS`]. Never: reads while nobody asks, so that a
+//! In: topics. Out: their records so far, decoded; the newest 20,000. Never: reads while nobody asks, so that a
 //! load run measures the proxy and not this; commits an offset.
 
 use std::collections::{HashMap, VecDeque};

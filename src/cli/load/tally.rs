@@ -62,17 +62,13 @@ pub struct Sent {
 struct Reply {
     #[serde(default)]
     results: Vec<ReplyResult>,
-    error: Option<ReplyError>,
+    /// Set when the request was refused as a whole.
+    code: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct ReplyResult {
     index: u32,
-    code: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct ReplyError {
     code: String,
 }
 
@@ -100,11 +96,11 @@ impl Tally {
         let status = answer.status.as_u16();
         let reply: Option<Reply> = serde_json::from_slice(&answer.body).ok();
         match reply {
-            Some(Reply { error: Some(error), .. }) => {
-                self.end(status, &error.code, sent.count.into());
-                self.fate(sent.first, sent.count, fate(&error.code));
+            Some(Reply { code: Some(code), .. }) => {
+                self.end(status, &code, sent.count.into());
+                self.fate(sent.first, sent.count, fate(&code));
             }
-            Some(Reply { mut results, error: None }) => {
+            Some(Reply { mut results, code: None }) => {
                 results.sort_by_key(|result| result.index);
                 results.dedup_by_key(|result| result.index);
                 results.retain(|result| result.index < sent.count);
@@ -309,7 +305,7 @@ mod tests {
     #[test]
     fn every_event_of_a_reply_is_counted_once() {
         use Fate::{Accepted, Refused, Unknown};
-        check(400, r#"{"received":0,"error":{"code":"invalid_body"}}"#, &[("invalid_body", 2)], &[Refused; 2]);
+        check(400, r#"{"code":"invalid_body","message":"m","retry":false}"#, &[("invalid_body", 2)], &[Refused; 2]);
         check(500, "<html>", &[("no iguazu reply", 1)], &[Unknown]);
         check(
             207,

@@ -108,7 +108,10 @@ const RUN_BYTES: usize = 10;
 impl RunId {
     /// A run that starts now.
     pub fn new() -> RunId {
-        RunId { bytes: *Uuid::now_v7().as_bytes() }
+        // A counter within the millisecond would be in bits that are the event's here, so the rest is random instead.
+        let mut bytes = *Uuid::now_v7().as_bytes();
+        bytes[7..RUN_BYTES].copy_from_slice(&Uuid::new_v4().as_bytes()[7..RUN_BYTES]);
+        RunId { bytes }
     }
 
     /// Id of the n-th event.
