@@ -1,1 +1,189 @@
-//! cli
+//! The command line: one file a command, each thin.
+//!
+//! In: arguments. Out: text on stdout for people and programs, mistakes on stderr, and the process's exit code:
+//! 0 done, 1 failed, 64 wrong usage or configuration, 130 interrupted. Never: ends the process itself, reads a
+//! setting from the environment.
+
+use std::ffi::OsString;
+use std::io;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod dev;
+mod interrupt;
+mod load;
+mod proxy;
+mod schema;
+mod sender;
+mod tail;
+mod target;
+
+pub use crate::dev::with_causes;
+use crate::telemetry::logs::Level;
+
+/// Done.
+const DONE: u8 = 0;
+/// The command could not do what it was asked to.
+const FAILED: u8 = 1;
+/// The arguments or the configuration are wrong (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+/// Stopped by ^C (128 + SIGINT, as shells say it).
+const INTERRUPTED: u8 = 130;
+
+/// Event ingestion in front of Kafka: POST events, find them in their topics, checked and schematised.
+#[derive(Debug, Parser)]
+#[command(name = "iguazu", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    /// What `proxy` and `dev` log on stderr, as JSON unless it is a terminal [default: info; of `dev`: warn]
+    #[arg(long, global = true, value_name = "LEVEL", hide_possible_values = true)]
+    log_level: Option<Level>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  iguazu dev                         everything on this machine: events go in and come out
+  iguazu tail EVENT -n 10            the first ten events of a type, as JSON lines
+  iguazu load --rate 5000/s --duration 10
+                                     measure it: latency histogram, counts by outcome
+  iguazu check iguazu.toml           all problems of a configuration at once
+  iguazu proxy iguazu.toml           serve it
+
+While `iguazu dev` runs, `tail`, `load` and `schema` in the same folder need no addresses.
+Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine: brokers, registry, proxy; post sample events and show them.
+    Dev(dev::Args),
+    /// Serve a configuration.
+    Proxy(proxy::Args),
+    /// Report all problems of a configuration.
+    Check(check::Args),
+    /// Read an event's topic back, as JSON lines.
+    Tail(tail::Args),
+    /// Generate load and measure it.
+    Load(load::Args),
+    /// Examples, derived Avro schemas, registration.
+    Schema(schema::Args),
+    /// Make API keys for senders.
+    Sender(sender::Args),
+}
+
+/// Why a command did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The arguments or the configuration are wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// It could not be done.
+    #[error("{0}")]
+    Failed(String),
+    /// It was not as it should be, and the command has said so already.
+    #[error("not as it should be")]
+    Told,
+    /// ^C before the command was through.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Failure {
+    /// A [`Failure::Failed`] from anything that says what happened, with its causes.
+    pub fn because(error: impl std::error::Error) -> Failure {
+        Failure::Failed(with_causes(&error))
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => USAGE,
+            Failure::Failed(_) | Failure::Told => FAILED,
+            Failure::Interrupted => INTERRUPTED,
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // Whoever read our output has enough (`iguazu tail … | head`): that ends the command, as a signal would.
+            io::ErrorKind::BrokenPipe => Failure::Told,
+            _ => Failure::because(error),
+        }
+    }
+}
+
+/// Parses the arguments (the program's name first), runs the command, and gives the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Help and version are no mistakes. Nothing is left to say when stdout or stderr is gone.
+            let _ = told.print();
+            return if told.use_stderr() { USAGE } else { DONE };
+        }
+    };
+    let result = match cli.command {
+        Command::Dev(args) => dev::run(args, cli.log_level.unwrap_or(Level::Warn)),
+        Command::Proxy(args) => proxy::run(args, cli.log_level.unwrap_or_default()),
+        Command::Check(args) => check::run(args),
+        Command::Tail(args) => tail::run(args),
+        Command::Load(args) => load::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Sender(args) => sender::run(args),
+    };
+    match result {
+        Ok(()) => DONE,
+        Err(failure) => {
+            if matches!(failure, Failure::Usage(_) | Failure::Failed(_)) {
+                eprintln!("iguazu: {failure}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn check(line: &str, expected: u8) {
+        assert_eq!(run(line.split(' ').map(OsString::from)), expected, "{line}");
+    }
+
+    #[test]
+    fn wrong_usage_exits_64_and_help_0() {
+        check("iguazu", USAGE);
+        check("iguazu nonsense", USAGE);
+        check("iguazu tail", USAGE);
+        check("iguazu proxy", USAGE);
+        check("iguazu dev --port 70000", USAGE);
+        check("iguazu dev --log-level loud", USAGE);
+        check("iguazu dev --once --quiet", USAGE);
+        check("iguazu tail e --from middle", USAGE);
+        check("iguazu tail e --config f --brokers b", USAGE);
+        check("iguazu load http://127.0.0.1:1 --rate 5 --concurrency 5", USAGE);
+        check("iguazu load http://127.0.0.1:1 --rate 0", USAGE);
+        check("iguazu load http://127.0.0.1:1 --duration 5 --events 5", USAGE);
+        check("iguazu load http://127.0.0.1:1 --format xml", USAGE);
+        check("iguazu sender new", USAGE);
+        check("iguazu help", DONE);
+        check("iguazu --version", DONE);
+        check("iguazu load --help", DONE);
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_is_what_the_documentation_shows() {
+        let help = Cli::command().term_width(100).render_help().to_string();
+        let golden = include_str!("help.txt");
+        assert_eq!(help.trim_end(), golden.trim_end(), "if this is as intended, put it into src/cli/help.txt");
+    }
+}

@@ -1,5 +1,319 @@
-//! Embedded brokers, an embedded registry and what reads a topic back, for `iguazu dev`, `iguazu tail` and tests.
+//! What `iguazu dev` and tests run on one machine instead of a platform: brokers, a registry, sample events, the proxy.
+//!
+//! In: Protobuf files or a configuration. Out: a [`Dev`], everything on loopback. Never: for production.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+
+use crate::config;
+use crate::outcome::Balance;
+use crate::proxy::{Extras, Proxy, SiteReply, StartError};
+use crate::route::EventType;
+use crate::schema::{Registry, RegistryError};
 
 pub mod brokers;
-pub mod read_back;
 pub mod registry;
+pub mod read_back;
+pub mod protos;
+mod samples;
+pub mod example;
+pub mod register;
+pub mod site;
+pub mod client;
+pub mod decode;
+pub mod seen;
+pub mod rejected;
+pub mod pages;
+pub mod screen;
+pub mod plan;
+pub mod demo;
+
+use brokers::{BrokersError, EmbeddedBrokers};
+use decode::{Decoder, DecoderError};
+use pages::{Page, Pages};
+use protos::{ProtoError, ProtoFiles};
+use register::{RegisterError, Registering};
+use registry::EmbeddedRegistry;
+use rejected::Rejected;
+use seen::{Seen, SeenError};
+use site::{Addresses, SiteFile};
+
+pub use site::SITE_FILE;
+
+/// Partitions of each topic: enough to see keys spread.
+const PARTITIONS: i32 = 3;
+
+/// How long everything may take to become ready; it takes a fraction of a second.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Folders with Protobuf files; none: the samples.
+    pub protos: Vec<PathBuf>,
+    /// A configuration whose event types are served instead of one for each message.
+    pub config: Option<PathBuf>,
+    /// Port of the doors; 0 takes a free one.
+    pub port: u16,
+    /// Port of the probes; 0 takes a free one.
+    pub admin_port: u16,
+}
+
+/// A running dev.
+#[derive(Debug)]
+pub struct Dev {
+    /// Where its parts are.
+    pub addresses: Addresses,
+    /// Its event types, and the message of those that have a schema.
+    pub events: Vec<DevEvent>,
+    /// Settings of the user's configuration that do not apply here.
+    pub left_out: Vec<String>,
+    /// What it answers beside the proxy.
+    pub pages: Arc<Pages>,
+    /// Its files; removed at the end.
+    pub folder: Folder,
+    config: toml::Table,
+    proxy: Proxy,
+    registry: EmbeddedRegistry,
+    // Dropped in this order: the proxy was stopped before.
+    runtime: tokio::runtime::Runtime,
+    _brokers: EmbeddedBrokers,
+}
+
+/// An event type of a dev.
+#[derive(Clone, Debug)]
+pub struct DevEvent {
+    /// Its settings.
+    pub event_type: EventType,
+    /// Its message; none without a schema.
+    pub message: Option<MessageDescriptor>,
+}
+
+/// Why a dev does not start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum DevError {
+    #[error("port {port} is taken; choose another one with `{flag} N`, or a free one with `{flag} 0`")]
+    PortTaken { port: u16, flag: &'static str },
+    #[error(transparent)]
+    Protos(#[from] ProtoError),
+    #[error("{text}")]
+    Config { text: String },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Brokers(#[from] BrokersError),
+    #[error("the embedded registry cannot be started")]
+    Registry(#[source] std::io::Error),
+    #[error(transparent)]
+    RegistryClient(#[from] RegistryError),
+    #[error(transparent)]
+    Register(#[from] Box<RegisterError>),
+    #[error(transparent)]
+    Seen(#[from] SeenError),
+    #[error(transparent)]
+    Decoder(#[from] DecoderError),
+    #[error("cannot start a runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("the proxy cannot be started")]
+    Proxy(#[from] StartError),
+    #[error("not everything is ready: {}", reasons.join("; "))]
+    NotReady { reasons: Vec<String> },
+}
+
+impl DevError {
+    /// Whether arguments or files that the user gave are the cause.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            DevError::PortTaken { .. } | DevError::Protos(_) | DevError::Config { .. } | DevError::Register(_)
+        )
+    }
+}
+
+impl Dev {
+    /// Starts everything and waits until it is ready. Blocking; not from within a runtime.
+    pub fn start(options: &Options) -> Result<Dev, DevError> {
+        refuse_taken(options.port, "--port")?;
+        refuse_taken(options.admin_port, "--admin-port")?;
+        let files = match options.protos.is_empty() {
+            true => ProtoFiles::samples(),
+            false => ProtoFiles::under(&options.protos)?,
+        };
+        let pool = files.compile()?;
+        let folder = Folder::new()?;
+        let brokers = EmbeddedBrokers::start(1)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("dev")
+            .enable_all()
+            .build()
+            .map_err(DevError::Runtime)?;
+        let registry_options = registry::Options { folder: Some(folder.path.clone()), ..Default::default() };
+        let registry = runtime.block_on(EmbeddedRegistry::start(registry_options)).map_err(DevError::Registry)?;
+        let mut addresses = Addresses {
+            http: loopback(options.port).to_string(),
+            admin: loopback(options.admin_port).to_string(),
+            brokers: brokers.bootstrap().to_owned(),
+            registry: registry.url(),
+        };
+        let (mut config, left_out) = configuration(options, &files, &pool, &addresses)?;
+        let checked = config::parse(&config.to_string(), Path::new("")).map_err(|problems| {
+            // Lines are those of the moved text, which nobody has seen.
+            let told = problems.into_iter().map(|problem| config::Problem { line: 0, ..problem }.to_string());
+            DevError::Config { text: told.collect::<Vec<_>>().join("\n") }
+        })?;
+
+        let topics = create_topics(&brokers, &checked)?;
+        runtime.block_on(register(&checked, &files, &pool))?;
+        let seen = Seen::start(brokers.bootstrap(), &topics, PARTITIONS)?;
+        let decoder = Decoder::new(checked.registries.first())?;
+        let event_types = checked.events.clone();
+        let rejected = Arc::new(Rejected::default());
+        let pages = Arc::new(Pages::new(seen, Arc::clone(&rejected), decoder, event_types.clone()));
+        let proxy = Proxy::start_with(checked, extras(&pages, rejected))?;
+        proxy.wait_ready(READY_TIMEOUT).map_err(|reasons| DevError::NotReady { reasons })?;
+
+        addresses.http = proxy.http_addr().to_string();
+        addresses.admin = proxy.admin_addr().to_string();
+        site::settle(&mut config, &addresses);
+        let events = event_types.into_iter().map(|event_type| {
+            let name = event_type.message.as_ref().or(event_type.subject.as_ref());
+            let message = name.and_then(|name| pool.get_message_by_name(name));
+            DevEvent { event_type, message }
+        });
+        let events = events.collect();
+        Ok(Dev { addresses, events, left_out, pages, folder, config, proxy, registry, runtime, _brokers: brokers })
+    }
+
+    /// Writes [`SITE_FILE`] into a folder; it is removed when what comes back is dropped.
+    pub fn write_site(&self, folder: &Path) -> std::io::Result<SiteFile> {
+        SiteFile::write(folder, &self.config)
+    }
+
+    /// The proxy.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Stops everything, the proxy first, and gives its ledger.
+    pub fn stop(self) -> Balance {
+        let balance = self.proxy.stop();
+        self.runtime.block_on(self.registry.stop());
+        balance
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// What the proxy of a dev does beside: `/dev/…` on its own port, and remembering what it refused.
+fn extras(pages: &Arc<Pages>, rejected: Arc<Rejected>) -> Extras {
+    let pages = Arc::clone(pages);
+    Extras {
+        watch: Some(Box::new(move |event, id, error| rejected.note(event, id, error.code, &error.message))),
+        site: Some(Arc::new(move |method, target| {
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            let Page { status, body } = pages.answer(method, path, query);
+            SiteReply { status, body }
+        })),
+    }
+}
+
+/// Before anything is started. Another process may still take it in between; then the proxy tells.
+fn refuse_taken(port: u16, flag: &'static str) -> Result<(), DevError> {
+    match TcpListener::bind(loopback(port)) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(DevError::PortTaken { port, flag }),
+        // Any other reason is told when the proxy binds.
+        _ => Ok(()),
+    }
+}
+
+fn configuration(
+    options: &Options,
+    files: &ProtoFiles,
+    pool: &DescriptorPool,
+    addresses: &Addresses,
+) -> Result<(toml::Table, Vec<String>), DevError> {
+    let Some(path) = &options.config else {
+        return Ok((site::from_messages(&files.events(pool)?, addresses), Vec::new()));
+    };
+    let wrong = |what: String| DevError::Config { text: format!("{}: {what}", path.display()) };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    Ok(site::from_config(table, addresses))
+}
+
+/// Every topic that the configuration names.
+fn create_topics(brokers: &EmbeddedBrokers, config: &config::Config) -> Result<Vec<String>, DevError> {
+    let of_events = config.events.iter().map(|event_type| event_type.topic.clone());
+    let mut topics: Vec<_> = of_events.collect();
+    topics.sort();
+    topics.dedup();
+    let canaries = config.clusters.iter().filter_map(|cluster| cluster.canary_topic.clone());
+    let mut canaries: Vec<_> = canaries.filter(|canary| !topics.contains(canary)).collect();
+    canaries.sort();
+    canaries.dedup();
+    for topic in topics.iter().chain(&canaries) {
+        brokers.create_topic(topic, PARTITIONS, 1)?;
+    }
+    Ok(topics)
+}
+
+async fn register(config: &config::Config, files: &ProtoFiles, pool: &DescriptorPool) -> Result<(), DevError> {
+    // Every registry of a configuration is the embedded one.
+    let Some(settings) = config.registries.first() else { return Ok(()) };
+    let registry = Registry::new(settings)?;
+    let mut registering = Registering::new(&registry, files, pool);
+    for event_type in &config.events {
+        registering.event_type(event_type).await.map_err(Box::new)?;
+    }
+    Ok(())
+}
+
+/// A folder of this dev's own, removed when it is dropped.
+#[derive(Debug)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Folder {
+    fn new() -> Result<Folder, DevError> {
+        let path = std::env::temp_dir().join(format!("iguazu-dev-{}", uuid::Uuid::now_v7()));
+        let failed = |source| DevError::Write { path: path.clone(), source };
+        std::fs::create_dir(&path).map_err(failed)?;
+        Ok(Folder { path })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays behind is in the folder for temporary files.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// An error and what caused it, in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some libraries repeat their cause in their own message.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

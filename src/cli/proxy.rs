@@ -1,0 +1,83 @@
+//! `iguazu proxy CONFIG`: the data plane, until SIGTERM or ^C.
+//!
+//! In: a configuration. Out: logs, and an exit code that says whether every event is accounted for. Never: starts with a
+//! problem in its configuration; what may heal by itself (brokers, registries) is waited for and then tried behind.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::Failure;
+use super::interrupt::Interrupt;
+use crate::proxy::Proxy;
+use crate::telemetry::logs::{self, Level};
+
+/// Arguments of `iguazu proxy`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Stops at SIGTERM or ^C: takes no more, answers what it has, flushes to Kafka within
+`http.drain_seconds`, and reports the ledger. Exit code 64 when the configuration has a problem,
+1 when it ended with events lost.
+
+Example:
+  iguazu proxy /etc/iguazu.toml --log-level warn")]
+pub struct Args {
+    /// The file
+    #[arg(value_name = "CONFIG")]
+    config: PathBuf,
+    /// Write the addresses there, as JSON, once it is ready or has waited for `startup_wait_seconds`
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+/// Runs it.
+pub fn run(args: Args, level: Level) -> Result<(), Failure> {
+    let interrupt = Interrupt::listen()?;
+    let config = super::check::load(&args.config)?;
+    logs::start(level).map_err(Failure::because)?;
+    for problem in &config.warnings {
+        warn!(%problem, "configuration");
+    }
+    let startup_wait = config.startup_wait;
+    let proxy = Proxy::start(config).map_err(Failure::because)?;
+    match wait_ready(&proxy, startup_wait, &interrupt) {
+        Ok(()) => info!("ready"),
+        Err(reasons) => {
+            for reason in reasons {
+                warn!(reason, "not available yet, tried again behind");
+            }
+        }
+    }
+    if let Some(file) = &args.ready_file
+        && !interrupt.happened()
+    {
+        let (http, admin) = (proxy.http_addr(), proxy.admin_addr());
+        write_ready(file, &serde_json::json!({ "http": http.to_string(), "admin": admin.to_string() }))?;
+    }
+    interrupt.wait_forever();
+    let balance = proxy.stop();
+    if balance.holds() { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// Waits in short steps, so that a signal during start-up ends it.
+fn wait_ready(proxy: &Proxy, timeout: Duration, interrupt: &Interrupt) -> Result<(), Vec<String>> {
+    let begun = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(begun.elapsed());
+        match proxy.wait_ready(left.min(Duration::from_millis(200))) {
+            Ok(()) => return Ok(()),
+            Err(reasons) if begun.elapsed() >= timeout || interrupt.happened() => return Err(reasons),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Writes a file that appears whole: whoever waits for it may read it as soon as it is there.
+pub fn write_ready(file: &Path, addresses: &serde_json::Value) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::Failed(format!("cannot write {}: {error}", file.display()));
+    let mut part = file.as_os_str().to_owned();
+    part.push(".part");
+    std::fs::write(&part, format!("{addresses}\n")).map_err(failed)?;
+    std::fs::rename(&part, file).map_err(failed)
+}

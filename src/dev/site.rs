@@ -1,0 +1,220 @@
+//! The configuration that `iguazu dev` serves, and the file that tells other commands where it is.
+//!
+//! In: addresses, and event types from Protobuf files or from a configuration of the user's. Out: TOML, the same that
+//! `iguazu proxy` takes. Never: an address other than loopback's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use prost_reflect::{Kind, MessageDescriptor};
+use toml::{Table, Value};
+
+/// The file in the current folder that `tail`, `load` and `schema` find without flags.
+pub const SITE_FILE: &str = ".iguazu-dev.toml";
+
+/// Name of the cluster and of the registry in a configuration made from Protobuf files.
+const NAME: &str = "dev";
+
+/// How long a record of a demonstration waits for others: the least that a cluster may be configured with.
+const LINGER_MS: i64 = 5;
+
+/// Where the parts of a dev are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// `host:port` of the doors.
+    pub http: String,
+    /// `host:port` of the probes.
+    pub admin: String,
+    /// `host:port` of the brokers, joined by commas.
+    pub brokers: String,
+    /// URL of the registry.
+    pub registry: String,
+}
+
+/// The configuration for these messages: one event type each, named like the message, on a topic named like the event.
+pub fn from_messages(messages: &[MessageDescriptor], addresses: &Addresses) -> Table {
+    let mut events = Table::new();
+    for message in messages {
+        let mut event = Table::new();
+        event.insert("cluster".to_owned(), NAME.into());
+        event.insert("topic".to_owned(), message.full_name().into());
+        event.insert("subject".to_owned(), message.full_name().into());
+        event.insert("encoding".to_owned(), "avro".into());
+        if let Some(key) = key_field(message) {
+            event.insert("key".to_owned(), key.into());
+        }
+        events.insert(message.full_name().to_owned(), event.into());
+    }
+    let mut config = Table::new();
+    config.insert("events".to_owned(), events.into());
+    config.insert("clusters".to_owned(), Table::from_iter([(NAME.to_owned(), Table::new().into())]).into());
+    config.insert("registries".to_owned(), Table::from_iter([(NAME.to_owned(), Table::new().into())]).into());
+    settle(&mut config, addresses);
+    config
+}
+
+/// A configuration of the user's, moved here: its clusters and registries are the embedded ones, and whatever has to do
+/// with being elsewhere (TLS, passwords, senders) is left out. Names what was left out.
+pub fn from_config(mut config: Table, addresses: &Addresses) -> (Table, Vec<String>) {
+    let mut left_out = Vec::new();
+    for whole in ["senders", "state_dir"] {
+        if config.remove(whole).is_some() {
+            left_out.push(whole.to_owned());
+        }
+    }
+    for (part, keys) in [("clusters", &["tls", "sasl"][..]), ("registries", &["auth", "ca_file", "tls"])] {
+        for (name, settings) in config.get_mut(part).and_then(Value::as_table_mut).into_iter().flatten() {
+            for key in keys {
+                if settings.as_table_mut().and_then(|settings| settings.remove(*key)).is_some() {
+                    left_out.push(format!("{part}.{name}.{key}"));
+                }
+            }
+        }
+    }
+    if let Some(http) = config.get_mut("http").and_then(Value::as_table_mut) {
+        for key in ["tls", "unauthenticated"] {
+            if http.remove(key).is_some() {
+                left_out.push(format!("http.{key}"));
+            }
+        }
+    }
+    settle(&mut config, addresses);
+    (config, left_out)
+}
+
+/// Puts the addresses in. What should be a table and is none stays, for the check to name.
+pub fn settle(config: &mut Table, addresses: &Addresses) {
+    for (listener, address) in [("http", &addresses.http), ("admin", &addresses.admin)] {
+        let entry = config.entry(listener).or_insert_with(|| Table::new().into());
+        if let Some(table) = entry.as_table_mut() {
+            table.insert("listen".to_owned(), address.as_str().into());
+        }
+    }
+    let names: Vec<String> = config
+        .get("registries")
+        .and_then(Value::as_table)
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect();
+    for (_, cluster) in config.get_mut("clusters").and_then(Value::as_table_mut).into_iter().flatten() {
+        let Some(cluster) = cluster.as_table_mut() else { continue };
+        let brokers: Vec<Value> = addresses.brokers.split(',').map(Value::from).collect();
+        cluster.insert("brokers".to_owned(), brokers.into());
+        cluster.insert("linger_ms".to_owned(), LINGER_MS.into());
+        if let (None, Some(name)) = (cluster.get("registry"), names.first()) {
+            cluster.insert("registry".to_owned(), name.as_str().into());
+        }
+    }
+    for (_, registry) in config.get_mut("registries").and_then(Value::as_table_mut).into_iter().flatten() {
+        if let Some(registry) = registry.as_table_mut() {
+            registry.insert("urls".to_owned(), vec![Value::from(addresses.registry.as_str())].into());
+        }
+    }
+}
+
+/// The field whose value is the record's key: the first text whose name says that it is an id.
+fn key_field(message: &MessageDescriptor) -> Option<String> {
+    let is_id = |name: &str| name == "id" || name.ends_with("_id");
+    let mut fields = message.fields();
+    fields
+        .find(|field| field.kind() == Kind::String && !field.is_list() && is_id(field.name()))
+        .map(|field| field.name().to_owned())
+}
+
+/// The site file, removed when this is dropped, if it is still the one that was written.
+#[derive(Debug)]
+pub struct SiteFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl SiteFile {
+    /// Writes it into the folder.
+    pub fn write(folder: &Path, config: &Table) -> io::Result<SiteFile> {
+        let head = "# Where this folder's `iguazu dev` is; `iguazu tail`, `load` and `schema` find it here.\n\
+                    # It is a configuration as `iguazu proxy` takes it. Written at each start, removed at the end.\n";
+        let (path, text) = (folder.join(SITE_FILE), format!("{head}\n{config}"));
+        std::fs::write(&path, &text)?;
+        Ok(SiteFile { path, text })
+    }
+}
+
+impl Drop for SiteFile {
+    fn drop(&mut self) {
+        // Another dev may have been started in the same folder since: then the file is that one's.
+        if std::fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::dev::protos::ProtoFiles;
+
+    fn addresses() -> Addresses {
+        let text = |text: &str| text.to_owned();
+        Addresses {
+            http: text("127.0.0.1:1"),
+            admin: text("127.0.0.1:2"),
+            brokers: text("127.0.0.1:3,127.0.0.1:4"),
+            registry: text("http://127.0.0.1:5"),
+        }
+    }
+
+    #[test]
+    fn the_samples_make_a_configuration_without_a_problem() {
+        let files = ProtoFiles::samples();
+        let pool = files.compile().expect("compiles");
+        let table = from_messages(&files.events(&pool).expect("events"), &addresses());
+        let config = config::parse(&table.to_string(), Path::new("")).expect("no problem");
+        assert_eq!(config.clusters[0].brokers, ["127.0.0.1:3", "127.0.0.1:4"]);
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:1");
+        let status = config.events.iter().find(|event| event.name == "delivery.v1.StatusChanged").expect("there");
+        assert_eq!(status.key, crate::route::KeySource::Field("delivery_id".to_owned()));
+    }
+
+    #[test]
+    fn a_configuration_is_moved_here_whatever_it_was_made_for() {
+        let table: Table = r#"
+            state_dir = "/nowhere"
+            [http]
+            listen = "0.0.0.0:443"
+            tls = { certificate_file = "/nowhere", key_file = "/nowhere" }
+            [clusters.core]
+            brokers = ["kafka:9092"]
+            registry = "main"
+            sasl = { mechanism = "PLAIN", username = "u", password_file = "/nowhere" }
+            [registries.main]
+            urls = ["https://registry"]
+            auth = { username = "u", password_file = "/nowhere" }
+            [senders.s]
+            key_hashes = []
+            [events.a]
+            cluster = "core"
+            topic = "a"
+            encoding = "raw_json"
+        "#
+        .parse()
+        .expect("TOML");
+        let (table, left_out) = from_config(table, &addresses());
+        let config = config::parse(&table.to_string(), Path::new("")).expect("no problem");
+        assert_eq!(left_out, ["senders", "state_dir", "clusters.core.sasl", "registries.main.auth", "http.tls"]);
+        assert_eq!(config.registries[0].urls, ["http://127.0.0.1:5"]);
+        assert!(config.senders.is_empty() && config.http.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn the_file_of_a_later_dev_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = SiteFile::write(folder.path(), &Table::new()).expect("written");
+        let second = SiteFile::write(folder.path(), &Table::from_iter([("a".to_owned(), 1.into())])).expect("written");
+        drop(first);
+        assert!(folder.path().join(SITE_FILE).exists());
+        drop(second);
+        assert!(!folder.path().join(SITE_FILE).exists());
+    }
+}
