@@ -162,7 +162,7 @@ fn protobuf_batch(event: &str, payloads: &[BenchEvent]) -> Vec<u8> {
     use iguazu::envelope::proto;
     let event = |payload: &BenchEvent| proto::Event {
         event: event.to_owned(),
-        payload_form: Some(proto::event::PayloadForm::Payload(payload.protobuf.clone().into())),
+        payload_form: Some(proto::event::PayloadForm::Payload(payload.protobuf.clone())),
         ..proto::Event::default()
     };
     proto::EventBatch { events: payloads.iter().map(event).collect() }.encode_to_vec()

@@ -4,9 +4,8 @@
 //! problem in its configuration; what may heal by itself (brokers, registries) is waited for and then tried behind.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Failure;
 use super::interrupt::Interrupt;
@@ -26,7 +25,7 @@ pub struct Args {
     /// The file
     #[arg(value_name = "CONFIG")]
     config: PathBuf,
-    /// Write the addresses there, as JSON, once it is ready or has waited for `startup_wait_seconds`
+    /// Write the addresses there, as JSON, once it listens; `/ready` then says what is served
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
@@ -39,38 +38,14 @@ pub fn run(args: Args, level: Level) -> Result<(), Failure> {
     for problem in &config.warnings {
         warn!(%problem, "configuration");
     }
-    let startup_wait = config.startup_wait;
     let proxy = Proxy::start(config).map_err(Failure::because)?;
-    match wait_ready(&proxy, startup_wait, &interrupt) {
-        Ok(()) => info!("ready"),
-        Err(reasons) => {
-            for reason in reasons {
-                warn!(reason, "not available yet, tried again behind");
-            }
-        }
-    }
-    if let Some(file) = &args.ready_file
-        && !interrupt.happened()
-    {
+    if let Some(file) = &args.ready_file {
         let (http, admin) = (proxy.http_addr(), proxy.admin_addr());
         write_ready(file, &serde_json::json!({ "http": http.to_string(), "admin": admin.to_string() }))?;
     }
     interrupt.wait_forever();
     let balance = proxy.stop();
     if balance.holds() { Ok(()) } else { Err(Failure::Told) }
-}
-
-/// Waits in short steps, so that a signal during start-up ends it.
-fn wait_ready(proxy: &Proxy, timeout: Duration, interrupt: &Interrupt) -> Result<(), Vec<String>> {
-    let begun = Instant::now();
-    loop {
-        let left = timeout.saturating_sub(begun.elapsed());
-        match proxy.wait_ready(left.min(Duration::from_millis(200))) {
-            Ok(()) => return Ok(()),
-            Err(reasons) if begun.elapsed() >= timeout || interrupt.happened() => return Err(reasons),
-            Err(_) => {}
-        }
-    }
 }
 
 /// Writes a file that appears whole: whoever waits for it may read it as soon as it is there.

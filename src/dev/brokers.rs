@@ -4,7 +4,7 @@
 //! 100,000 records of each partition, in memory, and knows no TLS, SASL, ACLs, quotas or topic settings. A client that asks
 //! for an unknown topic with `allow.auto.create.topics` makes it. Never: for production, or on other than loopback.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ type Command = Box<dyn FnOnce(&Brokers) + Send>;
 pub struct EmbeddedBrokers {
     bootstrap: String,
     /// None once it is being dropped; the thread ends when its sender is gone.
-    commands: Option<Sender<Command>>,
+    commands: Option<SyncSender<Command>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -39,14 +39,17 @@ pub enum BrokersError {
     Gone,
 }
 
+/// Commands that wait for the owning thread; each asker waits for its own.
+const COMMANDS_MAX: usize = 16;
+
 /// Every broker, where one is asked for by id.
 pub const ALL_BROKERS: i32 = -1;
 
 impl EmbeddedBrokers {
     /// Starts this many brokers, with ids from 1, on free ports of loopback.
     pub fn start(brokers: i32) -> Result<Self, BrokersError> {
-        let (commands, todo) = channel::<Command>();
-        let (started, start) = channel();
+        let (commands, todo) = sync_channel::<Command>(COMMANDS_MAX);
+        let (started, start) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("embedded-brokers".to_owned())
             .spawn(move || own_cluster(brokers, &started, &todo))
@@ -105,7 +108,7 @@ impl EmbeddedBrokers {
 
     /// Has the owning thread do it, and waits for the result.
     fn ask(&self, act: impl FnOnce(&Brokers) -> KafkaResult<()> + Send + 'static) -> Result<(), BrokersError> {
-        let (answer, answered) = channel();
+        let (answer, answered) = sync_channel(1);
         let command: Command = Box::new(move |brokers| {
             // Whoever asked waits for the answer below.
             let _ = answer.send(act(brokers));
@@ -126,7 +129,7 @@ impl Drop for EmbeddedBrokers {
     }
 }
 
-fn own_cluster(brokers: i32, started: &Sender<KafkaResult<String>>, todo: &Receiver<Command>) {
+fn own_cluster(brokers: i32, started: &SyncSender<KafkaResult<String>>, todo: &Receiver<Command>) {
     let cluster = match MockCluster::new(brokers) {
         Ok(cluster) => cluster,
         Err(error) => {

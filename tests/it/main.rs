@@ -4,6 +4,9 @@
 
 mod support;
 
-mod harness;
 mod path;
+mod round_trip;
+mod replies;
+
+mod harness;
 mod tidy;
