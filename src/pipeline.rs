@@ -170,7 +170,7 @@ impl Taken {
                 }
                 Some(Delivery::Failed(code)) => {
                     result.code = *code;
-                    result.message = "accepted, then not delivered to Kafka".to_owned();
+                    result.message = format!("accepted, then not delivered: {}", code.help());
                     self.refused += 1;
                 }
                 None => {

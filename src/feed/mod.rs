@@ -18,7 +18,7 @@ use crate::auth::{Limiter, Senders};
 use crate::config::Config;
 use crate::outcome::Ledger;
 use crate::pipeline::{Live, Pipeline, Ready, Snapshot, State};
-use crate::produce::{ProduceError, Producers};
+use crate::produce::{Client, ProduceError, Producers};
 use crate::route::{EventType, Version};
 use crate::schema::{Loaded, Loader, Refreshed, SchemaError};
 use crate::telemetry::health::Health;
@@ -42,6 +42,8 @@ pub struct Feed {
     loaders: HashMap<String, Arc<Loader>>,
     health: Arc<Health>,
     entries: Vec<Entry>,
+    /// Clients that no event type uses any more, once the next snapshot is out.
+    replaced: Vec<Arc<Client>>,
 }
 
 /// One event type as the feed sees it.
@@ -92,7 +94,7 @@ impl Feed {
         health: Arc<Health>,
     ) -> Self {
         let entries = config.events.iter().map(|event_type| Entry::new(event_type, pipeline.ledger())).collect();
-        let feed = Feed { config, pipeline, producers, loaders, health, entries };
+        let feed = Feed { config, pipeline, producers, loaders, health, entries, replaced: Vec::new() };
         feed.publish();
         feed
     }
@@ -114,6 +116,9 @@ impl Feed {
                     }
                     if changed {
                         self.publish();
+                    }
+                    for client in self.replaced.drain(..) {
+                        self.producers.retire(client, self.config.http.drain);
                     }
                 }
                 _ = tick.tick() => self.begin_what_is_due(&mut work, &room),
@@ -154,6 +159,20 @@ impl Feed {
         }
     }
 
+    /// Gives every event type the client that this one's cluster and lane have now: another may have taken its place. Those
+    /// that were replaced are retired once the snapshot no longer has them.
+    fn take_over(&mut self, index: usize) {
+        let State::Ready(ready) = &self.entries[index].live.state else { return };
+        let Some(current) = self.producers.current(ready.client.cluster(), ready.client.lane()) else { return };
+        for entry in &mut self.entries {
+            let State::Ready(ready) = &mut entry.live.state else { continue };
+            let same_place = ready.client.cluster() == current.cluster() && ready.client.lane() == current.lane();
+            if same_place && !Arc::ptr_eq(&ready.client, &current) {
+                self.replaced.push(std::mem::replace(&mut ready.client, Arc::clone(&current)));
+            }
+        }
+    }
+
     /// Takes in what was found; says whether the snapshot is to change.
     fn apply(&mut self, done: Option<Done>) -> bool {
         // A task that panicked is our own bug and is logged by the panic hook; the entry stays as it was.
@@ -172,6 +191,7 @@ impl Feed {
                 let follows = ready.schemas.is_some() && entry.live.event_type.version == Version::Latest;
                 entry.due = follows.then(|| Instant::now() + refresh);
                 entry.live.state = State::Ready(ready);
+                self.take_over(index);
                 true
             }
             Found::Warmed(Err(error)) => {
@@ -256,8 +276,11 @@ async fn warm(
     let cluster = cluster.expect("the configuration is checked: an event type's cluster exists");
     let (lane, topic) = (event_type.lane(), event_type.topic.clone());
     let look_up = tokio::task::spawn_blocking(move || {
-        let client = producers.get_or_start(&cluster, lane)?;
+        let mut client = producers.get_or_start(&cluster, lane)?;
         let topic = client.topic(&topic, TOPIC_TIMEOUT)?;
+        if let Some(bytes) = topic.max_message_bytes {
+            client = producers.with_batches_within(&cluster, lane, bytes)?;
+        }
         Ok::<_, ProduceError>((client, topic))
     });
     let (client, topic) = look_up.await.map_err(|_| WarmError::Interrupted)??;

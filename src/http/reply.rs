@@ -193,9 +193,10 @@ fn batch_protobuf(taken: &Taken) -> proto::BatchReply {
         retry_after_ms: result.retry_after_ms,
     };
     proto::BatchReply {
-        received: taken.events,
-        accepted: taken.events - taken.refused,
-        refused: taken.refused,
+        events: taken.events,
+        succeeded: taken.events - taken.refused,
+        failed: taken.refused,
+        reply: taken.weakest.map(|reply| reply.as_str().to_owned()).unwrap_or_default(),
         results: taken.results.iter().map(result).collect(),
         error: None,
     }

@@ -130,7 +130,7 @@ async fn a_reply_in_protobuf_says_the_same() {
     assert_eq!(response.headers()[CONTENT_TYPE], "application/x-protobuf");
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     let reply = proto::BatchReply::decode(bytes).unwrap();
-    assert_eq!((reply.received, reply.accepted, reply.refused, reply.error), (2, 1, 1, None));
+    assert_eq!((reply.events, reply.succeeded, reply.failed, reply.error), (2, 1, 1, None));
     let told = &reply.results[0];
     assert_eq!(
         (told.index, told.code.as_str(), told.message.as_str(), told.retry),

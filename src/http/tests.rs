@@ -421,7 +421,7 @@ async fn a_reply_waits_for_kafka_when_the_event_type_or_the_request_asks() {
     let protobuf = [("content-type", "application/json"), ("accept", "application/x-protobuf")];
     let answer = site.post("/v1/events?reply=acknowledged&results=all", &protobuf, viewed.to_string()).await;
     let reply = proto::BatchReply::decode(answer.body).unwrap();
-    assert_eq!((reply.accepted, reply.results[0].offset), (1, Some(3)));
+    assert_eq!((reply.succeeded, reply.results[0].offset), (1, Some(3)));
     let total = site.close().await;
     assert_eq!((total.delivered, total.rejected), (8, 1));
 }

@@ -33,6 +33,8 @@ pub struct Client {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     message_bytes_max: usize,
+    /// What librdkafka's `batch.size` is.
+    batch_bytes_max: usize,
     pub(super) limits: topic::Limits,
 }
 
@@ -57,8 +59,9 @@ impl Client {
     pub fn start(cluster: &config::Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
         let config = settings::client_config(settings::producer(cluster, lane));
         let failed = |source| ProduceError::Client { cluster: cluster.name.clone(), source };
-        let message_bytes_max = config.create_native_config().and_then(|native| native.get("message.max.bytes"));
-        let message_bytes_max = message_bytes_max.map_err(failed)?.parse().unwrap_or(usize::MAX);
+        let native = config.create_native_config().map_err(failed)?;
+        let limit = |name: &str| Ok(native.get(name).map_err(failed)?.parse().unwrap_or(usize::MAX));
+        let (message_bytes_max, batch_bytes_max) = (limit("message.max.bytes")?, limit("batch.size")?);
         let producer = config.create_with_context(Context::new(cluster, lane)).map_err(failed)?;
         let shared = Arc::new(Shared { producer, stopping: AtomicBool::new(false), polled_ms: AtomicU32::new(0) });
         let thread = std::thread::Builder::new()
@@ -70,7 +73,7 @@ impl Client {
             .map_err(|source| ProduceError::Thread { cluster: cluster.name.clone(), source })?;
         // An admin client has no poll thread of ours that could answer librdkafka's wish for a token.
         let limits = topic::Limits::new(config, !matches!(cluster.sasl, Some(Sasl::OAuth { .. })));
-        Ok(Arc::new(Client { shared, thread: Mutex::new(Some(thread)), message_bytes_max, limits }))
+        Ok(Arc::new(Client { shared, thread: Mutex::new(Some(thread)), message_bytes_max, batch_bytes_max, limits }))
     }
 
     /// Hands a record to librdkafka, or refuses it at once. `tracked` must have been made with the record's
@@ -136,6 +139,11 @@ impl Client {
             );
         }
         stopped
+    }
+
+    /// Most bytes of a record batch. A topic that takes less would refuse whole batches of records that fit.
+    pub fn batch_bytes_max(&self) -> usize {
+        self.batch_bytes_max
     }
 
     /// The cluster's name.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{error, info};
 
 use super::{Client, ProduceError, Stopped};
 use crate::config::Cluster;
@@ -32,6 +32,35 @@ impl Producers {
             return Ok(Arc::clone(client));
         }
         let client = Client::start(cluster, lane)?;
+        clients.insert(key, Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// The client of this cluster and lane, if there is one.
+    pub fn current(&self, cluster: &str, lane: Lane) -> Option<Arc<Client>> {
+        self.clients().get(&(cluster.to_owned(), lane)).cloned()
+    }
+
+    /// The client of this cluster and lane, whose batches have at most so many bytes. One with larger batches is replaced:
+    /// librdkafka does not split a batch that a topic with a smaller `max.message.bytes` refuses. The one that was replaced
+    /// goes on until it is given to [`Producers::retire`].
+    pub fn with_batches_within(
+        &self,
+        cluster: &Cluster,
+        lane: Lane,
+        bytes: usize,
+    ) -> Result<Arc<Client>, ProduceError> {
+        let mut clients = self.clients();
+        let key = (cluster.name.clone(), lane);
+        if let Some(client) = clients.get(&key)
+            && client.batch_bytes_max() <= bytes
+        {
+            return Ok(Arc::clone(client));
+        }
+        let mut cluster = cluster.clone();
+        cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
+        info!(cluster = cluster.name, lane = lane.as_str(), bytes, "a topic takes smaller batches, the producer is replaced");
+        let client = Client::start(&cluster, lane)?;
         clients.insert(key, Arc::clone(&client));
         Ok(client)
     }

@@ -12,7 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Kafka};
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataBroker};
 use rdkafka::producer::Producer;
 use tracing::debug;
 
@@ -29,9 +29,12 @@ impl Client {
         let metadata = self.metadata(topic, timeout)?;
         let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         let left = end.saturating_duration_since(Instant::now());
-        let max_message_bytes = self.limits.max_message_bytes(topic, metadata.orig_broker_id(), left.min(LIMIT_WAIT));
+        // The broker that answered, unless it is one of the configured addresses whose id is not known yet.
+        let answered = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
+        let broker = answered.or_else(|| metadata.brokers().first().map(MetadataBroker::id));
+        let limit = broker.and_then(|broker| self.limits.max_message_bytes(topic, broker, left.min(LIMIT_WAIT)));
         self.note_success();
-        Ok(Topic { partitions: i32::try_from(partitions).unwrap_or(i32::MAX), max_message_bytes })
+        Ok(Topic { partitions: i32::try_from(partitions).unwrap_or(i32::MAX), max_message_bytes: limit })
     }
 
     /// The metadata of one topic that exists.
