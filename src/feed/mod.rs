@@ -27,6 +27,8 @@ use crate::telemetry::health::Health;
 const WARMING_MAX: usize = 32;
 /// How long a topic look-up may take.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long every leading broker has to acknowledge a canary.
+const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before an event type that is not available is tried again; doubles up to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
@@ -280,6 +282,9 @@ async fn warm(
         let topic = client.topic(&topic, TOPIC_TIMEOUT)?;
         if let Some(bytes) = topic.max_message_bytes {
             client = producers.with_batches_within(&cluster, lane, bytes)?;
+        }
+        if let Some(canary) = &cluster.canary_topic {
+            client.prove(canary, CANARY_TIMEOUT)?;
         }
         Ok::<_, ProduceError>((client, topic))
     });

@@ -27,6 +27,16 @@ pub struct Canary {
 }
 
 impl Client {
+    /// [`Client::canary`], unless one succeeded before. Those who ask meanwhile wait for the one under way. Blocking.
+    pub fn prove(&self, topic: &str, timeout: Duration) -> Result<(), ProduceError> {
+        let mut proven = self.proven.lock().expect("no code panics while it holds this lock");
+        if !*proven {
+            self.canary(topic, timeout)?;
+            *proven = true;
+        }
+        Ok(())
+    }
+
     /// Produces one record to a partition of each broker that leads one of the topic's, and waits for all
     /// acknowledgements. Blocking: for warm-up.
     pub fn canary(&self, topic: &str, timeout: Duration) -> Result<Canary, ProduceError> {

@@ -36,6 +36,8 @@ pub struct Client {
     /// What librdkafka's `batch.size` is.
     batch_bytes_max: usize,
     pub(super) limits: topic::Limits,
+    /// Whether a canary was acknowledged by every leading broker; locked while one is under way.
+    pub(super) proven: Mutex<bool>,
 }
 
 struct Shared {
@@ -73,7 +75,14 @@ impl Client {
             .map_err(|source| ProduceError::Thread { cluster: cluster.name.clone(), source })?;
         // An admin client has no poll thread of ours that could answer librdkafka's wish for a token.
         let limits = topic::Limits::new(config, !matches!(cluster.sasl, Some(Sasl::OAuth { .. })));
-        Ok(Arc::new(Client { shared, thread: Mutex::new(Some(thread)), message_bytes_max, batch_bytes_max, limits }))
+        Ok(Arc::new(Client {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            message_bytes_max,
+            batch_bytes_max,
+            limits,
+            proven: Mutex::new(false),
+        }))
     }
 
     /// Hands a record to librdkafka, or refuses it at once. `tracked` must have been made with the record's

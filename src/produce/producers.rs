@@ -59,7 +59,12 @@ impl Producers {
         }
         let mut cluster = cluster.clone();
         cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
-        info!(cluster = cluster.name, lane = lane.as_str(), bytes, "a topic takes smaller batches, the producer is replaced");
+        info!(
+            cluster = cluster.name,
+            lane = lane.as_str(),
+            bytes,
+            "a topic takes smaller batches, the producer is replaced"
+        );
         let client = Client::start(&cluster, lane)?;
         clients.insert(key, Arc::clone(&client));
         Ok(client)

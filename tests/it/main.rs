@@ -8,6 +8,7 @@ mod path;
 mod round_trip;
 mod replies;
 mod batches;
+mod canary;
 
 mod harness;
 mod tidy;
