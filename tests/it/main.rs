@@ -9,6 +9,7 @@ mod round_trip;
 mod replies;
 mod brokers;
 mod drain;
+mod hostile;
 
 mod harness;
 mod tidy;
