@@ -7,6 +7,7 @@ mod support;
 mod path;
 mod round_trip;
 mod replies;
+mod keys;
 mod brokers;
 mod drain;
 mod hostile;
