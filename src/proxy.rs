@@ -300,7 +300,9 @@ fn open_admin(settings: &config::Admin, state: Arc<AdminState>) -> Result<Side, 
     let listener = Listener::bind(settings.listen, "admin.listen")?;
     let (address, drain) = (listener.address, Drain::new());
     let seats = vec![Seat::on(tokio::runtime::Handle::current())];
-    let limits = serve::Limits::new(ADMIN_CONNECTIONS_MAX, Duration::from_secs(10));
+    // When this listener drains there is nothing left to ask about.
+    let limits =
+        serve::Limits { linger: Duration::ZERO, ..serve::Limits::new(ADMIN_CONNECTIONS_MAX, Duration::from_secs(10)) };
     let server = Server { listener, seats, tls: None, limits, drain: drain.clone() };
     server.start(Arc::new(move |request: Request<Incoming>, _: Peer| {
         let state = Arc::clone(&state);

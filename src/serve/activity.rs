@@ -25,6 +25,7 @@ pub(super) struct Activity {
     read: AtomicU64,
     read_when_done: AtomicU64,
     h2: AtomicBool,
+    let_go: AtomicBool,
 }
 
 impl Activity {
@@ -38,6 +39,11 @@ impl Activity {
     pub(super) fn end(&self) {
         self.read_when_done.store(self.read.load(Relaxed), Relaxed);
         self.done.fetch_add(1, Relaxed);
+    }
+
+    /// The connection is closed while nothing is on its way in: nobody has to listen once more.
+    pub(super) fn let_go(&self) {
+        self.let_go.store(true, Relaxed);
     }
 
     /// The counters as they stand.
@@ -62,6 +68,13 @@ pub(super) struct Reading {
     pub(super) unclaimed_bytes: bool,
     /// Whether the connection speaks HTTP/2, whose pings are bytes too.
     pub(super) h2: bool,
+}
+
+impl Reading {
+    /// Whether nothing has come in since an earlier reading, and nothing was under way then.
+    pub(super) fn is_idle_since(&self, earlier: Reading) -> bool {
+        earlier.begun == earlier.done && self.begun == earlier.begun && !self.unclaimed_bytes
+    }
 }
 
 /// What is to become of a connection.
@@ -120,18 +133,19 @@ impl Patrol {
     }
 }
 
-/// A stream that counts what is read from it, and listens for a moment after it was closed.
+/// A stream that counts what is read from it, and listens for a moment after it was closed, unless it was let go.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
     closed: bool,
+    let_go: bool,
     last_words: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Watched { stream, activity, closed: false, last_words: None }
+        Watched { stream, activity, closed: false, let_go: false, last_words: None }
     }
 }
 
@@ -185,6 +199,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         if !self.closed {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             self.closed = true;
+            // Asked only once: a connection that listens already has a sender that is still writing.
+            self.let_go = self.activity.let_go.load(Relaxed);
+        }
+        if self.let_go {
+            return Poll::Ready(Ok(()));
         }
         self.poll_last_words(cx).map(Ok)
     }
@@ -208,6 +227,14 @@ mod tests {
 
     fn h2(begun: u64, done: u64) -> Reading {
         Reading { begun, done, unclaimed_bytes: true, h2: true }
+    }
+
+    #[test]
+    fn a_connection_is_idle_when_nothing_has_come_since() {
+        assert!(http1(5, 5, false).is_idle_since(http1(5, 5, false)));
+        assert!(!http1(5, 5, true).is_idle_since(http1(5, 5, false)), "half a head");
+        assert!(!http1(6, 6, false).is_idle_since(http1(5, 5, false)), "a request meanwhile");
+        assert!(!http1(5, 5, false).is_idle_since(http1(5, 4, false)), "a request before, answered meanwhile");
     }
 
     #[test]

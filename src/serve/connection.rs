@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::activity::{Activity, Patrol, Verdict, Watched};
+use super::activity::{Activity, Patrol, Reading, Verdict, Watched};
 use super::{Drain, Limits, Peer};
 
 /// Most bytes of a request's head; also the most that is read from a socket at once. The longest real heads carry a few
@@ -151,6 +151,7 @@ where
     let mut cut_off = pin!(drain.cut_off());
     let mut round = pin!(tokio::time::sleep(limits.head_timeout));
     let mut waker_left = false;
+    let mut when_begun = Reading::default();
     let mut phase = Phase::Serving;
     let mut patrol = Patrol::new(limits.head_timeout, limits.idle_timeout);
     poll_fn(|cx| {
@@ -167,8 +168,9 @@ where
             }
             if phase == Phase::Serving && drain.is_begun() {
                 phase = Phase::Lingering;
+                when_begun = activity.read();
                 // HTTP/2 can say "no more" without losing what is on its way; HTTP/1.1 cannot, so it gets the linger.
-                let pause = if activity.read().h2 { Duration::ZERO } else { limits.linger };
+                let pause = if when_begun.h2 { Duration::ZERO } else { limits.linger };
                 round.as_mut().reset(Instant::now() + pause);
                 let _ = round.as_mut().poll(cx);
             }
@@ -178,6 +180,9 @@ where
             let verdict = if phase == Phase::Lingering {
                 phase = Phase::Finishing;
                 patrol.finish();
+                if activity.read().is_idle_since(when_begun) {
+                    activity.let_go();
+                }
                 Verdict::Finish
             } else {
                 patrol.judge(activity.read())

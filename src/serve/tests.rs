@@ -231,6 +231,19 @@ async fn a_drain_closes_idle_connections_and_refuses_new_ones() {
 }
 
 #[tokio::test]
+async fn a_drain_waits_for_no_idle_connection_whose_sender_does_not_close() {
+    let site = site(limits(), None);
+    let mut idle = site.connect().await;
+    idle.write_all(b"GET /one HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    read_response(&mut idle).await;
+    let silent = site.connect().await;
+    // Less than a connection that was closed is listened to for last words.
+    assert_eq!(site.drain.finish(Duration::from_millis(1500)).await, Drained { cut_off: 0 });
+    drop((idle, silent));
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn a_drain_answers_connections_that_were_queued_when_it_began() {
     // Nothing of this runtime runs between connecting and beginning, so the acceptor has not seen the connections.
     let site = site(limits(), None);

@@ -9,6 +9,10 @@ mod round_trip;
 mod replies;
 mod batches;
 mod canary;
+mod keys;
+mod brokers;
+mod drain;
+mod hostile;
 
 mod harness;
 mod tidy;

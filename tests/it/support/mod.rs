@@ -17,6 +17,7 @@ pub mod oracle;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod read_back;
 pub mod registry;
 

@@ -75,6 +75,13 @@ pub fn config_with(brokers: &str, registry: &str) -> String {
     )
 }
 
+/// A configuration with further lines in one of its tables.
+pub fn with_settings(config: &str, table: &str, settings: &str) -> String {
+    let header = format!("[{table}]\n");
+    assert!(config.contains(&header), "no table {table} in {config}");
+    config.replacen(&header, &format!("{header}{settings}\n"), 1)
+}
+
 /// A table `[events."NAME"]` on the cluster `core`; `settings` are further lines.
 pub fn event_type(name: &str, topic: &str, encoding: &str, settings: &str) -> String {
     format!("[events.{name:?}]\ncluster = \"core\"\ntopic = {topic:?}\nencoding = {encoding:?}\n{settings}\n\n")
@@ -137,6 +144,11 @@ impl Proxy {
     /// Address of the doors.
     pub fn http(&self) -> SocketAddr {
         self.addresses.http
+    }
+
+    /// Address of probes and metrics.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.addresses.admin
     }
 
     /// Base URL of the doors.
