@@ -88,7 +88,6 @@ codes! {
 
     Internal, "internal", 500, Ours, true, "a bug of ours; the log of the proxy has more";
     Overloaded, "overloaded", 503, Ours, true, "too many connections or too many bytes in flight; retry after the pause that `Retry-After` names";
-    Draining, "draining", 503, Ours, true, "the proxy is shutting down; retry, another one will answer";
     EventTypeUnavailable, "event_type_unavailable", 503, Ours, true, "the event type's cluster, topic or schema is not available; `/ready` on the admin listener says why";
     BufferFull, "buffer_full", 503, Ours, true, "the buffer of the event type's cluster is full; retry after the pause that `Retry-After` names";
     DeliveryFailed, "delivery_failed", 503, Ours, true, "Kafka refused the record, or the client gave it up before it was written";
