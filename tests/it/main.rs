@@ -8,6 +8,9 @@ mod path;
 mod round_trip;
 mod replies;
 mod batches;
+mod bulkhead;
+mod registry;
+mod senders;
 
 mod harness;
 mod tidy;
