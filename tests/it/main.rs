@@ -11,6 +11,8 @@ mod batches;
 mod bulkhead;
 mod registry;
 mod senders;
+mod dev;
+mod tools;
 
 mod harness;
 mod tidy;

@@ -1,16 +1,14 @@
 //! Who may send what, and how much.
 
-use std::process::Stdio;
-
 use serde_json::{Value, json};
 
 use super::support::fixture::Fixture;
 use super::support::http::{self, Reply};
 use super::support::kafka::Topic;
-use super::support::process::command;
 use super::support::proxy::Proxy;
 use super::support::read_back::Reader;
-use super::support::{unique, wait_until};
+use super::support::tool::iguazu;
+use super::support::{folder, unique, wait_until};
 
 /// A payload value that nothing but Kafka may show.
 const SECRET: &str = "the customer's own words";
@@ -23,11 +21,7 @@ struct Key {
 
 impl Key {
     fn new(sender: &str, event: &str) -> Key {
-        let mut command = command(env!("CARGO_BIN_EXE_iguazu"));
-        command.args(["sender", "new", sender, "--event", event]).stderr(Stdio::inherit());
-        let output = command.output().expect("the binary runs");
-        assert!(output.status.success(), "{}", output.status);
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let text = iguazu(&folder("sender"), &["sender", "new", sender, "--event", event]).printed();
         let key = text.split_whitespace().find(|word| word.starts_with("igz_")).expect("the key is shown").to_owned();
         let at = text.find("[senders.").expect("the table is shown");
         assert!(!text[at..].contains(&key), "the configuration holds the hash only");
