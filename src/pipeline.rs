@@ -443,7 +443,14 @@ fn admit<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>, now_ms: u64) -> R
     if let Some(sender) = ask.sender {
         sender.limiter().take(bytes, now_ms).map_err(|wait| over(format!("sender `{}`", sender.name), wait))?;
     }
-    live.limiter.take(bytes, now_ms).map_err(|wait| over(format!("event `{}`", live.event_type.name), wait))?;
+    live.limiter.take(bytes, now_ms).map_err(|wait| {
+        // The sender's own limit comes first, so that a sender over it takes nothing from the limit that it shares with
+        // others; and an event that the shared limit refuses costs its sender nothing.
+        if let Some(sender) = ask.sender {
+            sender.limiter().give_back(bytes);
+        }
+        over(format!("event `{}`", live.event_type.name), wait)
+    })?;
     Ok(ready)
 }
 
@@ -461,6 +468,13 @@ fn may_pass<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>) -> Result<&'s 
         && bytes > limit
     {
         let message = format!("the payload has {bytes} bytes, event `{}` takes {limit}", event_type.name);
+        return Err(EventError::new(Code::EventTooLarge, message));
+    }
+    if let Some(sender) = ask.sender
+        && let Some(limit) = sender.event_bytes_max()
+        && bytes > limit
+    {
+        let message = format!("the payload has {bytes} bytes, sender `{}` may send {limit}", sender.name);
         return Err(EventError::new(Code::EventTooLarge, message));
     }
     match &live.state {

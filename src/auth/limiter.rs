@@ -36,6 +36,16 @@ impl Limiter {
             }
         })
     }
+
+    /// Undoes a [`Limiter::take`] that has just succeeded, for an event that another limit then refused.
+    pub fn give_back(&self, bytes: usize) {
+        if let Some(events) = &self.events {
+            events.give_back(1);
+        }
+        if let Some(room) = &self.bytes {
+            room.give_back(bytes as u64);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -124,6 +134,14 @@ mod tests {
         let limiter = limiter(Some(100), Some(1_000));
         assert_eq!(drain(&limiter, 400, 0), (2, 200));
         assert_eq!(drain(&limiter, 0, 0).0, 98, "the refused event took no token of the other bucket");
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let limiter = limiter(Some(10), Some(1_000));
+        assert_eq!(drain(&limiter, 100, 7), (10, 100));
+        limiter.give_back(100);
+        assert_eq!(drain(&limiter, 100, 7), (1, 100), "one event and its bytes came back, and no more");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub struct Sender {
     events: HashSet<String>,
     prefixes: Vec<String>,
     limiter: Limiter,
+    event_bytes_max: Option<usize>,
 }
 
 impl Senders {
@@ -58,6 +59,7 @@ impl Sender {
             events: names.into_iter().cloned().collect(),
             prefixes: patterns.into_iter().map(|pattern| pattern.trim_end_matches('*').to_owned()).collect(),
             limiter: Limiter::new(&settings.limits),
+            event_bytes_max: settings.limits.event_bytes_max,
         }
     }
 
@@ -69,6 +71,11 @@ impl Sender {
     /// Its limits over all its events.
     pub fn limiter(&self) -> &Limiter {
         &self.limiter
+    }
+
+    /// Most bytes of one of its payloads as sent; none: what the event type takes.
+    pub fn event_bytes_max(&self) -> Option<usize> {
+        self.event_bytes_max
     }
 }
 

@@ -20,7 +20,7 @@ use crate::outcome::Ledger;
 use crate::pipeline::{Live, Pipeline, Ready, Snapshot, State};
 use crate::produce::{Client, ProduceError, Producers};
 use crate::route::{EventType, Version};
-use crate::schema::{Loaded, Loader, Refreshed, SchemaError};
+use crate::schema::{Loaded, Loader, Refreshed, SchemaError, Stale};
 use crate::telemetry::health::Health;
 
 /// Event types that are warmed at the same time; each may hold a blocking thread for as long as its cluster is silent.
@@ -43,6 +43,8 @@ pub struct Feed {
     producers: Arc<Producers>,
     loaders: HashMap<String, Arc<Loader>>,
     health: Arc<Health>,
+    /// Made once and cloned into each snapshot: a clone shares the limits, a new table would begin them anew.
+    senders: Senders,
     entries: Vec<Entry>,
     /// Clients that no event type uses any more, once the next snapshot is out.
     replaced: Vec<Arc<Client>>,
@@ -96,7 +98,9 @@ impl Feed {
         health: Arc<Health>,
     ) -> Self {
         let entries = config.events.iter().map(|event_type| Entry::new(event_type, pipeline.ledger())).collect();
-        let feed = Feed { config, pipeline, producers, loaders, health, entries, replaced: Vec::new() };
+        let senders = Senders::new(&config.senders);
+        let replaced = Vec::new();
+        let feed = Feed { config, pipeline, producers, loaders, health, senders, entries, replaced };
         feed.publish();
         feed
     }
@@ -182,8 +186,11 @@ impl Feed {
         let entry = &mut self.entries[index];
         let event = &entry.live.event_type.name;
         let refresh = self.config.schema_refresh;
+        let loader = registry_of(&self.config, &entry.live.event_type).and_then(|name| self.loaders.get(name));
+        let left_out = || loader.map(|loader| loader.status(event).problems).unwrap_or_default();
         match found {
             Found::Warmed(Ok(Warm { ready, note })) => {
+                show_schemas(&self.health, event, note.clone());
                 match note {
                     Some(note) => warn!(%event, %note, "event type is available, but not all is well with its schemas"),
                     None if entry.failures > 0 => info!(%event, "event type is available"),
@@ -212,6 +219,7 @@ impl Feed {
                 match *refreshed {
                     Refreshed::Changed(loaded) => {
                         let note = note_on(&loaded);
+                        show_schemas(&self.health, event, note.clone());
                         let version = loaded.set.versions[loaded.set.default].version;
                         info!(%event, version, note, "event type has other schema versions now");
                         if let State::Ready(ready) = &mut entry.live.state {
@@ -219,8 +227,15 @@ impl Feed {
                         }
                         true
                     }
-                    // Served stale: the loader counts it, and `/ready` and the metrics show it.
-                    Refreshed::Unchanged | Refreshed::Stale(_) => false,
+                    // A newer version that is of no use leaves the set as it was.
+                    Refreshed::Unchanged => {
+                        show_schemas(&self.health, event, note_of(None, left_out()));
+                        false
+                    }
+                    Refreshed::Stale(stale) => {
+                        show_schemas(&self.health, event, note_of(Some(&stale), left_out()));
+                        false
+                    }
                 }
             }
         }
@@ -233,7 +248,7 @@ impl Feed {
             State::Unavailable(reason) => Some((live.event_type.name.clone(), reason.clone())),
         });
         self.health.set_unavailable(unavailable.collect());
-        self.pipeline.replace(Snapshot::new(live, Senders::new(&self.config.senders)));
+        self.pipeline.replace(Snapshot::new(live, self.senders.clone()));
     }
 
     fn note_start(&self, patience: Instant) {
@@ -300,12 +315,25 @@ async fn warm(
 
 /// What people should know of schemas that were loaded all the same.
 fn note_on(loaded: &Loaded) -> Option<String> {
-    let stale =
-        loaded.stale.iter().map(|stale| format!("they are from disk, the registry did not say: {}", stale.error));
-    let skipped =
-        loaded.skipped.iter().map(|skipped| format!("version {} is left out: {}", skipped.version, skipped.error));
-    let notes: Vec<String> = stale.chain(skipped).collect();
+    let left_out = loaded.skipped.iter().map(|skipped| format!("version {}: {}", skipped.version, skipped.error));
+    note_of(loaded.stale.as_ref(), left_out.collect())
+}
+
+/// What people should know of schemas that are served: that they may be old, and which versions are not among them.
+fn note_of(stale: Option<&Stale>, left_out: Vec<String>) -> Option<String> {
+    let stale = stale.map(|stale| format!("they may be old, the registry did not say: {}", stale.error));
+    let left_out = left_out.into_iter().map(|problem| format!("left out: {problem}"));
+    let notes: Vec<String> = stale.into_iter().chain(left_out).collect();
     (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// Shows on `/ready` what is to be known of an event type's schemas; it is served all the same.
+fn show_schemas(health: &Health, event: &str, note: Option<String>) {
+    let name = format!("schemas of {event}");
+    match note {
+        Some(note) => health.set_condition(&name, &note),
+        None => health.clear_condition(&name),
+    }
 }
 
 /// The registry that an event type's schemas come from; none for `raw_json`.

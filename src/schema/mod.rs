@@ -28,7 +28,7 @@ pub mod source;
 pub mod structure;
 
 pub use client::{Registry, RegistryError};
-pub use load::{Loaded, Loader, Refreshed, SchemaError};
+pub use load::{Loaded, Loader, Refreshed, SchemaError, Stale};
 pub use read::ValueReader;
 
 /// The versions of an event type's subject that are loaded, compiled and ready.

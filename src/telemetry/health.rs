@@ -69,8 +69,8 @@ impl Health {
         self.draining.load(Relaxed)
     }
 
-    /// Something is not as it should be, under a name that later calls replace or clear (`cluster core`). Shown on
-    /// `/ready`; while starting it is what start-up waits for, later it is for people.
+    /// Something is not as it should be, under a name that later calls replace or clear (`schemas of orders.placed`).
+    /// Shown on `/ready` for people; nothing waits for it, and it is never a reason to be not ready.
     pub fn set_condition(&self, name: &str, reason: &str) {
         note(&mut self.notes().conditions, name.to_owned(), reason.to_owned());
     }
@@ -352,9 +352,9 @@ fn full_buffers(view: &View) -> Option<String> {
     })
 }
 
-/// What start-up waits for: everything that is not as it should be.
+/// What start-up waits for: the event types that cannot be served yet.
 fn waiting_for(view: &View) -> Vec<Shown<'_>> {
-    view.conditions.iter().chain(&view.unavailable).map(Shown::new).collect()
+    view.unavailable.iter().map(Shown::new).collect()
 }
 
 /// A condition as JSON.

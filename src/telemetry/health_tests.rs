@@ -75,9 +75,13 @@ fn what_is_unavailable_is_shown_but_is_no_reason() {
 #[test]
 fn started_is_started_warm_or_degraded_and_even_while_draining() {
     check(
-        startup(&View { conditions: vec![condition("cluster core", "it does not answer")], ..View::default() }),
+        startup(&View {
+            unavailable: vec![condition("orders.placed", "it is being warmed")],
+            conditions: vec![condition("schemas of orders.paid", "they may be old")],
+            ..View::default()
+        }),
         503,
-        r#"{"started":false,"waiting_for":[{"name":"cluster core","reason":"it does not answer","since_seconds":7}]}"#,
+        r#"{"started":false,"waiting_for":[{"name":"orders.placed","reason":"it is being warmed","since_seconds":7}]}"#,
     );
     let degraded = View { unavailable: vec![condition("a", "b")], draining: true, ..well() };
     check(startup(&degraded), 200, r#"{"started":true,"waiting_for":[]}"#);

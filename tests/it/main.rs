@@ -13,6 +13,11 @@ mod keys;
 mod brokers;
 mod drain;
 mod hostile;
+mod bulkhead;
+mod registry;
+mod senders;
+mod dev;
+mod tools;
 
 mod harness;
 mod tidy;

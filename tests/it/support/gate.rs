@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +29,7 @@ pub enum Gate {
 pub struct Gatekeeper {
     state: watch::Sender<Gate>,
     address: SocketAddr,
+    asked_bytes: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -38,17 +40,24 @@ impl Gatekeeper {
         let address = listener.local_addr().expect("a bound listener has an address");
         let (state, watched) = watch::channel(Gate::Open);
         let target: Arc<str> = target.into();
+        let asked_bytes = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asked_bytes);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, Arc::clone(&target), watched.clone()));
+                tokio::spawn(pass(client, Arc::clone(&target), watched.clone(), Arc::clone(&counted)));
             }
         });
-        Gatekeeper { state, address, task }
+        Gatekeeper { state, address, asked_bytes, task }
     }
 
     /// `host:port` of the gate.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bytes that clients have sent through it so far.
+    pub fn asked_bytes(&self) -> u64 {
+        self.asked_bytes.load(Relaxed)
     }
 
     /// Changes what it does, at once and for open connections too.
@@ -63,24 +72,31 @@ impl Drop for Gatekeeper {
     }
 }
 
-async fn pass(client: TcpStream, target: Arc<str>, mut gate: watch::Receiver<Gate>) {
+async fn pass(client: TcpStream, target: Arc<str>, mut gate: watch::Receiver<Gate>, asked_bytes: Arc<AtomicU64>) {
     if *gate.borrow() == Gate::Shut {
         return;
     }
     let Ok(server) = TcpStream::connect(&*target).await else { return };
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
+    let answered_bytes = AtomicU64::new(0);
     tokio::select! {
-        () = copy(client_in, server_out, None) => {}
-        () = copy(server_in, client_out, Some(gate.clone())) => {}
+        () = copy(client_in, server_out, None, &asked_bytes) => {}
+        () = copy(server_in, client_out, Some(gate.clone()), &answered_bytes) => {}
         _ = gate.wait_for(|gate| *gate == Gate::Shut) => {}
     }
 }
 
-/// Copies until an end closes; holds chunks back as the gate says.
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut gate: Option<watch::Receiver<Gate>>) {
+/// Copies and counts until an end closes; holds chunks back as the gate says.
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut gate: Option<watch::Receiver<Gate>>,
+    bytes: &AtomicU64,
+) {
     let mut chunk = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        bytes.fetch_add(read as u64, Relaxed);
         if let Some(gate) = &mut gate {
             let now = *gate.borrow();
             match now {

@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod raw;
 pub mod read_back;
 pub mod registry;
+pub mod tool;
 
 /// Longest that any test waits for anything: generous, since two cores also run three brokers and a compiler.
 pub const PATIENCE: Duration = Duration::from_secs(90);

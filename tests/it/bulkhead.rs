@@ -1,0 +1,106 @@
+//! One bad event type never stops the others.
+
+use serde_json::{Value, json};
+
+use super::support::fixture::Fixture;
+use super::support::kafka::Topic;
+use super::support::oracle::Oracle;
+use super::support::proxy::{Proxy, event_type};
+use super::support::{ports, unique, wait_until};
+
+/// Event types of each test, the bad ones among them.
+const ALL: usize = 20;
+
+#[tokio::test]
+async fn while_a_topic_a_subject_and_a_cluster_are_missing_all_others_are_served() {
+    let fixture = Fixture::new();
+    let dead = ports::free(1)[0];
+    let subject = "subject = \"it.nobody.registered.this\"";
+    let bad = [
+        ("it.no_topic", fixture.event_type("it.no_topic", &unique("it.nobody.made.this"), "")),
+        ("it.no_subject", event_type("it.no_subject", &fixture.topic("it.no_subject"), "avro", subject)),
+        ("it.no_cluster", fixture.event_type("it.no_cluster", "any", "").replace("\"core\"", "\"dead\"")),
+    ];
+    // Start-up is given ten minutes, so that what is served meanwhile is served before start-up is over.
+    let config = format!("startup_wait_seconds = 600\n{}", fixture.config())
+        + &format!("[clusters.dead]\nbrokers = [\"127.0.0.1:{dead}\"]\nregistry = \"main\"\n\n")
+        + &bad.iter().map(|(_, table)| table.as_str()).collect::<String>()
+        + &good(&fixture, ALL - bad.len());
+    let mut proxy = Proxy::start_unready(&config);
+    proxy.expect_log("event type is not available");
+    proxy.expect_log("\"cluster\":\"dead\"");
+    served(&proxy, ALL - bad.len()).await;
+    assert_eq!(proxy.admin("/startup").await.status, 503, "the others did not wait for the end of start-up");
+    let reasons = ["has no topic `it.nobody.made.this", "it.nobody.registered.this", "`dead`"];
+    wait_until("the reasons are known", async || {
+        let ready = proxy.admin("/ready").await;
+        let unavailable = ready.json()["unavailable"].as_array().cloned().unwrap_or_default();
+        let reason_of = |event: &str| {
+            let found = unavailable.iter().find(|entry| entry["event"] == event);
+            found.and_then(|entry| entry["reason"].as_str()).unwrap_or_default().to_owned()
+        };
+        let named = bad.iter().zip(reasons).all(|((event, _), reason)| reason_of(event).contains(reason));
+        if named && unavailable.len() == bad.len() { Ok(()) } else { Err(ready.text()) }
+    })
+    .await;
+    for (event, _) in &bad {
+        unavailable(&proxy, event).await;
+    }
+    let ledger = proxy.settled().await;
+    assert_eq!((ledger.delivered as usize, ledger.rejected as usize), (ALL - bad.len(), bad.len()));
+    proxy.finish();
+}
+
+#[tokio::test]
+async fn of_20_event_types_19_are_served_and_the_bad_one_heals() {
+    let fixture = Fixture::new();
+    let late = unique("it.late");
+    let bad = fixture.event_type("it.late", &late, "");
+    let config = format!("startup_wait_seconds = 1\n{}{bad}", fixture.config()) + &good(&fixture, ALL - 1);
+    let mut proxy = Proxy::start_unready(&config);
+    proxy.expect_log("event type is not available");
+    proxy.expect_log("started degraded");
+    proxy.await_ready().await;
+    served(&proxy, ALL - 1).await;
+    unavailable(&proxy, "it.late").await;
+    let degraded = proxy.log().into_iter().find(|line| line.message().starts_with("started degraded"));
+    let fields = degraded.expect("it says that it starts degraded").fields;
+    assert_eq!((&fields["event_types"], fields["unavailable"].as_u64() >= Some(1)), (&json!(ALL), true));
+    fixture.cluster.create_topic(&late, Topic::default());
+    wait_until("the topic is found", async || accepted(&proxy, "it.late").await).await;
+    let unavailable = proxy.admin("/ready").await.json()["unavailable"].clone();
+    assert_eq!(unavailable, json!([]));
+    proxy.settled().await;
+    proxy.finish();
+}
+
+/// Tables of event types that nothing is wrong with: `it.good.0`, `it.good.1`, … They share a topic.
+fn good(fixture: &Fixture, count: usize) -> String {
+    let topic = fixture.topic("it.good");
+    (0..count).map(|n| fixture.event_type(&format!("it.good.{n}"), &topic, "")).collect()
+}
+
+/// Waits until each of the good event types took one event.
+async fn served(proxy: &Proxy, count: usize) {
+    for n in 0..count {
+        wait_until("it is served", async || {
+            let ready = proxy.admin("/ready").await.json();
+            let event = format!("it.good.{n}");
+            let waits = ready["unavailable"].as_array().is_some_and(|all| all.iter().any(|e| e["event"] == event));
+            if waits { Err(ready.to_string()) } else { accepted(proxy, &event).await }
+        })
+        .await;
+    }
+}
+
+async fn accepted(proxy: &Proxy, event: &str) -> Result<(), String> {
+    let reply = proxy.send(&Oracle::event(event, 1)).await;
+    if reply.status == 202 { Ok(()) } else { Err(reply.text()) }
+}
+
+async fn unavailable(proxy: &Proxy, event: &str) {
+    let reply = proxy.send(&Oracle::event(event, 1)).await;
+    assert_eq!(reply.status, 503, "{event}: {}", reply.text());
+    let result: &Value = &reply.json()["results"][0];
+    assert_eq!(result["code"], json!("event_type_unavailable"), "{event}");
+}
