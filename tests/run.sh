@@ -148,7 +148,8 @@ run_tests() {
 }
 
 report() {
-    printf '\n%s\n' "${step_times[@]}" "$(printf '%6d s  in all' "$SECONDS")"
+    printf '\n'
+    printf '%s\n' "${step_times[@]}" "$(printf '%6d s  in all' "$SECONDS")"
     report_counts
 }
 
