@@ -300,19 +300,21 @@ impl Pipeline {
     ) -> bool {
         let snapshot = self.snapshot.load();
         let now_ms = self.started.elapsed().as_millis() as u64;
+        // A batch is mostly of one event type, so the name is compared with the last one before it is looked up.
+        let mut last = None;
         WORK.with_borrow_mut(|work| {
             for _ in 0..SLICE {
                 let Some(item) = events.next() else { return false };
-                self.take_one(&snapshot, item, ask, now_ms, work, taken);
+                self.take_one((&snapshot, &mut last), item, ask, now_ms, work, taken);
             }
             true
         })
     }
 
     /// From received to handed on or rejected, without a gap.
-    fn take_one(
+    fn take_one<'s>(
         &self,
-        snapshot: &Snapshot,
+        (snapshot, last): (&'s Snapshot, &mut Option<&'s Live>),
         item: Result<Event<'_>, EventError>,
         ask: &Ask<'_>,
         now_ms: u64,
@@ -329,11 +331,13 @@ impl Pipeline {
             }
         };
         let names = (event.name.as_ref(), event.envelope.id.as_deref().unwrap_or(""));
-        let Some(live) = snapshot.find(&event.name) else {
+        let same = last.filter(|live| live.event_type.name == event.name);
+        let Some(live) = same.or_else(|| snapshot.find(&event.name)) else {
             let error = unknown_event(&event.name, &snapshot.routes);
             self.ledger.unknown().receive();
             return self.reject(self.ledger.unknown(), names, index, error.into(), taken);
         };
+        *last = Some(live);
         live.account.receive();
         let ready = match admit(live, &event, ask, now_ms) {
             Ok(ready) => ready,

@@ -25,10 +25,12 @@ const SENDER: &str = "iguazu-sender";
 /// The only version of `iguazu.v1.Envelope` so far.
 const FORMAT_VERSION: u32 = 1;
 
-/// The headers of one record in one flat buffer, reused from event to event.
+/// The headers of one record in two flat buffers, reused from event to event. Names are kept as text, so that reading them
+/// back need not check them again.
 #[derive(Debug, Default)]
 pub struct HeaderBuffer {
-    bytes: Vec<u8>,
+    names: String,
+    values: Vec<u8>,
     /// Length of name and of value of each header, in order.
     lengths: Vec<(u32, u32)>,
 }
@@ -36,7 +38,8 @@ pub struct HeaderBuffer {
 impl HeaderBuffer {
     /// Empties it, keeps the memory.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        self.names.clear();
+        self.values.clear();
         self.lengths.clear();
     }
 
@@ -47,10 +50,10 @@ impl HeaderBuffer {
 
     /// Appends one header whose value is written in place.
     fn push_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        self.bytes.extend_from_slice(name.as_bytes());
-        let start = self.bytes.len();
-        write(&mut self.bytes);
-        self.lengths.push((name.len() as u32, (self.bytes.len() - start) as u32));
+        self.names.push_str(name);
+        let start = self.values.len();
+        write(&mut self.values);
+        self.lengths.push((name.len() as u32, (self.values.len() - start) as u32));
     }
 
     /// Number of headers.
@@ -65,17 +68,17 @@ impl HeaderBuffer {
 
     /// Bytes of all names and values.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.names.len() + self.values.len()
     }
 
     /// Name and value of each, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut rest = self.bytes.as_slice();
-        self.lengths.iter().map(move |&(name, value)| {
-            let (head, tail) = rest.split_at(name as usize);
-            let (body, tail) = tail.split_at(value as usize);
-            rest = tail;
-            (std::str::from_utf8(head).expect("pushed as &str"), body)
+        let (mut names, mut values) = (self.names.as_str(), self.values.as_slice());
+        self.lengths.iter().map(move |&(name_bytes, value_bytes)| {
+            let (name, value);
+            (name, names) = names.split_at(name_bytes as usize);
+            (value, values) = values.split_at(value_bytes as usize);
+            (name, value)
         })
     }
 }

@@ -150,11 +150,11 @@ fn a_buffer_that_was_used_before_allocates_nothing() {
     let envelope = Envelope { headers: vec![("n".into(), Cow::Borrowed(b"v"))], ..Envelope::default() };
     for form in FORMS {
         write(&envelope, &stamp(), &event_type(form), &mut out);
-        let grown = (out.bytes.capacity(), out.lengths.capacity(), out.bytes.as_ptr());
+        let grown = (out.names.capacity(), out.values.capacity(), out.lengths.capacity(), out.values.as_ptr());
         out.clear();
         assert!(out.is_empty());
         write(&envelope, &stamp(), &event_type(form), &mut out);
-        assert_eq!((out.bytes.capacity(), out.lengths.capacity(), out.bytes.as_ptr()), grown);
+        assert_eq!((out.names.capacity(), out.values.capacity(), out.lengths.capacity(), out.values.as_ptr()), grown);
         out.clear();
     }
 }

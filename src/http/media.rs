@@ -21,8 +21,10 @@ impl Media {
     /// UTF-8 whatever they say (RFC 8259, section 8.1).
     pub(super) fn declared(headers: &HeaderMap) -> Result<Option<Media>, Refusal> {
         let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
-        let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        Media::named(essence).map(Some).ok_or_else(unsupported)
+        let text = value.to_str().unwrap_or_default();
+        // Most requests say the name and nothing else.
+        let named = Media::named(text).or_else(|| Media::named(text.split(';').next().unwrap_or_default().trim()));
+        named.map(Some).ok_or_else(unsupported)
     }
 
     /// What a body is whose request did not say: JSON when it looks so. Anything may be a Protobuf message, so that needs

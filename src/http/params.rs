@@ -20,7 +20,8 @@ impl Params {
     /// would otherwise be told less than it relies on. The last one of a name counts.
     pub(super) fn parse(query: Option<&str>) -> Result<Params, Refusal> {
         let mut params = Params::default();
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let Some(query) = query else { return Ok(params) };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (name, value) {
                 ("reply", "enqueued") => params.reply = Some(Reply::Enqueued),

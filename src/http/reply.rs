@@ -37,7 +37,8 @@ impl Form {
     /// The first form in `Accept` that we have; JSON when there is none. Weights are passed over: nobody who can read
     /// Protobuf lists it without meaning it.
     pub(super) fn asked_by(headers: &HeaderMap) -> Form {
-        let Some(accept) = headers.get(ACCEPT).and_then(|value| value.to_str().ok()) else { return Form::Json };
+        let Some(accept) = headers.get(ACCEPT).filter(|value| *value != "*/*") else { return Form::Json };
+        let Ok(accept) = accept.to_str() else { return Form::Json };
         let media = accept.split(',').find_map(|one| Media::named(one.split(';').next().unwrap_or_default().trim()));
         if media == Some(Media::Protobuf) { Form::Protobuf } else { Form::Json }
     }

@@ -4,7 +4,7 @@
 //! (but for a new login token, see `token`), or panics: a report that is not handled here is lost.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use metrics::Histogram;
@@ -43,6 +43,11 @@ pub(super) struct Context {
     pub(super) cluster: String,
     pub(super) lane: Lane,
     pub(super) clock: Clock,
+    /// When the poll thread last asked librdkafka for reports, on the clock: when a report counts as received, so that the
+    /// clock is read once a batch.
+    pub(super) polled_ms: AtomicU32,
+    /// Set whenever librdkafka had something to say.
+    pub(super) called: AtomicBool,
     pub(super) budget: Budget,
     pub(super) ages: Ages,
     ack_latency: Histogram,
@@ -60,6 +65,8 @@ impl Context {
             cluster: cluster.name.clone(),
             lane,
             clock: Clock::start(),
+            polled_ms: AtomicU32::new(0),
+            called: AtomicBool::new(false),
             budget: Budget::new(cluster.buffer_bytes_max),
             ages: Ages::new(cluster.message_timeout),
             ack_latency: export::histogram(&PRODUCER_ACK_LATENCY, &[&cluster.name, lane.as_str()]),
@@ -97,7 +104,9 @@ impl Context {
     }
 
     fn acknowledge(&self, message: &BorrowedMessage<'_>, tracked: Box<Tracked>) {
-        let taken_ms = self.clock.now_ms().wrapping_sub(tracked.sent_ms());
+        // A record that was sent and reported since the poll began took no time that can be told.
+        let taken_ms = self.polled_ms.load(Relaxed).wrapping_sub(tracked.sent_ms());
+        let taken_ms = if taken_ms > i32::MAX as u32 { 0 } else { taken_ms };
         self.ack_latency.record(Duration::from_millis(taken_ms.into()));
         self.release(&tracked);
         self.delivered.fetch_add(1, Relaxed);
@@ -120,6 +129,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<Tracked>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, mut tracked: Box<Tracked>) {
+        self.called.store(true, Relaxed);
         match result {
             Ok(message) => self.acknowledge(message, tracked),
             // The broker refused the whole batch for another record of it, which by now is out of the way.
@@ -136,6 +146,7 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.called.store(true, Relaxed);
         let (cluster, lane) = (self.cluster.as_str(), self.lane.as_str());
         // Whatever librdkafka cannot do it tries again, and what it gives up comes as a report of the record: so its
         // errors are our warnings. It repeats in the error callback what is wrong with a broker, hence one step lower.
@@ -150,6 +161,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.called.store(true, Relaxed);
         let kind = ErrorKind::of(error.rdkafka_error_code());
         let is_new = self.health.failed(kind, reason, self.clock.now_ms());
         let (cluster, lane, kind) = (self.cluster.as_str(), self.lane.as_str(), kind.as_str());

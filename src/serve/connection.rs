@@ -68,7 +68,9 @@ pub(super) fn protocols(tasks: &TaskTracker) -> auto::Builder<Tracked> {
     //
     // `pipeline_flush` stays off: with it a response is not written while bytes wait to be read, so that the replies to a
     // head that is too large and to a body that was refused unread (431, 401, 413) are lost when the connection closes.
-    builder.http1().header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX);
+    //
+    // Head and body go out in one buffer: replies are short, and copying them costs less than a vectored write.
+    builder.http1().header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX).writev(false);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -298,18 +298,17 @@ impl<'a> Tokenizer<'a> {
 }
 
 /// Where the plain characters of a string end: at a quote, a backslash or a control character, or at the text's end.
-/// Eight bytes a step: in each of the three tests the lowest byte marked is exact, those above may not be.
+/// Eight bytes a step: in each of the two tests the lowest byte marked is exact, those above may not be. Flipping bit 1 puts
+/// the quote, 0x22, at 0x20, beside the control characters, and moves 0x20 and 0x21 out of the way.
 #[inline]
 fn plain_end(text: &[u8], mut pos: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     while let Some(chunk) = text.get(pos..).and_then(|rest| rest.first_chunk()) {
         let word = u64::from_le_bytes(*chunk);
-        let (quote, backslash) = (word ^ (ONES * b'"' as u64), word ^ (ONES * b'\\' as u64));
-        let found = (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        let found = found & HIGHS;
+        let quote_or_control = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
+        let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+        let found = (quote_or_control | backslash) & !word & HIGHS;
         if found != 0 {
             return pos + found.trailing_zeros() as usize / 8;
         }
