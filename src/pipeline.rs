@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use serde::Deserialize as _;
 
 use crate::auth::{Limiter, Sender, Senders};
 use crate::envelope::headers::{self, HeaderBuffer, Stamp};
-use crate::envelope::{Event, Payload, ids};
+use crate::envelope::{self, Event, Payload, ids};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
 use crate::produce::{Client, Record};
 use crate::route::{Encoding, EventType, KeySource, MissingKey, Reply, Routes};
@@ -250,6 +249,8 @@ thread_local! {
 struct Prepared<'w> {
     record: Record<'w>,
     id: &'w str,
+    /// Fields that were left out.
+    dropped: u32,
     warning: Option<String>,
 }
 
@@ -351,7 +352,12 @@ impl Pipeline {
         let awaited = (reply > Reply::Enqueued).then(|| Arc::clone(taken.awaited.get_or_insert_default()));
         let tracked = Tracked::new(&live.account, awaited.as_ref(), index, prepared.record.cost_bytes());
         match ready.client.send(&prepared.record, tracked) {
-            Ok(()) => taken.accept(index, prepared.id, reply, prepared.warning, ask.all_results),
+            Ok(()) => {
+                if prepared.dropped > 0 {
+                    live.account.note_dropped(prepared.dropped);
+                }
+                taken.accept(index, prepared.id, reply, prepared.warning, ask.all_results);
+            }
             Err(refused) => {
                 refused.tracked.refused();
                 let error = EventError::new(refused.code, refused.message);
@@ -518,7 +524,8 @@ fn prepare<'w>(
         KeySource::Envelope => event.envelope.key.as_deref().map(str::as_bytes),
         KeySource::Field(_) => work.output.has_key.then_some(work.output.key.as_slice()),
     };
-    if key.is_none() && event_type.missing_key == MissingKey::Reject {
+    // An unset field without presence reads as empty, so for whoever insists on a key an empty one is none.
+    if event_type.missing_key == MissingKey::Reject && key.is_none_or(<[u8]>::is_empty) {
         return Err(missing_key(event_type));
     }
     let properties = match work.output.properties.is_empty() {
@@ -546,11 +553,9 @@ fn prepare<'w>(
         timestamp_ms: ask.received_ms as i64,
     };
     fits(&record, ready, event_type)?;
-    let warning = (work.output.fields_dropped > 0 || work.output.enums_defaulted > 0).then(|| {
-        live.account.note_dropped(work.output.fields_dropped);
-        warning(&work.output)
-    });
-    Ok(Prepared { record, id, warning })
+    let dropped = work.output.fields_dropped;
+    let warning = (dropped > 0 || work.output.enums_defaulted > 0).then(|| warning(&work.output));
+    Ok(Prepared { record, id, dropped, warning })
 }
 
 /// `raw_json`: any JSON text, byte for byte.
@@ -560,12 +565,7 @@ fn store_as_sent(event_type: &EventType, payload: Payload<'_>, value: &mut Vec<u
         let message = format!("event `{}` takes JSON only, its payloads have no schema", event_type.name);
         return Err(EventError::new(Code::WrongFormat, message));
     };
-    let mut parser = serde_json::Deserializer::from_slice(json);
-    let whole = serde::de::IgnoredAny::deserialize(&mut parser).and_then(|_| parser.end());
-    whole.map_err(|e| {
-        let message = format!("not valid JSON at line {} column {}", e.line(), e.column());
-        EventError::new(Code::MalformedJson, message)
-    })?;
+    envelope::check_json(json)?;
     value.extend_from_slice(json);
     Ok(())
 }
@@ -576,7 +576,7 @@ fn add_properties(own: Option<&str>, moved: &[u8], out: &mut String) {
     out.push('{');
     out.push_str(std::str::from_utf8(moved).expect("the plan copies members from JSON that it checked"));
     // A later member of the same name wins with every common parser, so the envelope's own come last.
-    let own = own.map(|json| json.trim().trim_start_matches('{').trim_end_matches('}').trim()).unwrap_or("");
+    let own = own.and_then(|json| json.trim().strip_prefix('{')?.strip_suffix('}')).unwrap_or("").trim();
     if !own.is_empty() {
         out.push(',');
         out.push_str(own);
@@ -623,4 +623,39 @@ fn warning(output: &Output) -> String {
         text.push_str(&format!("{join}{} unknown enum number(s) stored as the default", output.enums_defaulted));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_stay_json_whatever_they_end_with() {
+        for (own, moved, expected) in [
+            (None, r#""x":2"#, r#"{"x":2}"#),
+            (Some("{}"), r#""x":2"#, r#"{"x":2}"#),
+            (Some(r#"{"a":{"b":1}}"#), r#""x":2"#, r#"{"x":2,"a":{"b":1}}"#),
+            (Some(r#" { "a" : {"b":{}} } "#), r#""x":{"y":{}}"#, r#"{"x":{"y":{}},"a" : {"b":{}}}"#),
+        ] {
+            let mut joined = String::new();
+            add_properties(own, moved.as_bytes(), &mut joined);
+            assert_eq!(joined, expected);
+            assert!(serde_json::from_str::<serde_json::Value>(&joined).is_ok(), "{joined}");
+        }
+    }
+
+    #[test]
+    fn raw_json_is_json_and_utf8_and_not_too_deep() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        for (payload, expected) in [
+            (&b"{\"a\":\"\xff\"}"[..], Err(Code::InvalidUtf8)),
+            (&b"{\"a\":1"[..], Err(Code::MalformedJson)),
+            (&b"{} {}"[..], Err(Code::MalformedJson)),
+            (&b""[..], Err(Code::MalformedJson)),
+            (deep.as_bytes(), Err(Code::MalformedJson)),
+            (&b" {\"a\": [1, null]}\n"[..], Ok(())),
+        ] {
+            assert_eq!(envelope::check_json(payload).map_err(|error| error.code), expected);
+        }
+    }
 }

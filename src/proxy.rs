@@ -27,7 +27,7 @@ use crate::config::{self, Config};
 use crate::feed::{self, Feed};
 use crate::http::Doors;
 use crate::outcome::{Balance, Ledger};
-use crate::pipeline::{Pipeline, Ready, State, Watch};
+use crate::pipeline::{Pipeline, Ready, Snapshot, State, Watch};
 use crate::produce::{Client, Producers};
 use crate::schema::{Loader, Registry, RegistryError};
 use crate::serve::{self, BindError, Counts, Drain, Listener, Peer, Seat, Server, TlsError, Workers};
@@ -213,9 +213,12 @@ impl Proxy {
         {
             error!(%error, "the upkeep of metrics ended by itself");
         }
-        // Whoever still holds the workers lets go with the runtime's last task; dropping them joins their threads.
-        self.runtime.shutdown_timeout(Duration::from_secs(5));
+        // Whoever still holds the workers lets go with the runtime's last task; dropping them joins their threads. What may
+        // still block is a look-up at a cluster that does not answer; it holds nothing that is worth waiting for.
+        self.runtime.shutdown_timeout(Duration::from_millis(500));
         drop(self.workers);
+        // The last snapshot holds clients; what their end still reports must be reported before the books are closed.
+        self.pipeline.replace(Snapshot::default());
         self.pipeline.ledger().write_off();
         let balance = self.pipeline.ledger().total();
         report(&balance);
@@ -343,6 +346,7 @@ impl Shown {
     fn write(&self, page: &mut Page) {
         sources::ledger(page, self.pipeline.ledger());
         sources::snapshot(page, &self.read_snapshot());
+        self.meters.connections_max.store(self.config.http.connections_max as u64, Relaxed);
         self.meters.connections.store(self.counts.open.load(Relaxed) as u64, Relaxed);
         self.meters.connections_refused.store(self.counts.refused.load(Relaxed), Relaxed);
         sources::http(page, &self.meters);

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::outcome::{Code, EventError};
+
 pub mod batch;
 mod json;
 mod scan;
@@ -80,4 +82,16 @@ pub struct Envelope<'a> {
     pub headers: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
     /// W3C trace context.
     pub traceparent: Option<Cow<'a, str>>,
+}
+
+/// Whether the bytes are one JSON text: UTF-8, well formed, no deeper than the envelope's reader goes.
+pub fn check_json(bytes: &[u8]) -> Result<(), EventError> {
+    let text = simdutf8::compat::from_utf8(bytes).map_err(|e| {
+        EventError::new(Code::InvalidUtf8, format!("the payload is not valid UTF-8 at byte {}", e.valid_up_to()))
+    })?;
+    let mut scanner = scan::Scanner::new(text);
+    scanner.value().and_then(|_| scanner.end()).map_err(|problem| {
+        let (line, column) = problem.position(text);
+        EventError::new(Code::MalformedJson, format!("the payload is not valid JSON at line {line} column {column}"))
+    })
 }

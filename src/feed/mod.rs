@@ -10,20 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::auth::{Limiter, Senders};
 use crate::config::Config;
 use crate::outcome::Ledger;
 use crate::pipeline::{Live, Pipeline, Ready, Snapshot, State};
-use crate::produce::{Client, ProduceError, Producers};
-use crate::route::{EventType, Version};
-use crate::schema::{Loaded, Loader, Refreshed, SchemaError, Stale};
+use crate::produce::{Client, ProduceError, Producers, Topic};
+use crate::route::EventType;
+use crate::schema::{Loaded, Loader, Refreshed, SchemaError, SchemaSet, Stale};
 use crate::telemetry::health::Health;
 
-/// Event types that are warmed at the same time; each may hold a blocking thread for as long as its cluster is silent.
+/// Event types of a cluster that are warmed at the same time; each may hold a blocking thread for as long as its cluster is silent.
 const WARMING_MAX: usize = 32;
 /// How long a topic look-up may take.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,8 +46,11 @@ pub struct Feed {
     /// Made once and cloned into each snapshot: a clone shares the limits, a new table would begin them anew.
     senders: Senders,
     entries: Vec<Entry>,
-    /// Clients that no event type uses any more, once the next snapshot is out.
-    replaced: Vec<Arc<Client>>,
+    /// What is being warmed or refreshed: the task and the index of its event type.
+    under_way: HashMap<task::Id, usize>,
+    /// Clients that another one took over from, to be retired at the next tick: by then no worker is inside a slice of
+    /// events that it began with the snapshot before.
+    outgoing: Vec<Arc<Client>>,
 }
 
 /// One event type as the feed sees it.
@@ -68,7 +71,8 @@ struct Done {
 
 enum Found {
     Warmed(Result<Warm, WarmError>),
-    Refreshed(Box<Refreshed>),
+    /// The topic as it is now, and what became of the schemas, where there are any.
+    Refreshed(Result<Topic, ProduceError>, Option<Box<Refreshed>>),
 }
 
 /// An event type that can be served, and what is to be said about its schemas.
@@ -84,8 +88,6 @@ enum WarmError {
     Producer(#[from] ProduceError),
     #[error("{0}")]
     Schema(#[from] SchemaError),
-    #[error("warming was interrupted")]
-    Interrupted,
 }
 
 impl Feed {
@@ -99,8 +101,8 @@ impl Feed {
     ) -> Self {
         let entries = config.events.iter().map(|event_type| Entry::new(event_type, pipeline.ledger())).collect();
         let senders = Senders::new(&config.senders);
-        let replaced = Vec::new();
-        let feed = Feed { config, pipeline, producers, loaders, health, senders, entries, replaced };
+        let (under_way, outgoing) = (HashMap::new(), Vec::new());
+        let feed = Feed { config, pipeline, producers, loaders, health, senders, entries, under_way, outgoing };
         feed.publish();
         feed
     }
@@ -109,32 +111,33 @@ impl Feed {
     /// `startup_wait_seconds` have passed: the proxy then starts degraded.
     pub async fn run(mut self, stop: CancellationToken) {
         let patience = Instant::now() + self.config.startup_wait;
-        let room = Arc::new(Semaphore::new(WARMING_MAX));
+        let room: HashMap<String, Arc<Semaphore>> =
+            self.config.clusters.iter().map(|c| (c.name.clone(), Arc::new(Semaphore::new(WARMING_MAX)))).collect();
         let mut work: JoinSet<Done> = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(done) = work.join_next() => {
-                    let mut changed = self.apply(done.ok());
-                    while let Some(done) = work.try_join_next() {
-                        changed |= self.apply(done.ok());
+                Some(done) = work.join_next_with_id() => {
+                    let mut changed = self.take_in(done);
+                    while let Some(done) = work.try_join_next_with_id() {
+                        changed |= self.take_in(done);
                     }
                     if changed {
                         self.publish();
                     }
-                    for client in self.replaced.drain(..) {
-                        self.producers.retire(client, self.config.http.drain);
-                    }
                 }
-                _ = tick.tick() => self.begin_what_is_due(&mut work, &room),
+                _ = tick.tick() => {
+                    self.renew_clients();
+                    self.begin_what_is_due(&mut work, &room);
+                }
             }
             self.note_start(patience);
         }
         work.shutdown().await;
     }
 
-    fn begin_what_is_due(&mut self, work: &mut JoinSet<Done>, room: &Arc<Semaphore>) {
+    fn begin_what_is_due(&mut self, work: &mut JoinSet<Done>, room: &HashMap<String, Arc<Semaphore>>) {
         let now = Instant::now();
         for (index, entry) in self.entries.iter_mut().enumerate() {
             if entry.due.is_none_or(|due| due > now) {
@@ -143,53 +146,83 @@ impl Feed {
             entry.due = None;
             let event_type = Arc::clone(&entry.live.event_type);
             let loader = registry_of(&self.config, &event_type).and_then(|name| self.loaders.get(name)).cloned();
-            let room = Arc::clone(room);
-            match &entry.live.state {
+            // A cluster that is silent holds up its own event types only.
+            let room = Arc::clone(&room[&event_type.cluster]);
+            let (config, producers) = (Arc::clone(&self.config), Arc::clone(&self.producers));
+            let task = match &entry.live.state {
                 State::Ready(ready) => {
-                    let (Some(loader), Some(schemas)) = (loader, ready.schemas.clone()) else { continue };
+                    let schemas = ready.schemas.clone();
                     work.spawn(async move {
                         let _room = room.acquire().await;
-                        let found = Found::Refreshed(Box::new(loader.refresh(&event_type, &schemas).await));
-                        Done { index, found }
-                    });
+                        let (topic, schemas) = refresh(&config, producers, loader, &event_type, schemas).await;
+                        Done { index, found: Found::Refreshed(topic, schemas.map(Box::new)) }
+                    })
                 }
-                State::Unavailable(_) => {
-                    let (config, producers) = (Arc::clone(&self.config), Arc::clone(&self.producers));
-                    work.spawn(async move {
-                        let _room = room.acquire().await;
-                        let found = Found::Warmed(warm(&config, producers, loader, event_type).await);
-                        Done { index, found }
-                    });
+                State::Unavailable(_) => work.spawn(async move {
+                    let _room = room.acquire().await;
+                    let found = Found::Warmed(warm(&config, producers, loader, event_type).await);
+                    Done { index, found }
+                }),
+            };
+            self.under_way.insert(task.id(), index);
+        }
+    }
+
+    /// Takes in what a task found; says whether the snapshot is to change. A task that panicked is our own bug, which the
+    /// panic hook has logged: its event type is tried again.
+    fn take_in(&mut self, done: Result<(task::Id, Done), JoinError>) -> bool {
+        match done {
+            Ok((id, done)) => {
+                self.under_way.remove(&id);
+                self.apply(done)
+            }
+            Err(error) => {
+                if let Some(index) = self.under_way.remove(&error.id()) {
+                    self.entries[index].due = Some(Instant::now() + RETRY_LAST);
                 }
+                false
             }
         }
     }
 
-    /// Gives every event type the client that this one's cluster and lane have now: another may have taken its place. Those
-    /// that were replaced are retired once the snapshot no longer has them.
-    fn take_over(&mut self, index: usize) {
-        let State::Ready(ready) = &self.entries[index].live.state else { return };
-        let Some(current) = self.producers.current(ready.client.cluster(), ready.client.lane()) else { return };
-        for entry in &mut self.entries {
-            let State::Ready(ready) = &mut entry.live.state else { continue };
-            let same_place = ready.client.cluster() == current.cluster() && ready.client.lane() == current.lane();
-            if same_place && !Arc::ptr_eq(&ready.client, &current) {
-                self.replaced.push(std::mem::replace(&mut ready.client, Arc::clone(&current)));
+    /// Replaces clients that are beyond repair, gives every event type the client that its cluster and lane have now, and
+    /// retires those that no snapshot has had since the tick before.
+    fn renew_clients(&mut self) {
+        for client in std::mem::take(&mut self.outgoing) {
+            self.producers.retire(client, self.config.http.drain);
+        }
+        for client in self.producers.all().into_iter().filter(|client| client.is_fatal()) {
+            let (cluster, lane) = (client.cluster(), client.lane());
+            warn!(cluster, lane = lane.as_str(), "producer turned fatal and is replaced");
+            let settings = self.config.clusters.iter().find(|c| c.name == cluster);
+            if let Some(Err(error)) = settings.map(|settings| self.producers.replace(settings, lane)) {
+                error!(cluster, lane = lane.as_str(), %error, "producer cannot be replaced");
             }
         }
+        let mut changed = false;
+        for entry in &mut self.entries {
+            let State::Ready(ready) = &mut entry.live.state else { continue };
+            let current = self.producers.current(ready.client.cluster(), ready.client.lane());
+            if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &ready.client)) {
+                ready.client = current;
+                changed = true;
+            }
+        }
+        if changed {
+            self.publish();
+        }
+        self.outgoing = self.producers.displaced();
     }
 
     /// Takes in what was found; says whether the snapshot is to change.
-    fn apply(&mut self, done: Option<Done>) -> bool {
-        // A task that panicked is our own bug and is logged by the panic hook; the entry stays as it was.
-        let Some(Done { index, found }) = done else { return false };
+    fn apply(&mut self, Done { index, found }: Done) -> bool {
         let entry = &mut self.entries[index];
         let event = &entry.live.event_type.name;
         let refresh = self.config.schema_refresh;
         let loader = registry_of(&self.config, &entry.live.event_type).and_then(|name| self.loaders.get(name));
         let left_out = || loader.map(|loader| loader.status(event).problems).unwrap_or_default();
         match found {
-            Found::Warmed(Ok(Warm { ready, note })) => {
+            Found::Warmed(Ok(Warm { mut ready, note })) => {
                 show_schemas(&self.health, event, note.clone());
                 match note {
                     Some(note) => warn!(%event, %note, "event type is available, but not all is well with its schemas"),
@@ -197,10 +230,12 @@ impl Feed {
                     None => {}
                 }
                 entry.failures = 0;
-                let follows = ready.schemas.is_some() && entry.live.event_type.version == Version::Latest;
-                entry.due = follows.then(|| Instant::now() + refresh);
+                entry.due = Some(Instant::now() + refresh);
+                // Another client may have taken over while this event type was warmed.
+                if let Some(current) = self.producers.current(ready.client.cluster(), ready.client.lane()) {
+                    ready.client = current;
+                }
                 entry.live.state = State::Ready(ready);
-                self.take_over(index);
                 true
             }
             Found::Warmed(Err(error)) => {
@@ -214,27 +249,38 @@ impl Feed {
                 entry.live.state = State::Unavailable(reason);
                 changed
             }
-            Found::Refreshed(refreshed) => {
+            Found::Refreshed(Err(error), _) if error.is_final() => {
+                let reason = error.to_string();
+                warn!(%event, %reason, "event type is no longer available");
+                entry.due = Some(Instant::now() + RETRY_FIRST);
+                entry.failures = 1;
+                entry.live.state = State::Unavailable(reason);
+                true
+            }
+            Found::Refreshed(topic, schemas) => {
                 entry.due = Some(Instant::now() + refresh);
-                match *refreshed {
+                let State::Ready(ready) = &mut entry.live.state else { return false };
+                // A cluster that does not answer leaves everything as it is: events wait in the buffer.
+                let limit = topic.map_or(ready.record_bytes_max, |topic| topic.max_message_bytes);
+                let changed = std::mem::replace(&mut ready.record_bytes_max, limit) != limit;
+                let Some(schemas) = schemas else { return changed };
+                match *schemas {
                     Refreshed::Changed(loaded) => {
                         let note = note_on(&loaded);
                         show_schemas(&self.health, event, note.clone());
                         let version = loaded.set.versions[loaded.set.default].version;
                         info!(%event, version, note, "event type has other schema versions now");
-                        if let State::Ready(ready) = &mut entry.live.state {
-                            ready.schemas = Some(Arc::new(loaded.set));
-                        }
+                        ready.schemas = Some(Arc::new(loaded.set));
                         true
                     }
                     // A newer version that is of no use leaves the set as it was.
                     Refreshed::Unchanged => {
                         show_schemas(&self.health, event, note_of(None, left_out()));
-                        false
+                        changed
                     }
                     Refreshed::Stale(stale) => {
                         show_schemas(&self.health, event, note_of(Some(&stale), left_out()));
-                        false
+                        changed
                     }
                 }
             }
@@ -289,9 +335,40 @@ async fn warm(
     loader: Option<Arc<Loader>>,
     event_type: Arc<EventType>,
 ) -> Result<Warm, WarmError> {
+    let (client, topic) = look_up(config, producers, &event_type).await?;
+    let loaded = match loader {
+        None => None,
+        Some(loader) => Some(loader.load(&event_type).await?),
+    };
+    let note = loaded.as_ref().and_then(note_on);
+    let schemas = loaded.map(|loaded| Arc::new(loaded.set));
+    Ok(Warm { ready: Ready { schemas, client, record_bytes_max: topic.max_message_bytes }, note })
+}
+
+/// Whether the topic is still as it was, and whether there are other schemas.
+async fn refresh(
+    config: &Config,
+    producers: Arc<Producers>,
+    loader: Option<Arc<Loader>>,
+    event_type: &EventType,
+    schemas: Option<Arc<SchemaSet>>,
+) -> (Result<Topic, ProduceError>, Option<Refreshed>) {
+    let topic = look_up(config, producers, event_type).await.map(|(_, topic)| topic);
+    match (loader, schemas) {
+        (Some(loader), Some(schemas)) => (topic, Some(loader.refresh(event_type, &schemas).await)),
+        _ => (topic, None),
+    }
+}
+
+/// The client of an event type, with batches no larger than its topic takes, and what the cluster says of the topic.
+async fn look_up(
+    config: &Config,
+    producers: Arc<Producers>,
+    event_type: &EventType,
+) -> Result<(Arc<Client>, Topic), ProduceError> {
     let cluster = config.clusters.iter().find(|c| c.name == event_type.cluster).cloned();
     let cluster = cluster.expect("the configuration is checked: an event type's cluster exists");
-    let (lane, topic) = (event_type.lane(), event_type.topic.clone());
+    let (lane, topic, name) = (event_type.lane(), event_type.topic.clone(), cluster.name.clone());
     let look_up = tokio::task::spawn_blocking(move || {
         let mut client = producers.get_or_start(&cluster, lane)?;
         let topic = client.topic(&topic, TOPIC_TIMEOUT)?;
@@ -301,16 +378,11 @@ async fn warm(
         if let Some(canary) = &cluster.canary_topic {
             client.prove(canary, CANARY_TIMEOUT)?;
         }
-        Ok::<_, ProduceError>((client, topic))
+        Ok((client, topic))
     });
-    let (client, topic) = look_up.await.map_err(|_| WarmError::Interrupted)??;
-    let loaded = match loader {
-        None => None,
-        Some(loader) => Some(loader.load(&event_type).await?),
-    };
-    let note = loaded.as_ref().and_then(note_on);
-    let schemas = loaded.map(|loaded| Arc::new(loaded.set));
-    Ok(Warm { ready: Ready { schemas, client, record_bytes_max: topic.max_message_bytes }, note })
+    let interrupted =
+        |_| Err(ProduceError::Unreachable { cluster: name, reason: "the look-up was interrupted".to_owned() });
+    look_up.await.unwrap_or_else(interrupted)
 }
 
 /// What people should know of schemas that were loaded all the same.

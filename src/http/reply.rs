@@ -187,7 +187,7 @@ fn batch_protobuf(taken: &Taken) -> proto::BatchReply {
         code: result.code.as_str().to_owned(),
         message: result.message.clone(),
         retry: result.code.retry(),
-        reply: result.reply.as_str().to_owned(),
+        reply: if result.code.is_success() { result.reply.as_str().to_owned() } else { String::new() },
         partition: result.position.map(|(partition, _)| partition),
         offset: result.position.map(|(_, offset)| offset),
         warning: result.warning.clone().unwrap_or_default(),
@@ -197,7 +197,11 @@ fn batch_protobuf(taken: &Taken) -> proto::BatchReply {
         events: taken.events,
         succeeded: taken.events - taken.refused,
         failed: taken.refused,
-        reply: taken.weakest.map(|reply| reply.as_str().to_owned()).unwrap_or_default(),
+        reply: taken
+            .weakest
+            .filter(|_| taken.refused < taken.events)
+            .map(|reply| reply.as_str().to_owned())
+            .unwrap_or_default(),
         results: taken.results.iter().map(result).collect(),
         error: None,
     }

@@ -26,15 +26,42 @@ pub struct Canary {
     pub took: Duration,
 }
 
+/// Whether a canary was acknowledged by every leading broker.
+#[derive(Debug, Default)]
+pub(super) enum Proof {
+    /// None was tried yet.
+    #[default]
+    None,
+    /// The last one was not.
+    Failed {
+        /// When that was known.
+        at: Instant,
+        /// Why.
+        reason: String,
+    },
+    /// It was.
+    Given,
+}
+
 impl Client {
-    /// [`Client::canary`], unless one succeeded before. Those who ask meanwhile wait for the one under way. Blocking.
+    /// [`Client::canary`], unless one succeeded before. Those who ask while one is under way share its result. Blocking.
     pub fn prove(&self, topic: &str, timeout: Duration) -> Result<(), ProduceError> {
-        let mut proven = self.proven.lock().expect("no code panics while it holds this lock");
-        if !*proven {
-            self.canary(topic, timeout)?;
-            *proven = true;
+        let asked = Instant::now();
+        let mut proof = self.proof.lock().expect("no code panics while it holds this lock");
+        match &*proof {
+            Proof::Given => return Ok(()),
+            Proof::Failed { at, reason } if at > &asked => {
+                let (cluster, reason) = (self.cluster().to_owned(), reason.clone());
+                return Err(ProduceError::Unreachable { cluster, reason });
+            }
+            Proof::Failed { .. } | Proof::None => {}
         }
-        Ok(())
+        let result = self.canary(topic, timeout);
+        *proof = match &result {
+            Ok(_) => Proof::Given,
+            Err(error) => Proof::Failed { at: Instant::now(), reason: error.to_string() },
+        };
+        result.map(|_| ())
     }
 
     /// Produces one record to a partition of each broker that leads one of the topic's, and waits for all

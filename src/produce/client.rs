@@ -42,8 +42,8 @@ pub struct Client {
     /// What librdkafka's `batch.size` is.
     batch_bytes_max: usize,
     pub(super) limits: topic::Limits,
-    /// Whether a canary was acknowledged by every leading broker; locked while one is under way.
-    pub(super) proven: Mutex<bool>,
+    /// Locked while a canary is under way.
+    pub(super) proof: Mutex<super::canary::Proof>,
 }
 
 struct Shared {
@@ -85,7 +85,7 @@ impl Client {
             message_bytes_max,
             batch_bytes_max,
             limits,
-            proven: Mutex::new(false),
+            proof: Mutex::default(),
         }))
     }
 

@@ -350,10 +350,11 @@ fn producers_hold_one_client_a_lane_and_replace_it_without_loss() {
     assert_eq!(producers.all().len(), 2);
 
     assert_eq!(bench.send_value(&standard, b"old"), Ok(()));
-    let (new, old) = producers.replace(&cluster, Lane::Standard).expect("it starts");
-    let old = old.expect("there was one");
-    assert!(Arc::ptr_eq(&old, &standard) && !Arc::ptr_eq(&old, &new));
-    producers.retire(old, WAIT);
+    let new = producers.replace(&cluster, Lane::Standard).expect("it starts");
+    let displaced = producers.displaced();
+    assert!(matches!(&displaced[..], [old] if Arc::ptr_eq(old, &standard) && !Arc::ptr_eq(old, &new)));
+    producers.retire(standard, WAIT);
+    assert_eq!(producers.displaced().len(), 0);
     assert_eq!(bench.send_value(&new, b"new"), Ok(()));
     assert_eq!(bench.send_value(&all, b"all"), Ok(()));
     assert_eq!(producers.stop(WAIT), Stopped::default());

@@ -124,6 +124,13 @@ pub enum ProduceError {
 #[cfg(test)]
 mod client_tests;
 
+impl ProduceError {
+    /// Whether the cluster answered, and the topic cannot be used until somebody does something about it.
+    pub fn is_final(&self) -> bool {
+        matches!(self, ProduceError::UnknownTopic { .. } | ProduceError::Forbidden { .. })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,6 +20,8 @@ type Clients = BTreeMap<(String, Lane), Arc<Client>>;
 #[derive(Debug, Default)]
 pub struct Producers {
     clients: Mutex<Clients>,
+    /// Those that another one took over from and that are not retired yet; records may still be in them.
+    displaced: Mutex<Vec<Arc<Client>>>,
     draining: Mutex<Vec<JoinHandle<Stopped>>>,
 }
 
@@ -66,27 +68,46 @@ impl Producers {
             "a topic takes smaller batches, the producer is replaced"
         );
         let client = Client::start(&cluster, lane)?;
-        clients.insert(key, Arc::clone(&client));
+        self.displace(clients.insert(key, Arc::clone(&client)));
         Ok(client)
     }
 
-    /// Starts a new client for this cluster and lane, with these settings. Returns it and the one that it takes over from,
-    /// which goes on until it is given to [`Producers::retire`]: after the snapshot with the new one is in place.
-    pub fn replace(&self, cluster: &Cluster, lane: Lane) -> Result<(Arc<Client>, Option<Arc<Client>>), ProduceError> {
-        let client = Client::start(cluster, lane)?;
-        let before = self.clients().insert((cluster.name.clone(), lane), Arc::clone(&client));
-        Ok((client, before))
+    /// Starts a new client for this cluster and lane, with these settings and batches no larger than those of the one that
+    /// it takes over from. That one goes on until it is given to [`Producers::retire`]: after the snapshot with the new
+    /// one is in place.
+    pub fn replace(&self, cluster: &Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
+        let mut clients = self.clients();
+        let key = (cluster.name.clone(), lane);
+        let mut cluster = cluster.clone();
+        if let Some(before) = clients.get(&key) {
+            cluster.librdkafka.push(("batch.size".to_owned(), before.batch_bytes_max().to_string()));
+        }
+        let client = Client::start(&cluster, lane)?;
+        self.displace(clients.insert(key, Arc::clone(&client)));
+        Ok(client)
+    }
+
+    /// Those that another one took over from and that are not retired yet.
+    pub fn displaced(&self) -> Vec<Arc<Client>> {
+        self.displaced.lock().expect("no code panics while it holds this lock").clone()
+    }
+
+    fn displace(&self, client: Option<Arc<Client>>) {
+        self.displaced.lock().expect("no code panics while it holds this lock").extend(client);
     }
 
     /// Stops a client that was replaced, or whose cluster is no longer routed to, on a thread of its own.
     pub fn retire(&self, client: Arc<Client>, deadline: Duration) {
         self.clients().retain(|_, current| !Arc::ptr_eq(current, &client));
+        let mut displaced = self.displaced.lock().expect("no code panics while it holds this lock");
+        displaced.retain(|other| !Arc::ptr_eq(other, &client));
+        drop(displaced);
         let mut draining = self.draining.lock().expect("no code panics while it holds this lock");
         draining.retain(|thread| !thread.is_finished());
         draining.extend(stop_behind(client, deadline));
     }
 
-    /// The clients in use, by cluster and lane.
+    /// The clients that take records, by cluster and lane.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.clients().values().cloned().collect()
     }
@@ -95,7 +116,9 @@ impl Producers {
     /// `deadline` covers. Returns the sum of what had to be left.
     pub fn stop(&self, deadline: Duration) -> Stopped {
         let clients = std::mem::take(&mut *self.clients());
-        let mut threads: Vec<_> = clients.into_values().filter_map(|client| stop_behind(client, deadline)).collect();
+        let displaced = std::mem::take(&mut *self.displaced.lock().expect("no code panics while it holds this lock"));
+        let all = clients.into_values().chain(displaced);
+        let mut threads: Vec<_> = all.filter_map(|client| stop_behind(client, deadline)).collect();
         threads.append(&mut self.draining.lock().expect("no code panics while it holds this lock"));
         threads.into_iter().map(|thread| thread.join().unwrap_or_default()).fold(Stopped::default(), |sum, one| {
             Stopped { purged: sum.purged + one.purged, unreported: sum.unreported + one.unreported }
