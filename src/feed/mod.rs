@@ -24,7 +24,7 @@ use crate::schema::{Loaded, Loader, Refreshed, SchemaError, SchemaSet, Stale};
 use crate::telemetry::health::Health;
 
 /// Event types of a cluster that are warmed at the same time; each may hold a blocking thread for as long as its cluster is silent.
-const WARMING_MAX: usize = 32;
+const WARMING_MAX: usize = 8;
 /// How long a topic look-up may take.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long every leading broker has to acknowledge a canary.
