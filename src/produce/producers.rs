@@ -29,13 +29,10 @@ impl Producers {
     /// The client of this cluster and lane; started if there is none.
     pub fn get_or_start(&self, cluster: &Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
         let mut clients = self.clients();
-        let key = (cluster.name.clone(), lane);
-        if let Some(client) = clients.get(&key) {
+        if let Some(client) = clients.get(&(cluster.name.clone(), lane)) {
             return Ok(Arc::clone(client));
         }
-        let client = Client::start(cluster, lane)?;
-        clients.insert(key, Arc::clone(&client));
-        Ok(client)
+        self.put_in_place(&mut clients, cluster.clone(), lane, None)
     }
 
     /// The client of this cluster and lane, if there is one.
@@ -53,23 +50,14 @@ impl Producers {
         bytes: usize,
     ) -> Result<Arc<Client>, ProduceError> {
         let mut clients = self.clients();
-        let key = (cluster.name.clone(), lane);
-        if let Some(client) = clients.get(&key)
+        if let Some(client) = clients.get(&(cluster.name.clone(), lane))
             && client.batch_bytes_max() <= bytes
         {
             return Ok(Arc::clone(client));
         }
-        let mut cluster = cluster.clone();
-        cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
-        info!(
-            cluster = cluster.name,
-            lane = lane.as_str(),
-            bytes,
-            "a topic takes smaller batches, the producer is replaced"
-        );
-        let client = Client::start(&cluster, lane)?;
-        self.displace(clients.insert(key, Arc::clone(&client)));
-        Ok(client)
+        let (name, lane_name) = (&cluster.name, lane.as_str());
+        info!(cluster = name, lane = lane_name, bytes, "a topic takes smaller batches, the producer is replaced");
+        self.put_in_place(&mut clients, cluster.clone(), lane, Some(bytes))
     }
 
     /// Starts a new client for this cluster and lane, with these settings and batches no larger than those of the one that
@@ -77,23 +65,30 @@ impl Producers {
     /// one is in place.
     pub fn replace(&self, cluster: &Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
         let mut clients = self.clients();
-        let key = (cluster.name.clone(), lane);
-        let mut cluster = cluster.clone();
-        if let Some(before) = clients.get(&key) {
-            cluster.librdkafka.push(("batch.size".to_owned(), before.batch_bytes_max().to_string()));
+        let bytes = clients.get(&(cluster.name.clone(), lane)).map(|before| before.batch_bytes_max());
+        self.put_in_place(&mut clients, cluster.clone(), lane, bytes)
+    }
+
+    /// Starts a client, with batches of at most so many bytes where that is said, and lists the one that it takes over from.
+    fn put_in_place(
+        &self,
+        clients: &mut Clients,
+        mut cluster: Cluster,
+        lane: Lane,
+        batch_bytes_max: Option<usize>,
+    ) -> Result<Arc<Client>, ProduceError> {
+        if let Some(bytes) = batch_bytes_max {
+            cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
         let client = Client::start(&cluster, lane)?;
-        self.displace(clients.insert(key, Arc::clone(&client)));
+        let before = clients.insert((cluster.name, lane), Arc::clone(&client));
+        self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
         Ok(client)
     }
 
     /// Those that another one took over from and that are not retired yet.
     pub fn displaced(&self) -> Vec<Arc<Client>> {
         self.displaced.lock().expect("no code panics while it holds this lock").clone()
-    }
-
-    fn displace(&self, client: Option<Arc<Client>>) {
-        self.displaced.lock().expect("no code panics while it holds this lock").extend(client);
     }
 
     /// Stops a client that was replaced, or whose cluster is no longer routed to, on a thread of its own.
