@@ -76,7 +76,7 @@ impl<'a> Read<'a> {
         let envelope = &mut self.envelope;
         match field {
             "event" => self.name = Some(rules::event_name(required_string(scanner, field)?, field)?),
-            "payload" => self.payload = Some(scanner.value()?),
+            "payload" => self.payload = Some(scanner.unread_value()?),
             "id" => envelope.id = checked(scanner, field, rules::id)?,
             "source" => envelope.source = checked(scanner, field, rules::source)?,
             "time" => envelope.time = checked(scanner, field, rules::time)?,

@@ -10,6 +10,7 @@ use crate::outcome::{Code, EventError};
 pub mod batch;
 mod json;
 mod scan;
+mod skip;
 mod protobuf;
 mod wire;
 pub mod bare;

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use super::skip;
+
 /// Values may nest this deep. Plans refuse payloads over 100 levels; the rest is for the envelope around them.
 pub(super) const DEPTH_MAX: u32 = 128;
 
@@ -147,6 +149,22 @@ impl<'a> Scanner<'a> {
         self.skip_space();
         let start = self.at;
         self.skip_value()?;
+        Ok(&self.text[start..self.at])
+    }
+
+    /// Skips the value that comes next without judging what is in it, and gives its text, which may not be JSON.
+    pub fn unread_value(&mut self) -> Result<&'a str, SyntaxError> {
+        let start = match self.skip_space() {
+            Some(b'{' | b'[') => self.at,
+            _ => return self.value(),
+        };
+        match skip::nested_len(&self.text.as_bytes()[start..]) {
+            Some(len) => self.at += len,
+            None => {
+                self.at = self.text.len();
+                return Err(self.unexpected("the value has no end"));
+            }
+        }
         Ok(&self.text[start..self.at])
     }
 
