@@ -516,6 +516,8 @@ impl Server {
     }
 
     fn wait_drained(&self) {
+        // Asking too often would be measured, too.
+        std::thread::sleep(Duration::from_millis(200));
         wait_for("the producers are empty", || (self.in_memory() == 0).then_some(()));
     }
 
