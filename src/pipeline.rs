@@ -17,7 +17,7 @@ use crate::auth::{Limiter, Sender, Senders};
 use crate::envelope::headers::{self, HeaderBuffer, Stamp};
 use crate::envelope::{self, Event, Payload, ids};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
-use crate::produce::{Client, Record};
+use crate::produce::{Record, TopicHandle};
 use crate::route::{Encoding, EventType, KeySource, MissingKey, Reply, Routes};
 use crate::schema::SchemaSet;
 use crate::transcode::{Output, Scratch};
@@ -66,8 +66,8 @@ pub enum State {
 pub struct Ready {
     /// Its compiled schemas; none for `raw_json`.
     pub schemas: Option<Arc<SchemaSet>>,
-    /// The client of its cluster and lane.
-    pub client: Arc<Client>,
+    /// Its topic, of the client of its cluster and lane.
+    pub topic: Arc<TopicHandle>,
     /// Largest record that its topic takes, in bytes, where the cluster tells.
     pub record_bytes_max: Option<usize>,
 }
@@ -351,7 +351,7 @@ impl Pipeline {
         let reply = ask.reply.map_or(live.event_type.reply, |asked| asked.max(live.event_type.reply));
         let awaited = (reply > Reply::Enqueued).then(|| Arc::clone(taken.awaited.get_or_insert_default()));
         let tracked = Tracked::new(&live.account, awaited.as_ref(), index, prepared.record.cost_bytes());
-        match ready.client.send(&prepared.record, tracked) {
+        match ready.topic.send(&prepared.record, tracked) {
             Ok(()) => {
                 if prepared.dropped > 0 {
                     live.account.note_dropped(prepared.dropped);
@@ -545,13 +545,8 @@ fn prepare<'w>(
     work.headers.clear();
     let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
     headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
-    let record = Record {
-        topic: &event_type.topic,
-        key,
-        value: &work.output.value,
-        headers: &work.headers,
-        timestamp_ms: ask.received_ms as i64,
-    };
+    let record =
+        Record { key, value: &work.output.value, headers: &work.headers, timestamp_ms: ask.received_ms as i64 };
     fits(&record, ready, event_type)?;
     let dropped = work.output.fields_dropped;
     let warning = (dropped > 0 || work.output.enums_defaulted > 0).then(|| warning(&work.output));
