@@ -14,6 +14,7 @@ mod dev;
 mod interrupt;
 mod load;
 mod proxy;
+mod ready_file;
 mod schema;
 mod sender;
 mod tail;
@@ -45,7 +46,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   iguazu dev                         everything on this machine: events go in and come out
-  iguazu tail EVENT -n 10            the first ten events of a type, as JSON lines
+  iguazu tail EVENT -n 10            ten events of a type as Kafka holds them, as JSON lines
   iguazu load --rate 5000/s --duration 10
                                      measure it: latency histogram, counts by outcome
   iguazu check iguazu.toml           all problems of a configuration at once
@@ -169,7 +170,9 @@ mod tests {
         check("iguazu load http://127.0.0.1:1 --rate 0", USAGE);
         check("iguazu load http://127.0.0.1:1 --duration 5 --events 5", USAGE);
         check("iguazu load http://127.0.0.1:1 --format xml", USAGE);
+        check("iguazu load http://127.0.0.1:1 --ca no-such.pem --event e --payload p", USAGE);
         check("iguazu sender new", USAGE);
+        check("iguazu sender new s --events a*b", USAGE);
         check("iguazu help", DONE);
         check("iguazu --version", DONE);
         check("iguazu load --help", DONE);
