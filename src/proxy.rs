@@ -429,6 +429,7 @@ fn read_producer(client: &Client) -> sources::Producer<'_> {
         buffer_bytes_max: client.buffer_bytes_max(),
         in_flight: client.in_flight(),
         oldest: client.oldest_age(),
+        requests: client.requests(),
         failures: client.failures().map(|(failure, count)| (failure.as_str(), count)).collect(),
         errors: client.errors().map(|(kind, count)| (kind.as_str(), count)).collect(),
     }

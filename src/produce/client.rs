@@ -232,6 +232,11 @@ impl Client {
         self.context().delivered.load(Relaxed)
     }
 
+    /// Produce requests sent so far, as of up to [`settings::STATISTICS_INTERVAL`] ago.
+    pub fn requests(&self) -> u64 {
+        self.context().requests.load(Relaxed)
+    }
+
     /// Records given up so far, by reason.
     pub fn failures(&self) -> impl Iterator<Item = (Failure, u64)> + '_ {
         Failure::ALL.into_iter().zip(self.context().failed.iter().map(|n| n.load(Relaxed)))
