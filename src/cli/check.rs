@@ -9,11 +9,12 @@ use crate::config::{self, Config, Problem};
 /// Arguments of `iguazu check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit code 64 when there is a problem: each is a line `FILE:LINE: KEY: what is wrong` on stderr, which
-terminals and editors open at that line. Warnings have `warning: ` after the line and leave the exit code at 0.
+Exit code 64 when there is a problem: each is a line `FILE:LINE: KEY: what is wrong` on stderr,
+which terminals and editors open at that line. A warning is `FILE:LINE: warning: KEY: …` on stdout,
+and the exit code stays 0.
 Nothing is connected to; `/ready` of a running proxy says what its clusters and registries lack.")]
 pub struct Args {
-    /// The file
+    /// The configuration file
     #[arg(value_name = "CONFIG")]
     config: PathBuf,
 }

@@ -27,7 +27,7 @@ For tests (JSON; on the port of the proxy):
 
 Examples:
   iguazu dev                                       the samples; stays up until ^C
-  iguazu dev --once                                shows them and ends; exit code 1 if anything is wrong
+  iguazu dev --once                                shows them and ends; exit code 1 if one is wrong
   iguazu dev --proto proto/                        your own: each message that is part of no other
   iguazu dev --config iguazu.toml --proto proto/   your own configuration, on embedded brokers
   iguazu dev --quiet --port 0 --ready-file ready.json &")]
@@ -53,13 +53,16 @@ pub struct Args {
     /// Write the addresses there, as JSON, once everything is ready; removed when it stops
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// What it logs on stderr: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "warn", hide_possible_values = true)]
+    log_level: Level,
 }
 
 /// Runs it.
-pub fn run(args: Args, log_level: Level) -> Result<(), Failure> {
+pub fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let begun = Instant::now();
-    logs::start(log_level).map_err(Failure::because)?;
+    logs::start(args.log_level).map_err(Failure::because)?;
     let options = Options { protos: args.proto, config: args.config, port: args.port, admin_port: args.admin_port };
     let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
     let dev = Dev::start(&options).map_err(failure)?;

@@ -23,19 +23,22 @@ Stops at SIGTERM or ^C: takes no more, answers what it has, flushes to Kafka wit
 Example:
   iguazu proxy /etc/iguazu.toml --log-level warn")]
 pub struct Args {
-    /// The file
+    /// The configuration file
     #[arg(value_name = "CONFIG")]
     config: PathBuf,
     /// Write the addresses there, as JSON, once it listens (`/ready` then says what is served); removed when it stops
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// What it logs on stderr, as JSON unless that is a terminal: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info", hide_possible_values = true)]
+    log_level: Level,
 }
 
 /// Runs it.
-pub fn run(args: Args, level: Level) -> Result<(), Failure> {
+pub fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let config = super::check::load(&args.config)?;
-    logs::start(level).map_err(Failure::because)?;
+    logs::start(args.log_level).map_err(Failure::because)?;
     for problem in &config.warnings {
         warn!(%problem, "configuration");
     }

@@ -22,9 +22,6 @@ A line has the envelope (event, id, source, time, received, key, headers, proper
 record's partition and offset, and its payload; fields that the event type calls `sensitive` show
 \"***\". A record that cannot be decoded has an `error` instead of what is missing.
 
-The records of a partition come in their order; partitions come as their brokers answer, so that -n
-gives the oldest records of some partitions and not of the topic. It waits until there are so many.
-
 Records of a partition come in their order. Partitions come as brokers answer, so the first N of -n
 are the oldest of their partitions and not of the whole topic. With fewer records it waits for more.
 

@@ -179,13 +179,16 @@ impl Plan {
 }
 
 async fn plan(args: &Args) -> Result<Plan, Failure> {
+    if let Some(url) = &args.url {
+        address(url, args)?;
+    }
     let known = known_target(args)?;
     let url = match (&args.url, &known) {
         (Some(url), _) => url.clone(),
         (None, Some((_, listen))) => listen.clone(),
         (None, None) => return Err(Failure::Usage("name the URL of the proxy: `iguazu load http://host:port`".into())),
     };
-    let address = Address::parse(&url, args.ca.as_deref()).map_err(|error| Failure::Usage(with_causes(&error)))?;
+    let address = address(&url, args)?;
     let target = known.map(|(target, _)| target);
     reach(&address, target.as_ref().filter(|_| args.url.is_none())).await?;
     let event = match (&args.event, &target) {
@@ -235,6 +238,10 @@ async fn plan(args: &Args) -> Result<Plan, Failure> {
     Ok(Plan { run, event, target })
 }
 
+fn address(url: &str, args: &Args) -> Result<Address, Failure> {
+    Address::parse(url, args.ca.as_deref()).map_err(|error| Failure::Usage(with_causes(&error)))
+}
+
 /// Connects once: a proxy that is not there, or that proves to be another, is told before anything is measured.
 async fn reach(address: &Address, target: Option<&Target>) -> Result<(), Failure> {
     let hint = target.map_or("", Target::hint);
@@ -246,6 +253,10 @@ async fn reach(address: &Address, target: Option<&Target>) -> Result<(), Failure
 fn known_target(args: &Args) -> Result<Option<(Target, String)>, Failure> {
     if args.url.is_some() && args.payload.is_some() && args.event.is_some() && !args.verify {
         return Ok(None);
+    }
+    if args.url.is_some() && !args.target.is_given() {
+        let what = "give `--event NAME --payload FILE`, or a `--config FILE`, or run `iguazu dev` in this folder";
+        return Err(Failure::Usage(format!("what to send is not known: {what}")));
     }
     let Some((config, _)) = args.target.read()? else {
         let event = args.event.as_deref().ok_or_else(|| Failure::Usage("name the event: `--event NAME`".to_owned()))?;

@@ -224,7 +224,7 @@ impl Tally {
             let status = if *status == 0 { "---".to_owned() } else { status.to_string() };
             writeln!(out, "  {:<34}{:>14}", format!("{status} {code}"), grouped(*events))?;
         }
-        let (sent, received) = (megabytes(self.bytes_sent), megabytes(self.bytes_received));
+        let (sent, received) = (bytes(self.bytes_sent), bytes(self.bytes_received));
         writeln!(out, "\n  bodies: {sent} sent, {received} received, in {} requests", grouped(self.requests))
     }
 
@@ -316,8 +316,11 @@ fn milliseconds(micros: u64) -> String {
     }
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+fn bytes(n: u64) -> String {
+    match n {
+        0..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.1} MB", n as f64 / 1e6),
+    }
 }
 
 #[cfg(test)]
@@ -391,6 +394,7 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!((bytes(420).as_str(), bytes(4_200_000).as_str()), ("0.4 kB", "4.2 MB"));
         assert_eq!(milliseconds(420), "0.42 ms");
         assert_eq!(milliseconds(42_000), "42.0 ms");
         assert_eq!(milliseconds(4_200_000), "4.20 s");
