@@ -297,7 +297,8 @@ fn many_topics(proxy: &Server, events: &[BenchEvent]) {
     const TOPICS: usize = 100;
     const SECONDS: usize = 10;
     println!(
-        "\nCPU with events spread over {TOPICS} topics, NDJSON batches, open loop\n\n| events/s | us/event |\n|---|---|"
+        "\nCPU with events spread over {TOPICS} topics, NDJSON batches, open loop\n\n\
+         | events/s | us/event | Produce requests per 1,000 records |\n|---|---|---|"
     );
     let line = |(n, event): (usize, &BenchEvent)| json_event(&format!("bench.t{}", n % TOPICS), event);
     let bodies = events.chunks_exact(BATCH).map(|c| c.iter().enumerate().map(line).collect::<Vec<_>>().join(&b'\n'));
@@ -312,11 +313,13 @@ fn many_topics(proxy: &Server, events: &[BenchEvent]) {
     drive_open(proxy.addr(), &cell, 20, 1, 16);
     for rate in [20_000, 100_000] {
         proxy.wait_drained();
-        let before = proxy.cpu();
+        let (requests, before) = (proxy.produce_requests(), proxy.cpu());
         drive_open(proxy.addr(), &cell, rate / BATCH, SECONDS, 64);
         proxy.wait_drained();
-        let [_, _, per_event] = proxy.cpu().since(before, rate * SECONDS);
-        println!("| {rate} | {per_event:.2} |");
+        let events = rate * SECONDS;
+        let [_, _, per_event] = proxy.cpu().since(before, events);
+        let per_thousand = (proxy.produce_requests() - requests) as f64 * 1_000.0 / events as f64;
+        println!("| {rate} | {per_event:.2} | {per_thousand:.1} |");
     }
 }
 
@@ -510,9 +513,20 @@ impl Server {
 
     /// Events in the producers' buffers, by the ledger.
     fn in_memory(&self) -> u64 {
+        self.metric("iguazu_events_in_memory")
+    }
+
+    /// Produce requests sent so far, all lanes. Waits until the metric, which is read now and then, has counted them all.
+    fn produce_requests(&self) -> u64 {
+        std::thread::sleep(iguazu::produce::settings::STATISTICS_INTERVAL + Duration::from_secs(1));
+        self.metric("iguazu_producer_requests_total")
+    }
+
+    /// The sum over the labels of a metric.
+    fn metric(&self, name: &str) -> u64 {
         let (_, text) = self.get("/metrics");
-        let lines = text.lines().filter(|line| line.starts_with("iguazu_events_in_memory{"));
-        lines.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number") as u64).sum()
+        let samples = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        samples.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number") as u64).sum()
     }
 
     fn wait_drained(&self) {

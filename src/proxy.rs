@@ -43,8 +43,10 @@ const CONTROL_THREADS: usize = 2;
 const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// A worker or poll thread that has shown no sign of life for so long is stuck.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// The share of `drain_seconds` that requests get; the producers' flush gets the rest.
+/// The share of `drain_seconds` that requests get; the producers get the rest but for the tail.
 const DRAIN_SHARE: f64 = 0.4;
+/// What is kept of `drain_seconds` for what ends after the producers: a tenth, at most this.
+const TAIL_MAX: Duration = Duration::from_secs(1);
 
 /// A running proxy.
 #[derive(Debug)]
@@ -192,6 +194,7 @@ impl Proxy {
     /// Stops in order, within `drain_seconds`, and returns the final ledger. Blocking.
     pub fn stop(self) -> Balance {
         let started = Instant::now();
+        let tail = (self.drain / 10).min(TAIL_MAX);
         self.health.set_draining();
         info!("draining");
         let drained = self.runtime.block_on(self.http.drain.finish(self.drain.mul_f64(DRAIN_SHARE)));
@@ -202,11 +205,11 @@ impl Proxy {
         if let Err(error) = self.runtime.block_on(self.feed) {
             error!(%error, "the feed ended by itself");
         }
-        let stopped = self.producers.stop(self.drain.saturating_sub(started.elapsed()));
+        let stopped = self.producers.stop(self.drain.saturating_sub(started.elapsed() + tail));
         if stopped.purged > 0 {
             warn!(records = stopped.purged, "records could not be delivered before the deadline and were given up");
         }
-        self.runtime.block_on(self.admin.drain.finish(Duration::from_secs(1)));
+        self.runtime.block_on(self.admin.drain.finish(tail / 2));
         self.upkeep.abort();
         if let Err(error) = self.runtime.block_on(self.upkeep)
             && !error.is_cancelled()
@@ -215,7 +218,7 @@ impl Proxy {
         }
         // Whoever still holds the workers lets go with the runtime's last task; dropping them joins their threads. What may
         // still block is a look-up at a cluster that does not answer; it holds nothing that is worth waiting for.
-        self.runtime.shutdown_timeout(Duration::from_millis(500));
+        self.runtime.shutdown_timeout(tail / 2);
         drop(self.workers);
         // The last snapshot holds clients; what their end still reports must be reported before the books are closed.
         self.pipeline.replace(Snapshot::default());
@@ -426,6 +429,7 @@ fn read_producer(client: &Client) -> sources::Producer<'_> {
         buffer_bytes_max: client.buffer_bytes_max(),
         in_flight: client.in_flight(),
         oldest: client.oldest_age(),
+        requests: client.requests(),
         failures: client.failures().map(|(failure, count)| (failure.as_str(), count)).collect(),
         errors: client.errors().map(|(kind, count)| (kind.as_str(), count)).collect(),
     }

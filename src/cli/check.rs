@@ -4,15 +4,17 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Problem};
 
 /// Arguments of `iguazu check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit code 64 when there is a problem: each is one line, `FILE:LINE: KEY: what is wrong`.
+Exit code 64 when there is a problem: each is a line `FILE:LINE: KEY: what is wrong` on stderr,
+which terminals and editors open at that line. A warning is `FILE:LINE: warning: KEY: …` on stdout,
+and the exit code stays 0.
 Nothing is connected to; `/ready` of a running proxy says what its clusters and registries lack.")]
 pub struct Args {
-    /// The file.
+    /// The configuration file
     #[arg(value_name = "CONFIG")]
     config: PathBuf,
 }
@@ -22,7 +24,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let config = load(&args.config)?;
     let mut out = io::stdout().lock();
     for warning in &config.warnings {
-        writeln!(out, "{}: warning: {warning}", args.config.display())?;
+        writeln!(out, "{}", located(&args.config, "warning: ", warning))?;
     }
     writeln!(out, "{}: {}", args.config.display(), summary(&config))?;
     Ok(())
@@ -31,13 +33,25 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// Reads a configuration; a [`Failure::Usage`] names all its problems, one a line.
 pub fn load(path: &Path) -> Result<Config, Failure> {
     config::load(path).map_err(|problems| {
-        let count = problems.len();
-        let mut text = format!("{}: {}", path.display(), counted(count, "problem", "problems"));
-        for problem in problems {
-            text.push_str(&format!("\n  {problem}"));
+        if let [Problem { line: 0, key, message }] = &problems[..]
+            && key.is_empty()
+        {
+            // It cannot be read at all, and the message names it.
+            return Failure::Usage(message.clone());
         }
-        Failure::Usage(text)
+        let located = problems.iter().map(|problem| located(path, "", problem));
+        let count = counted(problems.len(), "problem", "problems");
+        let lines: Vec<_> = std::iter::once(format!("{count} in {}", path.display())).chain(located).collect();
+        Failure::Usage(lines.join("\n"))
     })
+}
+
+/// `FILE:LINE: KEY: what is wrong`, without what is not known.
+fn located(path: &Path, kind: &str, problem: &Problem) -> String {
+    let Problem { line, key, message } = problem;
+    let line = if *line == 0 { String::new() } else { format!(":{line}") };
+    let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+    format!("{}{line}: {kind}{key}{message}", path.display())
 }
 
 fn summary(config: &Config) -> String {
@@ -57,6 +71,18 @@ fn counted(n: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_is_where_an_editor_opens_it() {
+        let check = |line, key: &str, kind, expected: &str| {
+            let problem = Problem { line, key: key.to_owned(), message: "is wrong".to_owned() };
+            assert_eq!(located(Path::new("a/b.toml"), kind, &problem), expected);
+        };
+        check(7, "http.listen", "", "a/b.toml:7: http.listen: is wrong");
+        check(7, "", "", "a/b.toml:7: is wrong");
+        check(0, "clusters", "", "a/b.toml: clusters: is wrong");
+        check(7, "http.listen", "warning: ", "a/b.toml:7: warning: http.listen: is wrong");
+    }
 
     #[test]
     fn counts_read_as_english() {

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::interrupt::Interrupt;
+use super::ready_file::ReadyFile;
 use super::{Failure, with_causes};
+use crate::dev::demo::{self, Stay};
 use crate::dev::screen::Screen;
-use crate::dev::{Dev, DevError, Options, demo};
+use crate::dev::site::SiteFile;
+use crate::dev::{Dev, DevError, Options, SITE_FILE};
 use crate::telemetry::logs::{self, Level};
 
 /// Arguments of `iguazu dev`.
@@ -14,7 +17,8 @@ use crate::telemetry::logs::{self, Level};
 #[command(after_help = "\
 The brokers and the registry are embedded: they take free ports and live in this process; the
 brokers keep only the last megabytes of each partition. While it runs, `.iguazu-dev.toml` in the
-current folder tells `iguazu tail`, `load` and `schema` where it is.
+current folder tells `iguazu tail`, `load` and `schema` where it is. A second one in the same folder
+leaves that file alone and writes `.iguazu-dev.PORT.toml`, for `--config`.
 
 For tests (JSON; on the port of the proxy):
   GET  /dev/events?event=NAME&limit=N    the event's records so far, decoded as by `iguazu tail`
@@ -23,7 +27,7 @@ For tests (JSON; on the port of the proxy):
 
 Examples:
   iguazu dev                                       the samples; stays up until ^C
-  iguazu dev --once                                shows them and ends; exit code 1 if anything is wrong
+  iguazu dev --once                                shows them and ends; exit code 1 if one is wrong
   iguazu dev --proto proto/                        your own: each message that is part of no other
   iguazu dev --config iguazu.toml --proto proto/   your own configuration, on embedded brokers
   iguazu dev --quiet --port 0 --ready-file ready.json &")]
@@ -46,47 +50,45 @@ pub struct Args {
     /// No demonstration, no output
     #[arg(long)]
     quiet: bool,
-    /// Write the addresses there, as JSON, once everything is ready
+    /// Write the addresses there, as JSON, once everything is ready; removed when it stops
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// What it logs on stderr: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "warn", hide_possible_values = true)]
+    log_level: Level,
 }
 
 /// Runs it.
-pub fn run(args: Args, log_level: Level) -> Result<(), Failure> {
+pub fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let begun = Instant::now();
-    logs::start(log_level).map_err(Failure::because)?;
+    logs::start(args.log_level).map_err(Failure::because)?;
     let options = Options { protos: args.proto, config: args.config, port: args.port, admin_port: args.admin_port };
+    let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
     let dev = Dev::start(&options).map_err(failure)?;
     let took = begun.elapsed();
-    let site = match std::env::current_dir().and_then(|folder| dev.write_site(&folder)) {
-        Ok(site) => Some(site),
-        Err(error) => {
-            eprintln!("iguazu: cannot write `{}` here, so other commands need flags: {error}", crate::dev::SITE_FILE);
-            None
-        }
-    };
-    if let Some(file) = &args.ready_file {
+    // One that ends by itself is not looked for.
+    let site = if args.once { None } else { leave_site(&dev) };
+    if let Some(ready) = &mut ready {
         let addresses = &dev.addresses;
-        super::proxy::write_ready(
-            file,
-            &serde_json::json!({
-                "http": format!("http://{}", addresses.http),
-                "admin": format!("http://{}", addresses.admin),
-                "brokers": addresses.brokers,
-                "registry": addresses.registry,
-            }),
-        )?;
+        ready.write(serde_json::json!({
+            "http": format!("http://{}", addresses.http),
+            "admin": format!("http://{}", addresses.admin),
+            "brokers": addresses.brokers,
+            "registry": addresses.registry,
+            "config": site.as_ref().map(SiteFile::name),
+        }))?;
     }
+    let stay = if args.once { Stay::No } else { Stay::UntilInterrupted(site.as_ref()) };
     let mut screen = if args.quiet { Screen::nowhere() } else { Screen::stdout() };
     let right = match args.quiet {
         true => true,
-        false => demo::show(&dev, &mut screen, took, !args.once)?,
+        false => demo::show(&dev, &mut screen, took, stay)?,
     };
     if !args.once {
         interrupt.wait_forever();
     }
-    drop(site);
+    drop((site, ready));
     let balance = dev.stop();
     demo::farewell(&mut screen, &balance)?;
     match right && balance.holds() {
@@ -94,6 +96,17 @@ pub fn run(args: Args, log_level: Level) -> Result<(), Failure> {
         // While it stays up, what was shown is on the screen, and ^C is how it ends.
         false if !args.once && balance.holds() => Ok(()),
         false => Err(Failure::Told),
+    }
+}
+
+/// Tells other commands in this folder where it is.
+fn leave_site(dev: &Dev) -> Option<SiteFile> {
+    match std::env::current_dir().and_then(|folder| dev.write_site(&folder)) {
+        Ok(site) => Some(site),
+        Err(error) => {
+            eprintln!("iguazu: cannot write `{SITE_FILE}` here, so other commands need flags: {error}");
+            None
+        }
     }
 }
 

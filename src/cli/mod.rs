@@ -14,13 +14,13 @@ mod dev;
 mod interrupt;
 mod load;
 mod proxy;
+mod ready_file;
 mod schema;
 mod sender;
 mod tail;
 mod target;
 
 pub use crate::dev::with_causes;
-use crate::telemetry::logs::Level;
 
 /// Done.
 const DONE: u8 = 0;
@@ -35,9 +35,6 @@ const INTERRUPTED: u8 = 130;
 #[derive(Debug, Parser)]
 #[command(name = "iguazu", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
-    /// What `proxy` and `dev` log on stderr, as JSON unless it is a terminal [default: info; of `dev`: warn]
-    #[arg(long, global = true, value_name = "LEVEL", hide_possible_values = true)]
-    log_level: Option<Level>,
     #[command(subcommand)]
     command: Command,
 }
@@ -45,7 +42,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   iguazu dev                         everything on this machine: events go in and come out
-  iguazu tail EVENT -n 10            the first ten events of a type, as JSON lines
+  iguazu tail EVENT -n 10            ten events of a type as Kafka holds them, as JSON lines
   iguazu load --rate 5000/s --duration 10
                                      measure it: latency histogram, counts by outcome
   iguazu check iguazu.toml           all problems of a configuration at once
@@ -125,8 +122,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let result = match cli.command {
-        Command::Dev(args) => dev::run(args, cli.log_level.unwrap_or(Level::Warn)),
-        Command::Proxy(args) => proxy::run(args, cli.log_level.unwrap_or_default()),
+        Command::Dev(args) => dev::run(args),
+        Command::Proxy(args) => proxy::run(args),
         Command::Check(args) => check::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Load(args) => load::run(args),
@@ -163,13 +160,17 @@ mod tests {
         check("iguazu dev --port 70000", USAGE);
         check("iguazu dev --log-level loud", USAGE);
         check("iguazu dev --once --quiet", USAGE);
+        check("iguazu check --log-level info f", USAGE);
         check("iguazu tail e --from middle", USAGE);
         check("iguazu tail e --config f --brokers b", USAGE);
         check("iguazu load http://127.0.0.1:1 --rate 5 --concurrency 5", USAGE);
         check("iguazu load http://127.0.0.1:1 --rate 0", USAGE);
         check("iguazu load http://127.0.0.1:1 --duration 5 --events 5", USAGE);
         check("iguazu load http://127.0.0.1:1 --format xml", USAGE);
+        check("iguazu load 127.0.0.1:1 --event e --payload p", USAGE);
+        check("iguazu load http://127.0.0.1:1 --ca no-such.pem --event e --payload p", USAGE);
         check("iguazu sender new", USAGE);
+        check("iguazu sender new s --events a*b", USAGE);
         check("iguazu help", DONE);
         check("iguazu --version", DONE);
         check("iguazu load --help", DONE);
@@ -178,6 +179,21 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_help_is_wider_than_it_may_be() {
+        fn check(command: &clap::Command) {
+            let wide: Vec<_> = [command.get_after_help(), command.get_after_long_help()]
+                .into_iter()
+                .flatten()
+                .flat_map(|help| help.to_string().lines().map(str::to_owned).collect::<Vec<_>>())
+                .filter(|line| line.chars().count() > 100)
+                .collect();
+            assert_eq!(wide, Vec::<String>::new(), "{}", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! In: a configuration. Out: logs, and an exit code that says whether every event is accounted for. Never: starts with a
 //! problem in its configuration; what may heal by itself (brokers, registries) is waited for and then tried behind.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tracing::warn;
 
 use super::Failure;
 use super::interrupt::Interrupt;
+use super::ready_file::ReadyFile;
 use crate::proxy::Proxy;
 use crate::telemetry::logs::{self, Level};
 
@@ -22,37 +23,33 @@ Stops at SIGTERM or ^C: takes no more, answers what it has, flushes to Kafka wit
 Example:
   iguazu proxy /etc/iguazu.toml --log-level warn")]
 pub struct Args {
-    /// The file
+    /// The configuration file
     #[arg(value_name = "CONFIG")]
     config: PathBuf,
-    /// Write the addresses there, as JSON, once it listens; `/ready` then says what is served
+    /// Write the addresses there, as JSON, once it listens (`/ready` then says what is served); removed when it stops
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// What it logs on stderr, as JSON unless that is a terminal: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info", hide_possible_values = true)]
+    log_level: Level,
 }
 
 /// Runs it.
-pub fn run(args: Args, level: Level) -> Result<(), Failure> {
+pub fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let config = super::check::load(&args.config)?;
-    logs::start(level).map_err(Failure::because)?;
+    logs::start(args.log_level).map_err(Failure::because)?;
     for problem in &config.warnings {
         warn!(%problem, "configuration");
     }
+    let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
     let proxy = Proxy::start(config).map_err(Failure::because)?;
-    if let Some(file) = &args.ready_file {
+    if let Some(ready) = &mut ready {
         let (http, admin) = (proxy.http_addr(), proxy.admin_addr());
-        write_ready(file, &serde_json::json!({ "http": http.to_string(), "admin": admin.to_string() }))?;
+        ready.write(serde_json::json!({ "http": http.to_string(), "admin": admin.to_string() }))?;
     }
     interrupt.wait_forever();
+    drop(ready);
     let balance = proxy.stop();
     if balance.holds() { Ok(()) } else { Err(Failure::Told) }
-}
-
-/// Writes a file that appears whole: whoever waits for it may read it as soon as it is there.
-pub fn write_ready(file: &Path, addresses: &serde_json::Value) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::Failed(format!("cannot write {}: {error}", file.display()));
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    std::fs::write(&part, format!("{addresses}\n")).map_err(failed)?;
-    std::fs::rename(&part, file).map_err(failed)
 }

@@ -34,8 +34,8 @@ Examples:
     /// Print the Avro schema that an event's Protobuf schema derives
     #[command(after_help = "\
 Examples:
-  iguazu schema derive delivery.v1.StatusChanged           from the registry of a running `iguazu dev`
-  iguazu schema derive acme.Order --proto proto/           from files")]
+  iguazu schema derive delivery.v1.StatusChanged      from the registry of `iguazu dev`
+  iguazu schema derive acme.Order --proto proto/      from files")]
     Derive(DeriveArgs),
     /// Register the Protobuf schemas of a configuration's event types, and the Avro schemas they derive
     #[command(after_help = "\

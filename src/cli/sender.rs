@@ -16,13 +16,17 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make an API key; it is shown this once, the configuration holds only its hash.
+    /// Make an API key; it is shown this once, the configuration holds only its hash
+    #[command(after_help = "\
+Examples:
+  iguazu sender new checkout --events 'orders.*' --events page.viewed
+  iguazu sender new backfill --events '*'")]
     New {
-        /// Name of the sender: the default source of its events, and a label of the metrics.
+        /// Name of the sender: the default source of its events, and a label of the metrics
         #[arg(value_parser = sender_name)]
         name: String,
-        /// Event it may send, `*` at the end for any rest; repeat for more [default: every event]
-        #[arg(long = "event", value_name = "EVENT")]
+        /// Event that it may send, `*` at the end for any rest; repeat for more [default: every event]
+        #[arg(long, value_name = "EVENT", value_parser = event_pattern)]
         events: Vec<String>,
     },
 }
@@ -31,6 +35,7 @@ enum Command {
 pub fn run(args: Args) -> Result<(), Failure> {
     let Command::New { name, events } = args.command;
     let (key, hash) = keys::fresh().map_err(Failure::because)?;
+    let allowed = allowed(&name, &events);
     let block = block(&name, &hash, &events);
     write!(
         io::stdout().lock(),
@@ -39,11 +44,19 @@ The key of `{name}`, shown only now; the sender puts it into its requests:
 
     Authorization: Bearer {key}
 
-For the configuration:
+{allowed} For the configuration:
 
 {block}"
     )?;
     Ok(())
+}
+
+/// What the key opens, in words: the widest right is not given in silence.
+fn allowed(name: &str, events: &[String]) -> String {
+    match events.is_empty() || events.iter().any(|event| event == "*") {
+        true => format!("`{name}` may send EVERY event, those that do not exist yet too; `--events NAME` narrows it."),
+        false => format!("`{name}` may send {}, and nothing else.", events.join(", ")),
+    }
 }
 
 /// The lines for the configuration.
@@ -64,6 +77,14 @@ fn sender_name(text: &str) -> Result<String, String> {
     }
 }
 
+fn event_pattern(text: &str) -> Result<String, String> {
+    let start = text.strip_suffix('*').unwrap_or(text);
+    match !text.is_empty() && !start.contains(['*', ',']) && !start.contains(char::is_whitespace) {
+        true => Ok(text.to_owned()),
+        false => Err("an event's name, or the beginning of names with `*` at its end; repeat the flag for more".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +96,23 @@ mod tests {
         assert_eq!(table["senders"]["web.shop"]["events"][0].as_str(), Some("a.\"b\"*"));
         let hash = format!("sha256:{}", "ab".repeat(32));
         assert_eq!(table["senders"]["web.shop"]["key_hashes"][0].as_str(), Some(hash.as_str()));
+    }
+
+    #[test]
+    fn a_key_for_everything_says_so() {
+        assert!(allowed("s", &[]).contains("EVERY event"));
+        assert!(allowed("s", &["a".to_owned(), "*".to_owned()]).contains("EVERY event"));
+        assert_eq!(allowed("s", &["a.*".to_owned(), "b".to_owned()]), "`s` may send a.*, b, and nothing else.");
+    }
+
+    #[test]
+    fn an_event_pattern_is_one_that_the_configuration_takes() {
+        for bad in ["", "*a", "a**", "a,b", "a b"] {
+            assert!(event_pattern(bad).is_err(), "{bad:?}");
+        }
+        for good in ["*", "a.*", "orders.v1.OrderPlaced"] {
+            assert!(event_pattern(good).is_ok(), "{good:?}");
+        }
     }
 
     #[test]

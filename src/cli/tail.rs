@@ -22,6 +22,9 @@ A line has the envelope (event, id, source, time, received, key, headers, proper
 record's partition and offset, and its payload; fields that the event type calls `sensitive` show
 \"***\". A record that cannot be decoded has an `error` instead of what is missing.
 
+Records of a partition come in their order. Partitions come as brokers answer, so the first N of -n
+are the oldest of their partitions and not of the whole topic. With fewer records it waits for more.
+
 Examples:
   iguazu tail delivery.v1.StatusChanged                 beside a running `iguazu dev`
   iguazu tail orders.v1.OrderPlaced -n 1 | jq .payload

@@ -75,6 +75,11 @@ impl TargetArgs {
         Ok(Some((super::check::load(path)?, dev::SITE_FILE.to_owned())))
     }
 
+    /// Whether there is anything to find an event by.
+    pub fn is_given(&self) -> bool {
+        self.config.is_some() || !self.brokers.is_empty() || Path::new(dev::SITE_FILE).exists()
+    }
+
     /// A configuration with just this event type, of which nothing is known but its name.
     fn flags_only(&self, event: &str) -> Result<Config, Failure> {
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();

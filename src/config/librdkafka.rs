@@ -81,7 +81,7 @@ const OWNED: &[(&str, &str)] = &[
     ("security.protocol", "it follows from `tls` and `sasl` of the cluster"),
     ("sasl.", "set `sasl` of the cluster"),
     ("ssl.", "set `tls` of the cluster"),
-    ("statistics.interval.ms", "metrics come from delivery reports"),
+    ("statistics.interval.ms", "the proxy reads its own metrics from them"),
     ("transactional.id", "a transaction has one owner, the proxy's records have many"),
 ];
 

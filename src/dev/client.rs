@@ -1,8 +1,10 @@
 //! A small HTTP/1.1 client: one connection, one request at a time. For the demonstration and for `iguazu load`.
 //!
-//! In: requests with whole bodies. Out: whole replies, limited in size and time. Never: TLS, redirects, retries, which
-//! would blur what is measured.
+//! In: requests with whole bodies. Out: whole replies, limited in size and time. Never: redirects, retries, which would blur
+//! what is measured.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,18 +12,40 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::trust::{TrustError, trust};
 
 /// Largest reply that is read; that of a full batch with `?results=all` is about a tenth of it.
 const REPLY_BYTES_MAX: usize = 32 << 20;
 
-/// Where requests go: the parts of `http://host:port/prefix`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where requests go: the parts of `http[s]://host:port/prefix`.
+#[derive(Clone, Debug)]
 pub struct Address {
     authority: String,
     host: String,
     port: u16,
     prefix: String,
+    /// What `https` encrypts with, and who must prove to be there.
+    encryption: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// Why a URL is no [`Address`].
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum AddressError {
+    #[error("`{url}` is not a URL such as `http://127.0.0.1:8080`")]
+    NoUrl { url: String },
+    #[error("`{url}` has a user or password in it; name a file with `--api-key-file`")]
+    Credentials { url: String },
+    #[error("`{url}` is not encrypted, so there is no server for `--ca` to verify")]
+    NotEncrypted { url: String },
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 /// Why there is no reply.
@@ -30,6 +54,8 @@ pub struct Address {
 pub enum ClientError {
     #[error("cannot connect to {authority}")]
     Connect { authority: String, source: std::io::Error },
+    #[error("{authority} does not prove to be it, or speaks no TLS")]
+    Tls { authority: String, source: std::io::Error },
     #[error("{authority} broke the connection")]
     Broken { authority: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{authority} did not answer within {seconds} s")]
@@ -57,25 +83,38 @@ pub struct Post {
 }
 
 impl Address {
-    /// Reads `http://host[:port][/prefix]`.
-    pub fn parse(url: &str) -> Result<Address, String> {
-        let uri: Uri = url.parse().map_err(|e| format!("`{url}` is not a URL: {e}"))?;
-        match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(authority)) => Ok(Address {
-                authority: authority.to_string(),
-                host: authority.host().trim_matches(['[', ']']).to_owned(),
-                port: authority.port_u16().unwrap_or(80),
-                prefix: uri.path().trim_end_matches('/').to_owned(),
-            }),
-            (Some("https"), _) => Err(format!("`{url}`: TLS is not spoken here; load the listener behind it by http")),
-            _ => Err(format!("`{url}` is not a URL such as `http://127.0.0.1:8080`")),
+    /// Reads `http[s]://host[:port][/prefix]`. A server of `https` must be vouched for by an authority in the file, or by one of
+    /// the system's without a file.
+    pub fn parse(url: &str, authorities: Option<&Path>) -> Result<Address, AddressError> {
+        let no_url = || AddressError::NoUrl { url: url.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| no_url())?;
+        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(no_url());
+        };
+        if let Some((_, place)) = authority.as_str().rsplit_once('@') {
+            return Err(AddressError::Credentials { url: format!("{scheme}://…@{place}") });
         }
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let encryption = match (scheme, authorities) {
+            ("https", file) => Some((trust(file)?, ServerName::try_from(host.clone()).map_err(|_| no_url())?)),
+            (_, Some(_)) => return Err(AddressError::NotEncrypted { url: url.to_owned() }),
+            (_, None) => None,
+        };
+        let usual_port = if encryption.is_some() { 443 } else { 80 };
+        Ok(Address {
+            authority: authority.to_string(),
+            host,
+            port: authority.port_u16().unwrap_or(usual_port),
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+            encryption,
+        })
     }
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        let scheme = if self.encryption.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
     }
 }
 
@@ -93,11 +132,16 @@ impl Connection {
         let connect = async {
             let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(failed)?;
             socket.set_nodelay(true).map_err(failed)?;
-            http1::handshake(TokioIo::new(socket)).await.map_err(|e| broken(address, e))
+            match &address.encryption {
+                None => speak(address, socket).await,
+                Some((config, name)) => {
+                    let unproven = |source| ClientError::Tls { authority: address.authority.clone(), source };
+                    let connector = TlsConnector::from(Arc::clone(config));
+                    speak(address, connector.connect(name.clone(), socket).await.map_err(unproven)?).await
+                }
+            }
         };
-        let (sender, driver) = within(address, timeout, connect).await?;
-        // It ends with the connection, which ends when its `SendRequest` is dropped; a failure shows in the request.
-        tokio::spawn(driver);
+        let sender = within(address, timeout, connect).await?;
         Ok(Connection { address: address.clone(), sender })
     }
 
@@ -140,6 +184,17 @@ impl Connection {
     }
 }
 
+/// Begins HTTP/1.1 on a stream.
+async fn speak<S>(address: &Address, stream: S) -> Result<SendRequest<Full<Bytes>>, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(address, e))?;
+    // It ends with the connection, which ends when its `SendRequest` is dropped; a failure shows in the request.
+    tokio::spawn(driver);
+    Ok(sender)
+}
+
 fn broken(address: &Address, source: impl std::error::Error + Send + Sync + 'static) -> ClientError {
     ClientError::Broken { authority: address.authority.clone(), source: Box::new(source) }
 }
@@ -160,12 +215,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_http_and_may_have_a_prefix() {
-        for bad in ["", "127.0.0.1:8080", "https://a", "ftp://a", "http://", "http:///x", "http://a b"] {
-            assert!(Address::parse(bad).is_err(), "{bad}");
+    fn an_address_is_http_or_https_and_may_have_a_prefix() {
+        for bad in ["", "127.0.0.1:8080", "ftp://a", "http://", "http:///x", "http://a b", "http://u:secret@a"] {
+            let told = Address::parse(bad, None).expect_err(bad).to_string();
+            assert!(!told.contains("secret"), "{told}");
         }
-        let address = Address::parse("http://[::1]:8080/in/").expect("an address");
+        let parse = |url| Address::parse(url, None).expect("an address");
+        let address = parse("http://[::1]:8080/in/");
         assert_eq!((address.host.as_str(), address.port, address.prefix.as_str()), ("::1", 8080, "/in"));
-        assert_eq!(Address::parse("http://a").expect("an address").port, 80);
+        assert_eq!(parse("http://a").port, 80);
+        assert!(Address::parse("http://a", Some(Path::new("ca.pem"))).is_err(), "nothing to verify");
+        assert!(Address::parse("https://a", Some(Path::new("no-such.pem"))).is_err(), "no authority");
     }
 }

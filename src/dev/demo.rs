@@ -15,15 +15,25 @@ use super::client::{Address, Answer, ClientError, Connection};
 use super::decode::{Line, Text};
 use super::plan::{Expected, Sent, Step, steps};
 use super::screen::{Screen, shell_word};
-use super::{Dev, with_causes};
+use super::site::SiteFile;
+use super::{Dev, SITE_FILE, with_causes};
 use crate::outcome::{Balance, Code};
 use crate::route::{Encoding, KeySource};
 
 /// How long a reply, and then a record, may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What follows a demonstration.
+#[derive(Clone, Copy, Debug)]
+pub enum Stay<'s> {
+    /// The end.
+    No,
+    /// Whatever the user tries, with commands that find the dev by this file, if it could be written.
+    UntilInterrupted(Option<&'s SiteFile>),
+}
+
 /// Shows everything; says whether all of it was as it should be.
-pub fn show(dev: &Dev, screen: &mut Screen, took: Duration, stays: bool) -> io::Result<bool> {
+pub fn show(dev: &Dev, screen: &mut Screen, took: Duration, stay: Stay<'_>) -> io::Result<bool> {
     greet(dev, screen, took)?;
     let steps = steps(&dev.events, &dev.addresses.http, &dev.folder.path)?;
     let mut right = true;
@@ -34,8 +44,8 @@ pub fn show(dev: &Dev, screen: &mut Screen, took: Duration, stays: bool) -> io::
     screen.heading(if right { "All as it should be" } else { "Not as it should be" }, "")?;
     let expected = format!("{total} events accepted, each read back from Kafka and equal to what was sent");
     screen.verdict(right, if right { &expected } else { "the red lines say what is wrong" })?;
-    if stays {
-        show_commands(dev, screen, &steps)?;
+    if let Stay::UntilInterrupted(site) = stay {
+        show_commands(dev, screen, &steps, site)?;
     }
     Ok(right)
 }
@@ -138,7 +148,7 @@ fn show_step(dev: &Dev, screen: &mut Screen, n: usize, step: &Step) -> io::Resul
 
 fn post(dev: &Dev, step: &Step) -> Result<Answer, ClientError> {
     let address =
-        Address::parse(&format!("http://{}", dev.addresses.http)).expect("an address made of our own listener's");
+        Address::parse(&format!("http://{}", dev.addresses.http), None).expect("an address made of our own listener's");
     dev.runtime.block_on(async {
         let mut connection = Connection::open(&address, TIMEOUT).await?;
         connection.post(&step.post, TIMEOUT).await
@@ -285,8 +295,15 @@ fn parsed(message: &MessageDescriptor, json: &str) -> Option<DynamicMessage> {
     DynamicMessage::deserialize(message.clone(), &mut parser).ok()
 }
 
-fn show_commands(dev: &Dev, screen: &mut Screen, steps: &[Step]) -> io::Result<()> {
+fn show_commands(dev: &Dev, screen: &mut Screen, steps: &[Step], site: Option<&SiteFile>) -> io::Result<()> {
     screen.heading("Try it", "^C ends it")?;
+    let second = site.filter(|site| site.name() != SITE_FILE);
+    let config = second.map_or_else(String::new, |site| format!(" --config {}", site.name()));
+    if second.is_some() {
+        let text = "Another `iguazu dev` runs in this folder; without `--config` commands find that one.";
+        screen.paragraph(text)?;
+        screen.line("")?;
+    }
     let binary = std::env::current_exe().unwrap_or_else(|_| Path::new("iguazu").to_owned());
     let binary = shell_word(&binary.to_string_lossy());
     let mut say = |what: &str, command: &str| {
@@ -296,11 +313,11 @@ fn show_commands(dev: &Dev, screen: &mut Screen, steps: &[Step]) -> io::Result<(
     };
     if let Some(event) = dev.events.first() {
         let name = shell_word(&event.event_type.name);
-        say("a valid payload, and the curl line that posts it", &format!("{binary} schema example {name}"))?;
-        say("what Kafka holds, as JSON lines", &format!("{binary} tail {name}"))?;
+        say("a valid payload, and the curl line that posts it", &format!("{binary} schema example {name}{config}"))?;
+        say("what Kafka holds, as JSON lines", &format!("{binary} tail {name}{config}"))?;
         say(
             "five thousand events a second, then compare with Kafka",
-            &format!("{binary} load --rate 5000/s --duration 5 --verify"),
+            &format!("{binary} load --rate 5000/s --duration 5 --verify{config}"),
         )?;
     }
     if let Some(step) = steps.iter().find(|step| step.command.is_some()) {

@@ -24,6 +24,7 @@ pub mod example;
 pub mod register;
 pub mod site;
 pub mod client;
+pub mod trust;
 pub mod decode;
 pub mod seen;
 pub mod rejected;
@@ -190,9 +191,10 @@ impl Dev {
         Ok(Dev { addresses, events, left_out, pages, folder, config, proxy, registry, runtime, _brokers: brokers })
     }
 
-    /// Writes [`SITE_FILE`] into a folder; it is removed when what comes back is dropped.
+    /// Writes [`SITE_FILE`] into a folder, or a file of its own where another dev runs there; it is removed when what comes
+    /// back is dropped.
     pub fn write_site(&self, folder: &Path) -> std::io::Result<SiteFile> {
-        SiteFile::write(folder, &self.config)
+        SiteFile::write(folder, &self.config, self.proxy.http_addr().port())
     }
 
     /// The proxy.

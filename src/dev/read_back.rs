@@ -9,6 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Kafka};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::metadata::Metadata;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use tracing::debug;
 
@@ -56,8 +57,8 @@ impl Consumed {
 pub enum ReadError {
     #[error("the reader of topic `{topic}` cannot be made: {source}")]
     Client { topic: String, source: KafkaError },
-    #[error("the cluster does not answer: {0}")]
-    Unreachable(#[source] KafkaError),
+    #[error("the cluster at {brokers} does not answer: {source}")]
+    Unreachable { brokers: String, source: KafkaError },
     #[error("the cluster has no topic `{topic}`")]
     UnknownTopic { topic: String },
     #[error("topic `{topic}` cannot be read: {source}")]
@@ -94,9 +95,11 @@ impl TopicReader {
         let failed = |source| ReadError::Client { topic: topic.to_owned(), source };
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(failed)?;
 
-        let partitions = partitions(&consumer, topic)?;
+        let unreachable = |source| ReadError::Unreachable { brokers: bootstrap.to_owned(), source };
+        let metadata = consumer.fetch_metadata(Some(topic), OPEN_TIMEOUT).map_err(unreachable)?;
+        let partitions = partitions(&metadata, topic)?;
         let mut assignment = TopicPartitionList::new();
-        for (partition, offset) in first_offsets(&consumer, topic, &partitions, start)? {
+        for (partition, offset) in first_offsets(&consumer, topic, &partitions, start).map_err(unreachable)? {
             assignment.add_partition_offset(topic, partition, offset).map_err(failed)?;
         }
         consumer.assign(&assignment).map_err(failed)?;
@@ -128,8 +131,7 @@ impl TopicReader {
     }
 }
 
-fn partitions(consumer: &BaseConsumer<Quiet>, topic: &str) -> Result<Vec<i32>, ReadError> {
-    let metadata = consumer.fetch_metadata(Some(topic), OPEN_TIMEOUT).map_err(ReadError::Unreachable)?;
+fn partitions(metadata: &Metadata, topic: &str) -> Result<Vec<i32>, ReadError> {
     let unknown = || ReadError::UnknownTopic { topic: topic.to_owned() };
     let found = metadata.topics().first().ok_or_else(unknown)?;
     match found.error().map(Kafka::from) {
@@ -145,15 +147,14 @@ fn first_offsets(
     topic: &str,
     partitions: &[i32],
     start: &Start,
-) -> Result<Vec<(i32, Offset)>, ReadError> {
+) -> Result<Vec<(i32, Offset)>, KafkaError> {
     match start {
         Start::Beginning => Ok(partitions.iter().map(|partition| (*partition, Offset::Beginning)).collect()),
         Start::Offsets(offsets) => Ok(offsets.iter().map(|(p, offset)| (*p, Offset::Offset(*offset))).collect()),
         Start::End => partitions
             .iter()
             .map(|partition| {
-                let (_, end) =
-                    consumer.fetch_watermarks(topic, *partition, OPEN_TIMEOUT).map_err(ReadError::Unreachable)?;
+                let (_, end) = consumer.fetch_watermarks(topic, *partition, OPEN_TIMEOUT)?;
                 Ok((*partition, Offset::Offset(end)))
             })
             .collect(),

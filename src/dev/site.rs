@@ -3,7 +3,8 @@
 //! In: addresses, and event types from Protobuf files or from a configuration of the user's. Out: TOML, the same that
 //! `iguazu proxy` takes. Never: an address other than loopback's.
 
-use std::io;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use prost_reflect::{Kind, MessageDescriptor};
@@ -17,6 +18,9 @@ const NAME: &str = "dev";
 
 /// How long a record of a demonstration waits for others: the least that a cluster may be configured with.
 const LINGER_MS: i64 = 5;
+
+/// How often a site file is written until it stays: another dev may end at the same moment and remove it.
+const TRIES: usize = 5;
 
 /// Where the parts of a dev are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,27 +126,58 @@ fn key_field(message: &MessageDescriptor) -> Option<String> {
         .map(|field| field.name().to_owned())
 }
 
-/// The site file, removed when this is dropped, if it is still the one that was written.
+/// The site file of a running dev, removed when this is dropped, if it is still the one that was written.
 #[derive(Debug)]
 pub struct SiteFile {
     path: PathBuf,
+    name: String,
     text: String,
+    /// Locked for as long as the dev lives, however it ends: that is how another one knows.
+    _locked: File,
 }
 
 impl SiteFile {
-    /// Writes it into the folder.
-    pub fn write(folder: &Path, config: &Table) -> io::Result<SiteFile> {
+    /// Writes [`SITE_FILE`] into the folder. While a dev that wrote one lives, that file is its: then this one is named after
+    /// the port of the doors, for `--config`.
+    pub fn write(folder: &Path, config: &Table, port: u16) -> io::Result<SiteFile> {
+        match SiteFile::write_as(SITE_FILE.to_owned(), folder, config)? {
+            Some(site) => Ok(site),
+            None => SiteFile::write_as(format!(".iguazu-dev.{port}.toml"), folder, config)?
+                .ok_or_else(|| io::Error::other("another process holds the files of this name")),
+        }
+    }
+
+    /// None when another process holds the file.
+    fn write_as(name: String, folder: &Path, config: &Table) -> io::Result<Option<SiteFile>> {
         let head = "# Where this folder's `iguazu dev` is; `iguazu tail`, `load` and `schema` find it here.\n\
                     # It is a configuration as `iguazu proxy` takes it. Written at each start, removed at the end.\n";
-        let (path, text) = (folder.join(SITE_FILE), format!("{head}\n{config}"));
-        std::fs::write(&path, &text)?;
-        Ok(SiteFile { path, text })
+        let (path, text) = (folder.join(&name), format!("{head}\n{config}"));
+        for _ in 0..TRIES {
+            // What is in it may be another one's, so it is not cut before it is ours.
+            let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Ok(()) => {}
+            }
+            file.set_len(0)?;
+            file.write_all(text.as_bytes())?;
+            // The dev before may have removed it between our opening and locking it: then it is no longer in the folder.
+            if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
+                return Ok(Some(SiteFile { path, name, text, _locked: file }));
+            }
+        }
+        Err(io::Error::other("it does not stay as it was written"))
+    }
+
+    /// Its name in the folder.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
 impl Drop for SiteFile {
     fn drop(&mut self) {
-        // Another dev may have been started in the same folder since: then the file is that one's.
         if std::fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -208,13 +243,32 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_later_dev_stays() {
+    fn the_file_of_a_dev_that_lives_stays_and_that_of_a_dead_one_is_taken_over() {
         let folder = tempfile::tempdir().expect("a folder");
-        let first = SiteFile::write(folder.path(), &Table::new()).expect("written");
-        let second = SiteFile::write(folder.path(), &Table::from_iter([("a".to_owned(), 1.into())])).expect("written");
-        drop(first);
-        assert!(folder.path().join(SITE_FILE).exists());
+        let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok();
+        std::fs::write(folder.path().join(SITE_FILE), "of one that was killed, and longer than nothing")
+            .expect("written");
+        let write = |port: u16| {
+            SiteFile::write(folder.path(), &Table::from_iter([("a".to_owned(), i64::from(port).into())]), port)
+        };
+        let first = write(1).expect("written");
+        let before = text(SITE_FILE).expect("there");
+        assert!(first.name() == SITE_FILE && before.ends_with("a = 1\n"), "{before}");
+        let second = write(2).expect("written");
+        assert_eq!((second.name(), text(SITE_FILE).as_ref()), (".iguazu-dev.2.toml", Some(&before)));
         drop(second);
-        assert!(!folder.path().join(SITE_FILE).exists());
+        assert_eq!((text(".iguazu-dev.2.toml"), text(SITE_FILE).as_ref()), (None, Some(&before)));
+        drop(first);
+        assert_eq!(text(SITE_FILE), None);
+        assert_eq!(write(3).expect("written").name(), SITE_FILE);
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_wrote_there_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let site = SiteFile::write(folder.path(), &Table::new(), 1).expect("written");
+        std::fs::write(folder.path().join(SITE_FILE), "mine").expect("written");
+        drop(site);
+        assert!(folder.path().join(SITE_FILE).exists());
     }
 }

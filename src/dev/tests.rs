@@ -1,14 +1,14 @@
 //! A whole dev in this process: what `iguazu dev` promises, asked over HTTP.
 
 use super::client::{Address, Connection, Post};
-use super::demo;
+use super::demo::{self, Stay};
 use super::screen::Screen;
 use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn ask(dev: &Dev, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
-    let address = Address::parse(&format!("http://{}", dev.addresses.http)).expect("an address");
+    let address = Address::parse(&format!("http://{}", dev.addresses.http), None).expect("an address");
     let answer = dev.runtime.block_on(async {
         let mut connection = Connection::open(&address, TIMEOUT).await?;
         match method {
@@ -26,7 +26,10 @@ fn ask(dev: &Dev, method: &str, path: &str, body: &str) -> (u16, serde_json::Val
 #[test]
 fn a_dev_shows_what_goes_in_and_comes_out_and_what_does_not() {
     let dev = Dev::start(&Options::default()).expect("a dev");
-    assert!(demo::show(&dev, &mut Screen::nowhere(), Duration::ZERO, true).expect("nothing to write to"));
+    assert!(
+        demo::show(&dev, &mut Screen::nowhere(), Duration::ZERO, Stay::UntilInterrupted(None))
+            .expect("nothing to write to")
+    );
 
     let event = "delivery.v1.StatusChanged";
     let path = format!("/dev/events?event={event}&limit=1");
@@ -81,6 +84,6 @@ fn protos_of_the_users_own_become_event_types_with_their_imports() {
     let dev = Dev::start(&Options { protos: vec![folder.path().to_owned()], ..Options::default() }).expect("a dev");
     let names: Vec<_> = dev.events.iter().map(|event| event.event_type.name.as_str()).collect();
     assert_eq!(names, ["shop.Sold"]);
-    assert!(demo::show(&dev, &mut Screen::nowhere(), Duration::ZERO, false).expect("nothing to write to"));
+    assert!(demo::show(&dev, &mut Screen::nowhere(), Duration::ZERO, Stay::No).expect("nothing to write to"));
     assert!(dev.stop().holds());
 }

@@ -220,10 +220,9 @@ impl Feed {
         match found {
             Found::Warmed(Ok(Warm { mut ready, note })) => {
                 show_schemas(&self.health, event, note.clone());
-                match note {
-                    Some(note) => warn!(%event, %note, "event type is available, but not all is well with its schemas"),
-                    None if entry.failures > 0 => info!(%event, "event type is available"),
-                    None => {}
+                // What is wrong with its schemas the loader has logged.
+                if note.is_some() || entry.failures > 0 {
+                    info!(%event, note, "event type is available");
                 }
                 entry.failures = 0;
                 entry.due = Some(Instant::now() + refresh);

@@ -30,8 +30,10 @@ const REST: Duration = Duration::from_millis(5);
 const IDLE_REST: Duration = Duration::from_millis(20);
 /// How long one call of a flush lasts; reports of that time count as received at its beginning.
 const FLUSH: Duration = Duration::from_millis(20);
-/// How long a stop waits for the reports of purged records: 400,000 took 157 ms (measured).
-const PURGE_WAIT: Duration = Duration::from_secs(5);
+/// What a stop keeps of its deadline for the reports of purged records: a quarter of it, within these bounds. 400,000 reports
+/// took 157 ms (measured).
+const PURGE_WAIT_MIN: Duration = Duration::from_millis(250);
+const PURGE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// One librdkafka producer with its poll thread: one cluster, one lane. Dropping it without [`Client::stop`] gives up
 /// what is not delivered yet, and may block for as long as that takes.
@@ -49,6 +51,24 @@ pub struct Client {
 struct Shared {
     producer: BaseProducer<Context>,
     stopping: AtomicBool,
+    /// Set by the first stop, and by a later one that has less time.
+    patience: Mutex<Option<Patience>>,
+}
+
+/// Until when a stop waits for what.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    flush: Instant,
+    purge: Instant,
+}
+
+impl Patience {
+    /// Both within the deadline, the purge last.
+    fn within(deadline: Duration) -> Patience {
+        let kept = (deadline / 4).clamp(PURGE_WAIT_MIN, PURGE_WAIT_MAX);
+        let flush = Instant::now() + deadline.saturating_sub(kept);
+        Patience { flush, purge: flush + kept }
+    }
 }
 
 /// What a stop had to leave undelivered.
@@ -69,7 +89,7 @@ impl Client {
         let limit = |name: &str| Ok(native.get(name).map_err(failed)?.parse().unwrap_or(usize::MAX));
         let (message_bytes_max, batch_bytes_max) = (limit("message.max.bytes")?, limit("batch.size")?);
         let producer = config.create_with_context(Context::new(cluster, lane)).map_err(failed)?;
-        let shared = Arc::new(Shared { producer, stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { producer, stopping: AtomicBool::new(false), patience: Mutex::default() });
         let thread = std::thread::Builder::new()
             .name(format!("produce-{}-{}", cluster.name, lane.as_str()))
             .spawn({
@@ -110,15 +130,17 @@ impl Client {
         })
     }
 
-    /// Stops: flush until `deadline` has passed, purge, poll until nothing is in flight, join the thread. Every record is
-    /// settled, or counted in what is returned. Blocking; records that come later are refused; a second stop does nothing.
+    /// Stops: flush, purge, poll until nothing is in flight, join the thread; all of it within `deadline`, of which the end is
+    /// kept for the purge. Every record is settled, or counted in what is returned. Blocking; records that come later are
+    /// refused. A second stop waits for the first one, which then ends by the earlier of the two deadlines.
     pub fn stop(&self, deadline: Duration) -> Stopped {
+        self.hasten(deadline);
         let mut thread = self.thread.lock().expect("no code panics while it holds this lock");
         let Some(handle) = thread.take() else { return Stopped::default() };
         let context = self.context();
         context.budget.close();
         let mut stopped = Stopped::default();
-        if !self.shared.flush(deadline) {
+        if !self.shared.flush() {
             stopped.purged = context.budget.records();
             stopped.unreported = self.shared.purge();
             stopped.purged -= stopped.unreported.min(stopped.purged);
@@ -129,13 +151,19 @@ impl Client {
             error!(cluster = self.cluster(), lane = self.lane().as_str(), "poll thread panicked");
         }
         if stopped != Stopped::default() {
-            let (cluster, lane) = (self.cluster(), self.lane().as_str());
-            warn!(
-                cluster,
-                lane, stopped.purged, stopped.unreported, "producer stopped before everything was delivered"
-            );
+            let (cluster, lane, Stopped { purged, unreported }) = (self.cluster(), self.lane().as_str(), stopped);
+            warn!(cluster, lane, purged, unreported, "producer stopped before everything was delivered");
         }
         stopped
+    }
+
+    /// Lets a stop, one that is under way or the next one, take no longer than this from now on.
+    pub(super) fn hasten(&self, deadline: Duration) {
+        let patience = Patience::within(deadline);
+        let mut before = self.shared.patience.lock().expect("no code panics while it holds this lock");
+        if before.is_none_or(|before| patience.purge < before.purge) {
+            *before = Some(patience);
+        }
     }
 
     /// Most bytes of a record batch. A topic that takes less would refuse whole batches of records that fit.
@@ -185,6 +213,11 @@ impl Client {
     /// Records acknowledged so far.
     pub fn delivered(&self) -> u64 {
         self.context().delivered.load(Relaxed)
+    }
+
+    /// Produce requests sent so far, as of up to [`settings::STATISTICS_INTERVAL`] ago.
+    pub fn requests(&self) -> u64 {
+        self.context().requests.load(Relaxed)
     }
 
     /// Records given up so far, by reason.
@@ -286,13 +319,18 @@ impl Shared {
         }
     }
 
-    /// Waits until every record is settled; false when the deadline passed first.
-    fn flush(&self, deadline: Duration) -> bool {
-        let end = Instant::now() + deadline;
+    /// Until when the stop that is under way waits.
+    fn patience(&self) -> Patience {
+        let patience = *self.patience.lock().expect("no code panics while it holds this lock");
+        patience.expect("a stop says how long it may take before it waits")
+    }
+
+    /// Waits until every record is settled; false when the time for it passed first.
+    fn flush(&self) -> bool {
         let context = self.producer.context();
         let budget = &context.budget;
         while budget.records() > 0 {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = self.patience().flush.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
@@ -309,7 +347,7 @@ impl Shared {
 
     /// Makes librdkafka report every record it has, and waits for the reports. Returns the records without one.
     fn purge(&self) -> u64 {
-        let end = Instant::now() + PURGE_WAIT;
+        let end = self.patience().purge;
         let budget = &self.producer.context().budget;
         while budget.records() > 0 && Instant::now() < end {
             // Again and again, because a sender that was let in before the stop may hand its record over only now.

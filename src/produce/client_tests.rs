@@ -409,3 +409,17 @@ fn producers_hold_one_client_a_lane_and_replace_it_without_loss() {
     assert_eq!(producers.all().len(), 0);
     bench.assert_balanced(&new);
 }
+
+#[test]
+fn a_client_that_drains_behind_does_not_hold_up_a_stop_with_less_time() {
+    let mut bench = Bench::new(1, 1);
+    let producers = Producers::default();
+    let client = producers.get_or_start(&bench.cluster(), Lane::Standard).expect("it starts");
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    assert_eq!(bench.send_value(&client, b"left"), Ok(()));
+    producers.retire(Arc::clone(&client), WAIT);
+    let begun = Instant::now();
+    assert_eq!(producers.stop(Duration::from_millis(300)), Stopped { purged: 1, unreported: 0 });
+    assert!(begun.elapsed() < WAIT / 4, "{:?}", begun.elapsed());
+    bench.assert_balanced(&client);
+}

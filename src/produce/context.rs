@@ -55,6 +55,8 @@ pub(super) struct Context {
     pub(super) delivered: AtomicU64,
     pub(super) failed: [AtomicU64; Failure::ALL.len()],
     logged_ms: [AtomicU32; Failure::ALL.len()],
+    /// Produce requests sent, as librdkafka said last.
+    pub(super) requests: AtomicU64,
     resends: Mutex<Vec<Resend>>,
     token: Option<TokenSource>,
 }
@@ -74,6 +76,7 @@ impl Context {
             delivered: AtomicU64::new(0),
             failed: std::array::from_fn(|_| AtomicU64::new(0)),
             logged_ms: std::array::from_fn(|_| AtomicU32::new(0)),
+            requests: AtomicU64::new(0),
             resends: Mutex::new(Vec::new()),
             token: TokenSource::new(cluster),
         }
@@ -179,5 +182,36 @@ impl ClientContext for Context {
         }
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    /// The text is not parsed: all of it is as long as there are partitions, and one number a broker is of interest.
+    fn stats_raw(&self, statistics: &[u8]) {
+        // The numbers of a broker that is gone are left out from then on; a counter does not fall.
+        self.requests.fetch_max(produce_requests(statistics), Relaxed);
+    }
+}
+
+/// Produce requests to all brokers since the client was made: librdkafka's `brokers.*.req.Produce` (its STATISTICS.md). A
+/// name with a quote in it cannot be taken for one, since it is escaped; one that is `Produce` has no number behind it.
+fn produce_requests(statistics: &[u8]) -> u64 {
+    const NAME: &[u8] = b"\"Produce\":";
+    let numbers = memchr::memmem::find_iter(statistics, NAME).map(|at| {
+        let digits = statistics[at + NAME.len()..].iter().skip_while(|byte| **byte == b' ');
+        let digits = digits.take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+    });
+    numbers.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_summed_over_brokers_and_nothing_else_counts() {
+        let statistics = br#"{ "brokers":{ "a":{ "req": { "Fetch":7, "Produce": 12, "Metadata":3 } },
+            "b":{ "req": { "Produce":30 } } }, "topics":{ "Produce":{ "topic":"Produce" } } }"#;
+        assert_eq!(produce_requests(statistics), 42);
+        for odd in [&b""[..], b"\"Produce\":", b"\"Produce\":x", b"Produce:9"] {
+            assert_eq!(produce_requests(odd), 0, "{odd:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! is replaced: the new one takes over, the old one drains behind. Never: on the path of an event.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,13 +16,20 @@ use crate::route::Lane;
 
 type Clients = BTreeMap<(String, Lane), Arc<Client>>;
 
+/// A client that stops, gone as soon as it has, and the thread that waits for it.
+#[derive(Debug)]
+struct Draining {
+    client: Weak<Client>,
+    thread: JoinHandle<Stopped>,
+}
+
 /// The clients in use, and those that drain behind.
 #[derive(Debug, Default)]
 pub struct Producers {
     clients: Mutex<Clients>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
     displaced: Mutex<Vec<Arc<Client>>>,
-    draining: Mutex<Vec<JoinHandle<Stopped>>>,
+    draining: Mutex<Vec<Draining>>,
 }
 
 impl Producers {
@@ -98,7 +105,7 @@ impl Producers {
         displaced.retain(|other| !Arc::ptr_eq(other, &client));
         drop(displaced);
         let mut draining = self.draining.lock().expect("no code panics while it holds this lock");
-        draining.retain(|thread| !thread.is_finished());
+        draining.retain(|draining| !draining.thread.is_finished());
         draining.extend(stop_behind(client, deadline));
     }
 
@@ -107,16 +114,19 @@ impl Producers {
         self.clients().values().cloned().collect()
     }
 
-    /// Stops every client, all at the same time, and waits for those that drain. Blocking; see [`Client::stop`] for what
-    /// `deadline` covers. Returns the sum of what had to be left.
+    /// Stops every client, all at the same time, and waits for those that drain already, all within `deadline`. Blocking; see
+    /// [`Client::stop`]. Returns the sum of what had to be left.
     pub fn stop(&self, deadline: Duration) -> Stopped {
         let clients = std::mem::take(&mut *self.clients());
         let displaced = std::mem::take(&mut *self.displaced.lock().expect("no code panics while it holds this lock"));
+        let mut draining = std::mem::take(&mut *self.draining.lock().expect("no code panics while it holds this lock"));
+        draining.iter().filter_map(|draining| draining.client.upgrade()).for_each(|client| client.hasten(deadline));
         let all = clients.into_values().chain(displaced);
-        let mut threads: Vec<_> = all.filter_map(|client| stop_behind(client, deadline)).collect();
-        threads.append(&mut self.draining.lock().expect("no code panics while it holds this lock"));
-        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).fold(Stopped::default(), |sum, one| {
-            Stopped { purged: sum.purged + one.purged, unreported: sum.unreported + one.unreported }
+        draining.extend(all.filter_map(|client| stop_behind(client, deadline)));
+        let stopped = draining.into_iter().map(|draining| draining.thread.join().unwrap_or_default());
+        stopped.fold(Stopped::default(), |sum, one| Stopped {
+            purged: sum.purged + one.purged,
+            unreported: sum.unreported + one.unreported,
         })
     }
 
@@ -125,9 +135,15 @@ impl Producers {
     }
 }
 
-fn stop_behind(client: Arc<Client>, deadline: Duration) -> Option<JoinHandle<Stopped>> {
+fn stop_behind(client: Arc<Client>, deadline: Duration) -> Option<Draining> {
     let name = format!("drain-{}-{}", client.cluster(), client.lane().as_str());
-    let thread = std::thread::Builder::new().name(name).spawn(move || client.stop(deadline));
-    // The closure is gone with the client's handle: its drop stops it if nobody else holds one.
-    thread.map_err(|error| error!(%error, "no thread to stop a producer on")).ok()
+    let weak = Arc::downgrade(&client);
+    match std::thread::Builder::new().name(name).spawn(move || client.stop(deadline)) {
+        Ok(thread) => Some(Draining { client: weak, thread }),
+        // The closure is gone with the client's handle: its drop stops it if nobody else holds one.
+        Err(error) => {
+            error!(%error, "no thread to stop a producer on");
+            None
+        }
+    }
 }

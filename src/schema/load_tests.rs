@@ -44,11 +44,9 @@ fn event_type(encoding: Encoding) -> EventType {
     }
 }
 
-async fn embedded() -> EmbeddedRegistry {
-    EmbeddedRegistry::start(Options::default()).await.expect("a free port")
-}
-
-fn client(server: &EmbeddedRegistry) -> Arc<Registry> {
+/// An embedded registry, which lives as long as it is held, and a client of it.
+async fn start() -> (EmbeddedRegistry, Arc<Registry>) {
+    let server = EmbeddedRegistry::start(Options::default()).await.expect("a free port");
     let settings = config::Registry {
         name: "main".to_owned(),
         urls: vec![server.url()],
@@ -57,7 +55,11 @@ fn client(server: &EmbeddedRegistry) -> Arc<Registry> {
         timeout: Duration::from_secs(5),
         negative_ttl: Duration::ZERO,
     };
-    Arc::new(Registry::new(&settings).expect("good settings"))
+    (server, Arc::new(Registry::new(&settings).expect("good settings")))
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
 }
 
 fn protobuf(text: &str) -> Schema {
@@ -91,8 +93,7 @@ fn default_version(set: &SchemaSet) -> u32 {
 
 /// Loads an event type for which only this Protobuf text, with these references, is registered, and gives the error.
 async fn refusal(text: Schema, change: impl Fn(&mut EventType)) -> String {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     put(&registry, SUBJECT, text).await;
     let mut event_type = event_type(Encoding::Protobuf);
     change(&mut event_type);
@@ -125,8 +126,7 @@ async fn a_schema_that_is_of_no_use_says_why() {
 
 #[tokio::test]
 async fn a_reference_that_is_gone_is_named() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     put(&registry, "shop/money.proto", protobuf("syntax = \"proto3\"; package shop; message Money { int64 c = 1; }"))
         .await;
     let text = "syntax = \"proto3\"; package shop.v1; import \"shop/money.proto\"; message Order { shop.Money m = 1; }";
@@ -146,8 +146,7 @@ async fn a_reference_that_is_gone_is_named() {
 
 #[tokio::test]
 async fn an_avro_schema_in_other_words_is_found() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     put(&registry, SUBJECT, protobuf(ORDER)).await;
     let other_words = r#"{"fields":[
         {"type":"string","default":"","doc":"who","name":"id"},
@@ -164,8 +163,7 @@ async fn an_avro_schema_in_other_words_is_found() {
 
 #[tokio::test]
 async fn without_a_fitting_avro_schema_the_error_says_what_differs_and_what_to_do() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     put(&registry, SUBJECT, protobuf(ORDER)).await;
     let loader = Loader::new(Arc::clone(&registry), None);
     let error = loader.load(&event_type(Encoding::Avro)).await.expect_err("there is none").to_string();
@@ -187,8 +185,7 @@ async fn without_a_fitting_avro_schema_the_error_says_what_differs_and_what_to_d
 
 #[tokio::test]
 async fn a_new_version_of_no_use_does_not_take_the_place_of_a_good_one() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     register_both(&registry, ORDER).await;
     let loader = Loader::new(Arc::clone(&registry), None);
     let avro = event_type(Encoding::Avro);
@@ -220,8 +217,7 @@ async fn a_new_version_of_no_use_does_not_take_the_place_of_a_good_one() {
 
 #[tokio::test]
 async fn a_restart_after_a_bad_version_serves_the_good_one_before() {
-    let (server, folder) = (embedded().await, tempfile::tempdir().expect("a folder"));
-    let registry = client(&server);
+    let ((_server, registry), folder) = (start().await, folder());
     register_both(&registry, ORDER).await;
     let protobuf_event = event_type(Encoding::Protobuf);
     Loader::new(Arc::clone(&registry), Some(folder.path())).load(&protobuf_event).await.expect("good");
@@ -233,8 +229,7 @@ async fn a_restart_after_a_bad_version_serves_the_good_one_before() {
 
 #[tokio::test]
 async fn what_was_chosen_stays_chosen() {
-    let (server, folder) = (embedded().await, tempfile::tempdir().expect("a folder"));
-    let registry = client(&server);
+    let ((_server, registry), folder) = (start().await, folder());
     register_both(&registry, ORDER).await;
     let avro = event_type(Encoding::Avro);
     let first = Loader::new(Arc::clone(&registry), Some(folder.path())).load(&avro).await.expect("good").set;
@@ -251,8 +246,7 @@ async fn what_was_chosen_stays_chosen() {
 
 #[tokio::test]
 async fn a_registry_that_goes_away_leaves_what_was_loaded() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (server, registry) = start().await;
     register_both(&registry, ORDER).await;
     let loader = Loader::new(registry, None);
     let avro = event_type(Encoding::Avro);
@@ -277,8 +271,7 @@ async fn a_registry_that_goes_away_leaves_what_was_loaded() {
 
 #[tokio::test]
 async fn a_restart_needs_no_registry() {
-    let (server, folder) = (embedded().await, tempfile::tempdir().expect("a folder"));
-    let registry = client(&server);
+    let ((server, registry), folder) = (start().await, folder());
     register_both(&registry, ORDER).await;
     register_both(&registry, ORDER_WITH_NOTE).await;
     let header = EventType { framing: Framing::Header, name: "order.header".to_owned(), ..event_type(Encoding::Avro) };
@@ -308,8 +301,7 @@ async fn a_restart_needs_no_registry() {
 
 #[tokio::test]
 async fn a_damaged_snapshot_is_reported_and_not_used() {
-    let (server, folder) = (embedded().await, tempfile::tempdir().expect("a folder"));
-    let registry = client(&server);
+    let ((server, registry), folder) = (start().await, folder());
     register_both(&registry, ORDER).await;
     let avro = event_type(Encoding::Avro);
     Loader::new(Arc::clone(&registry), Some(folder.path())).load(&avro).await.expect("good");
@@ -327,8 +319,7 @@ async fn a_damaged_snapshot_is_reported_and_not_used() {
 
 #[tokio::test]
 async fn the_newest_versions_are_loaded_and_the_one_it_is_pinned_to() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     for n in 1..=40 {
         let text = format!("syntax = \"proto3\"; package shop.v1; message Order {{ string id = {n}; }}");
         put(&registry, SUBJECT, protobuf(&text)).await;
@@ -343,8 +334,7 @@ async fn the_newest_versions_are_loaded_and_the_one_it_is_pinned_to() {
 
 #[tokio::test]
 async fn an_unknown_version_or_id_is_refused_without_asking_the_registry() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (server, registry) = start().await;
     register_both(&registry, ORDER).await;
     let set = Loader::new(registry, None).load(&event_type(Encoding::Avro)).await.expect("good").set;
     let before = server.requests();
@@ -358,8 +348,7 @@ async fn an_unknown_version_or_id_is_refused_without_asking_the_registry() {
 
 #[tokio::test]
 async fn looking_again_costs_one_request_while_nothing_changes() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (server, registry) = start().await;
     register_both(&registry, ORDER).await;
     let loader = Loader::new(registry, None);
     let avro = event_type(Encoding::Avro);
@@ -373,8 +362,7 @@ async fn looking_again_costs_one_request_while_nothing_changes() {
 
 #[tokio::test]
 async fn event_types_alike_share_what_is_compiled() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     register_both(&registry, ORDER).await;
     let loader = Loader::new(registry, None);
     let one = loader.load(&event_type(Encoding::Avro)).await.expect("good").set;
@@ -388,8 +376,7 @@ async fn event_types_alike_share_what_is_compiled() {
 
 #[tokio::test]
 async fn framing_is_that_of_the_schema_the_value_is_written_with() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     let text = "syntax = \"proto3\"; package shop.v1; message First {} message Order { string id = 1; }";
     let source = put(&registry, SUBJECT, protobuf(text)).await.registered;
     let loader = Loader::new(Arc::clone(&registry), None);
@@ -410,8 +397,7 @@ async fn framing_is_that_of_the_schema_the_value_is_written_with() {
 
 #[tokio::test]
 async fn a_bad_schema_leaves_nothing_behind_when_it_is_registered() {
-    let server = embedded().await;
-    let registry = client(&server);
+    let (_server, registry) = start().await;
     let schema = protobuf(RENAMED);
     let mut registration = Registration {
         subject: SUBJECT,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long connections that were cut off get to drop what they hold.
-const CUT_OFF: Duration = Duration::from_secs(1);
+/// Most of a deadline that is kept for connections that are cut off, to drop what they hold.
+const CUT_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// The one switch that ends a server, and the list of all its tasks. Clones are the same switch.
 #[derive(Clone, Debug, Default)]
@@ -60,19 +60,20 @@ impl Drain {
         self.inner.begin.cancelled().await;
     }
 
-    /// Throws the switch if nobody has, waits until every acceptor, connection and request has ended, at most until the
-    /// timeout, then cuts off the rest.
+    /// Throws the switch if nobody has, waits until every acceptor, connection and request has ended, and cuts off the rest
+    /// in the last tenth of the timeout at the latest.
     pub async fn finish(&self, timeout: Duration) -> Drained {
         self.begin();
         self.inner.tasks.close();
-        if tokio::time::timeout(timeout, self.inner.tasks.wait()).await.is_ok() {
+        let kept = (timeout / 10).min(CUT_OFF_MAX);
+        if tokio::time::timeout(timeout - kept, self.inner.tasks.wait()).await.is_ok() {
             return Drained { cut_off: 0 };
         }
         let cut_off = self.inner.connections.load(Relaxed);
         self.inner.is_cut_off.store(true, Relaxed);
         self.inner.cut_off.cancel();
         // They only have to be polled once more. A worker that is stuck is not waited for.
-        let _ = tokio::time::timeout(CUT_OFF, self.inner.tasks.wait()).await;
+        let _ = tokio::time::timeout(kept, self.inner.tasks.wait()).await;
         Drained { cut_off }
     }
 

@@ -45,7 +45,8 @@ impl Exporter {
         Exporter { sources, started: SystemTime::now() }
     }
 
-    /// All metrics as they stand, as [`CONTENT_TYPE`], in no particular order.
+    /// All metrics as they stand, as [`CONTENT_TYPE`], in the order of the catalogue and of their labels: what differs
+    /// between two scrapes is what changed.
     pub fn render(&self) -> String {
         let mut page = Page::default();
         for source in &self.sources {
@@ -53,8 +54,39 @@ impl Exporter {
         }
         sources::build(&mut page);
         process::write(&mut page, self.started);
-        page.into_text() + &live().render()
+        in_order(&(page.into_text() + &live().render()))
     }
+}
+
+/// The families of the recorders' texts, which come out of hash maps, in the order of the catalogue, each one's series in
+/// that of their labels. Labels and help texts have no line breaks (they are escaped), so a blank line ends a family.
+fn in_order(text: &str) -> String {
+    let mut families: Vec<&str> = text.split_terminator("\n\n").collect();
+    families.sort_by_cached_key(|family| {
+        let name = family.lines().find_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        metrics::ALL.iter().position(|metric| name == Some(metric.name))
+    });
+    let mut ordered = String::with_capacity(text.len());
+    for family in families {
+        let mut series: Vec<String> = Vec::new();
+        let mut is_open = false;
+        for line in family.lines() {
+            if line.starts_with('#') {
+                ordered.extend([line, "\n"]);
+                continue;
+            }
+            // The lines of a histogram's series stay together: its buckets ascending, its sum, its count.
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            match series.last_mut().filter(|_| is_open) {
+                Some(last) => last.extend(["\n", line]),
+                None => series.push(line.to_owned()),
+            }
+            is_open = name.ends_with("_bucket") || name.ends_with("_sum");
+        }
+        series.sort();
+        series.iter().for_each(|lines| ordered.extend([lines, "\n"]));
+    }
+    ordered
 }
 
 /// The handle that observes a histogram with these values of its labels. Ask once and keep it: making it takes locks,
@@ -130,7 +162,7 @@ impl Page {
         });
     }
 
-    /// The text, in no particular order.
+    /// The text, in the order of a hash map.
     pub fn into_text(self) -> String {
         self.recorder.handle().render()
     }
@@ -209,6 +241,42 @@ mod tests {
         );
         check(|page| page.set(&metrics::PROCESS_CPU, &[], 2.75), "iguazu_process_cpu_seconds_total 2");
         check(|page| page.set(&metrics::SNAPSHOT_AGE, &[], 0.25), "iguazu_snapshot_age_seconds 0.25");
+    }
+
+    #[test]
+    fn two_scrapes_have_the_same_order_whatever_wrote_them() {
+        let series = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let exporter = |order: Vec<&'static str>| {
+            Exporter::new(vec![Box::new(move |page| {
+                for registry in &order {
+                    page.set(&metrics::REGISTRY_REQUESTS, &[registry], 1u64);
+                    page.set(&metrics::EVENTS_LOST, &[registry, registry], 1u64);
+                }
+            })])
+        };
+        histogram(&metrics::HTTP_REQUEST_DURATION, &["order"]).record(1.0);
+        let text = exporter(series.to_vec()).render();
+        assert!(!text.contains("\n\n"), "a blank line:\n{text}");
+        let names = |text: &str| -> Vec<String> {
+            let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+            types.map(str::to_owned).collect()
+        };
+        let in_catalogue: Vec<_> = metrics::ALL.iter().map(|metric| metric.name.to_owned()).collect();
+        let served = names(&text);
+        assert!(served.len() > 5, "{text}");
+        assert_eq!(served, in_catalogue.into_iter().filter(|name| served.contains(name)).collect::<Vec<_>>());
+        let requests = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| line.starts_with("iguazu_registry_requests_total{"));
+            lines.map(str::to_owned).collect()
+        };
+        assert!(requests(&text).is_sorted() && requests(&text).len() == series.len(), "{text}");
+        assert_eq!(requests(&exporter(series.into_iter().rev().collect()).render()), requests(&text));
+        let bounds: Vec<f64> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("iguazu_http_request_duration_seconds_bucket{door=\"order\",le=\""))
+            .filter_map(|rest| rest.split_once('"')?.0.parse().ok())
+            .collect();
+        assert!(bounds.len() > 5 && bounds.is_sorted(), "{bounds:?}");
     }
 
     #[test]

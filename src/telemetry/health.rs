@@ -1,12 +1,12 @@
 //! Whether the process is alive, has started, and can take events.
 //!
-//! In: what each part says of itself, and heartbeats of the threads that must not stop. Out: a [`View`] of one moment,
-//! and the answers that follow from it, as pure functions. Never: "Kafka is down" as a reason to be not ready. All
-//! proxies would leave at once, while their buffers could still bridge the outage.
+//! In: what each part says of itself, and what was measured at the moment of a probe. Out: a [`View`] of that moment, and the
+//! answers that follow from it, as pure functions. Never: "Kafka is down" as a reason to be not ready. All proxies would
+//! leave at once, while their buffers could still bridge the outage.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -15,13 +15,11 @@ use serde::Serialize;
 const BUFFER_FILL_MAX: f64 = 0.9;
 
 /// What the parts of the process say of themselves. Shared; all calls are short.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Health {
-    clock: Instant,
     started: AtomicBool,
     draining: AtomicBool,
     notes: Mutex<Notes>,
-    heartbeats: Mutex<Vec<Arc<Heartbeat>>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,18 +32,6 @@ struct Notes {
 struct Note {
     reason: String,
     since: Instant,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Health {
-            clock: Instant::now(),
-            started: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            notes: Mutex::default(),
-            heartbeats: Mutex::default(),
-        }
-    }
 }
 
 impl Health {
@@ -92,22 +78,6 @@ impl Health {
         }
     }
 
-    /// A thread that must come round at least this often, from now on. It calls [`Heartbeat::beat`]; a thread that ends on
-    /// purpose calls [`Heartbeat::retire`], one that panics does not, and is found dead.
-    pub fn heartbeat(&self, name: impl Into<String>, silence_max: Duration) -> Arc<Heartbeat> {
-        let heartbeat = Arc::new(Heartbeat {
-            name: name.into(),
-            silence_max,
-            clock: self.clock,
-            last_ms: AtomicU64::new(self.clock.elapsed().as_millis() as u64),
-            retired: AtomicBool::new(false),
-        });
-        let mut heartbeats = self.heartbeats();
-        heartbeats.retain(|heartbeat| !heartbeat.retired.load(Relaxed));
-        heartbeats.push(Arc::clone(&heartbeat));
-        heartbeat
-    }
-
     /// Everything as of now, together with what others measured.
     pub fn view(&self, measured: Measured) -> View {
         let now = Instant::now();
@@ -115,25 +85,18 @@ impl Health {
         let shown = |notes: &BTreeMap<String, Note>| -> Vec<Condition> {
             notes.iter().map(|(name, note)| Condition::new(name, note, now)).collect()
         };
-        let heartbeats = self.heartbeats();
-        let alive = heartbeats.iter().filter(|heartbeat| !heartbeat.retired.load(Relaxed));
-        let pulses = alive.map(|heartbeat| heartbeat.pulse()).chain(measured.pulses);
         View {
             started: self.has_started(),
             draining: self.is_draining(),
             conditions: shown(&notes.conditions),
             unavailable: shown(&notes.unavailable),
             buffers: measured.buffers,
-            silent: pulses.filter(Pulse::is_silent).collect(),
+            silent: measured.pulses.into_iter().filter(Pulse::is_silent).collect(),
         }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().expect("no code panics while it holds this lock")
-    }
-
-    fn heartbeats(&self) -> MutexGuard<'_, Vec<Arc<Heartbeat>>> {
-        self.heartbeats.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -143,40 +106,12 @@ fn note(notes: &mut BTreeMap<String, Note>, name: String, reason: String) {
     notes.insert(name, Note { reason, since });
 }
 
-/// The sign of life of one thread.
-#[derive(Debug)]
-pub struct Heartbeat {
-    name: String,
-    silence_max: Duration,
-    clock: Instant,
-    last_ms: AtomicU64,
-    retired: AtomicBool,
-}
-
-impl Heartbeat {
-    /// The thread came round.
-    pub fn beat(&self) {
-        self.last_ms.store(self.clock.elapsed().as_millis() as u64, Relaxed);
-    }
-
-    /// The thread ends on purpose and is not missed.
-    pub fn retire(&self) {
-        self.retired.store(true, Relaxed);
-    }
-
-    fn pulse(&self) -> Pulse {
-        let last = Duration::from_millis(self.last_ms.load(Relaxed));
-        let silence = self.clock.elapsed().saturating_sub(last);
-        Pulse { name: self.name.clone(), silence, silence_max: self.silence_max }
-    }
-}
-
 /// What others measure at the moment of a probe.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     /// How full each producer's buffer is.
     pub buffers: Vec<Buffer>,
-    /// Signs of life of threads that keep the time themselves.
+    /// Signs of life of the threads that must not stop; those that ended on purpose are not among them.
     pub pulses: Vec<Pulse>,
 }
 

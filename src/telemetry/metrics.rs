@@ -91,6 +91,7 @@ catalogue! {
     PRODUCER_OLDEST = Gauge "iguazu_producer_oldest_unacknowledged_seconds" ["cluster", "lane"] "seconds", "age of the oldest of them: the first sign of a sick cluster, because the client retries in silence";
     PRODUCER_ACK_LATENCY = Histogram "iguazu_producer_ack_latency_seconds" ["cluster", "lane"] "seconds", "time from handing a record to the client to its acknowledgement, linger included",
         0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0;
+    PRODUCER_REQUESTS = Counter "iguazu_producer_requests_total" ["cluster", "lane"] "requests", "Produce requests that were sent, as of up to ten seconds ago; the fewer for the same records, the better `linger_ms` fills them";
     PRODUCER_FAILURES = Counter "iguazu_producer_failures_total" ["cluster", "lane", "reason"] "records", "records that the client gave up, by reason";
     PRODUCER_ERRORS = Counter "iguazu_producer_errors_total" ["cluster", "lane", "kind"] "errors", "errors of the client's connections, by kind";
 

@@ -65,6 +65,8 @@ pub struct Producer<'a> {
     pub in_flight: u64,
     /// Age of the oldest of them; none without records.
     pub oldest: Option<Duration>,
+    /// Produce requests sent.
+    pub requests: u64,
     /// Records given up, by reason; zeros are shown too, so that a first one is seen as an increase.
     pub failures: Vec<(&'static str, u64)>,
     /// Errors of connections, by kind.
@@ -78,6 +80,7 @@ pub fn producer(page: &mut Page, reading: &Producer<'_>) {
     page.set(&m::PRODUCER_BUFFER_MAX, &labels, reading.buffer_bytes_max);
     page.set(&m::PRODUCER_IN_FLIGHT, &labels, reading.in_flight);
     page.set(&m::PRODUCER_OLDEST, &labels, reading.oldest.unwrap_or_default());
+    page.set(&m::PRODUCER_REQUESTS, &labels, reading.requests);
     for (reason, count) in &reading.failures {
         page.set(&m::PRODUCER_FAILURES, &[reading.cluster, reading.lane, reason], *count);
     }

@@ -32,6 +32,7 @@ fn exporter() -> Exporter {
                     buffer_bytes_max: 100,
                     in_flight: 1,
                     oldest: Some(Duration::from_millis(1_500)),
+                    requests: 3,
                     failures: vec![("timed_out", 0)],
                     errors: vec![("transport", 2)],
                 },

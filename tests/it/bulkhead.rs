@@ -6,6 +6,7 @@ use super::support::fixture::Fixture;
 use super::support::kafka::Topic;
 use super::support::oracle::Oracle;
 use super::support::proxy::{Proxy, event_type};
+use super::support::read_back::Reader;
 use super::support::{ports, unique, wait_until};
 
 /// Event types of each test, the bad ones among them.
@@ -72,6 +73,39 @@ async fn of_20_event_types_19_are_served_and_the_bad_one_heals() {
     assert_eq!(unavailable, json!([]));
     proxy.settled().await;
     proxy.finish();
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_takes_its_event_type_out_until_it_is_back() {
+    let fixture = Fixture::new();
+    let (gone, stays) = (fixture.topic("it.gone"), fixture.topic("it.stays"));
+    let config = format!("schema_refresh_seconds = 5\n{}", fixture.config())
+        + &fixture.event_type("it.gone", &gone, "")
+        + &fixture.event_type("it.stays", &stays, "");
+    let mut proxy = Proxy::start(&config).await;
+    proxy.expect_log("event type is no longer available");
+    proxy.expect_log("unknown topic");
+    for event in ["it.gone", "it.stays"] {
+        accepted(&proxy, event).await.expect("both topics are there");
+    }
+    proxy.settled().await;
+    fixture.cluster.delete_topic(&gone);
+    wait_until("the proxy sees that the topic is gone", async || {
+        let ready = proxy.admin("/ready").await;
+        let unavailable = &ready.json()["unavailable"][0];
+        let seen = unavailable["event"] == "it.gone" && unavailable["reason"].to_string().contains(&gone);
+        if seen { Ok(()) } else { Err(ready.text()) }
+    })
+    .await;
+    unavailable(&proxy, "it.gone").await;
+    accepted(&proxy, "it.stays").await.expect("the other one is not affected");
+    proxy.await_ready().await;
+    fixture.cluster.create_topic(&gone, Topic::default());
+    wait_until("the topic is found again", async || accepted(&proxy, "it.gone").await).await;
+    let ledger = proxy.settled().await;
+    assert_eq!((ledger.delivered, ledger.failed), (4, 0), "{ledger:?}");
+    proxy.finish();
+    assert_eq!(Reader::new(&fixture.cluster, fixture.registry).read(&gone, 1).len(), 1);
 }
 
 /// Tables of event types that nothing is wrong with: `it.good.0`, `it.good.1`, … They share a topic.

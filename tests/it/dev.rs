@@ -105,6 +105,33 @@ fn beside_it_the_other_commands_need_no_addresses() {
 }
 
 #[tokio::test]
+async fn a_second_one_in_the_same_folder_leaves_the_first_one_alone() {
+    let first = Dev::start(&["--quiet"]);
+    let place = first.place().to_owned();
+    let second = Dev::start_in(place.clone(), &["--quiet"]);
+    assert_eq!(first.config(), ".iguazu-dev.toml");
+    assert_ne!(second.config(), first.config());
+    let load = |dev: &Dev, config: &[&str]| {
+        let ended = iguazu(
+            &place,
+            &[&["load", "--events", "10", "--reply", "acknowledged", "--event", STATUS], config].concat(),
+        );
+        assert_eq!(ended.code, Some(0), "{}: {}{}", dev.url(), ended.stdout, ended.stderr);
+    };
+    let kept = async |dev: &Dev| {
+        let (_, came) = dev.ask("GET", &format!("/dev/events?event={STATUS}"), String::new()).await;
+        came.as_array().map_or(0, Vec::len)
+    };
+    load(&second, &["--config", second.config()]);
+    assert_eq!((kept(&first).await, kept(&second).await), (0, 10));
+    iguazu(&place, &["dev", "--once", "--port", "0"]).printed();
+    second.finish();
+    load(&first, &[]);
+    assert_eq!(kept(&first).await, 10);
+    first.finish();
+}
+
+#[tokio::test]
 async fn the_curl_line_that_it_prints_works() {
     let dev = Dev::start(&[]);
     let line = wait_for("the line is printed", || {

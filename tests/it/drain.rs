@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::support::fixture::Fixture;
+use super::support::kafka::{self, Topic};
 use super::support::oracle::{self, Oracle};
-use super::support::proxy::{Proxy, with_settings};
+use super::support::proxy::{Proxy, config, event_type, with_settings};
 use super::support::raw::{Raw, RawReply, post};
 use super::support::read_back::Reader;
-use super::support::wait_until;
+use super::support::{registry, wait_until};
 
 /// Events of one batch.
 const BATCH: u64 = 20;
@@ -181,4 +183,40 @@ async fn idle_connections_do_not_hold_up_a_stop() {
     let ledger = proxy.finish();
     drop((used, unused, probe));
     assert_eq!((ledger.received, ledger.delivered), (1, 1));
+}
+
+/// What brokers that hang do not take is given up, so that the whole stop stays within `drain_seconds`: whoever starts and
+/// stops processes has its own patience, and then kills.
+#[tokio::test]
+async fn a_stop_is_over_in_time_though_no_broker_answers() {
+    const DRAIN: Duration = Duration::from_secs(5);
+    let (cluster, registry) = (kafka::alone(), registry::shared());
+    let topic = cluster.topic("it.hung", Topic::default());
+    let http = format!("drain_seconds = {}\nread_timeout_seconds = 3", DRAIN.as_secs());
+    let config = with_settings(&config(&cluster, registry), "http", &http);
+    // A client of each lane.
+    let config = config
+        + &event_type("it.hung", &topic, "raw_json", "acks = \"all\"")
+        + &event_type("it.hung.leader", &topic, "raw_json", "acks = \"leader\"");
+    let mut proxy = Proxy::start_unready(&config);
+    proxy.expect_log("\"message\":\"configuration\"");
+    proxy.expect_log("kafka client reports an error");
+    proxy.expect_log("record was not delivered");
+    proxy.expect_log("producer stopped before everything was delivered");
+    proxy.expect_log("records could not be delivered before the deadline");
+    proxy.await_ready().await;
+    (1..=3).for_each(|node| cluster.pause(node));
+    for name in ["it.hung", "it.hung.leader"] {
+        let events: Vec<Value> = (1..=5_000).map(|n| json!({"event": name, "payload": {"n": n}})).collect();
+        assert_eq!(proxy.send(&json!(events)).await.status, 202);
+    }
+    let waiting = Raw::connect(proxy.http()).await;
+    let begun = Instant::now();
+    let ledger = proxy.finish();
+    let took = begun.elapsed();
+    drop(waiting);
+    cluster.restore();
+    assert_eq!((ledger.received, ledger.delivered + ledger.failed), (10_000, 10_000), "{ledger:?}");
+    assert!(ledger.failed > 0, "the brokers answered: {ledger:?}");
+    assert!(took <= DRAIN, "the stop took {took:?}");
 }

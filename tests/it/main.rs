@@ -11,6 +11,7 @@ mod batches;
 mod canary;
 mod keys;
 mod brokers;
+mod faults;
 mod drain;
 mod hostile;
 mod bulkhead;

@@ -1,11 +1,13 @@
 //! The commands around the proxy: what they refuse, and the way a schema takes into production.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::support::fixture::Fixture;
-use super::support::proxy::{Proxy, event_type};
+use super::support::proxy::{Proxy, event_type, with_settings};
 use super::support::read_back::Reader;
-use super::support::tool::{iguazu, taken_port};
+use super::support::tool::{iguazu, shell, taken_port};
 use super::support::{folder, unique};
 
 #[test]
@@ -18,9 +20,10 @@ fn check_lists_every_problem_with_its_line_and_exits_64() {
         let ended = iguazu(&place, &[command, "bad.toml"]);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""), "{command}: {}", ended.stderr);
         let listed =
-            ["line 2: http.listen", "line 3: http.lissten", "line 6: clusters.core.brokers", "line 9:", "line 10:"];
-        for problem in listed.into_iter().chain(["line 11:"]) {
-            assert!(ended.stderr.contains(problem), "{command}: {problem:?} is missing:\n{}", ended.stderr);
+            [(2, "http.listen: "), (3, "http.lissten: "), (6, "clusters.core.brokers: "), (9, ""), (10, ""), (11, "")];
+        for (line, key) in listed {
+            let problem = format!("\nbad.toml:{line}: {key}");
+            assert!(ended.stderr.contains(&problem), "{command}: {problem:?} is missing:\n{}", ended.stderr);
         }
     }
     let missing = iguazu(&place, &["check", "nowhere.toml"]);
@@ -43,6 +46,66 @@ fn a_proxy_whose_port_is_taken_says_which_setting_to_change() {
         let said = format!("address {address} is in use; choose another with {setting}");
         assert!(ended.stderr.contains(&said), "{}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn load_fails_when_an_event_is_refused_or_nobody_listens() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic("it.load");
+    let limits = "limits = { events_per_second = 20 }";
+    let config = fixture.config()
+        + &event_type("it.load", &topic, "raw_json", "")
+        + &event_type("it.few", &topic, "raw_json", limits);
+    let proxy = Proxy::start(&config).await;
+    let place = proxy.folder().to_owned();
+    std::fs::write(place.join("payload.json"), "{\"id\":\"{id}\"}").expect("the folder is ours");
+    let check = |url: &str, event: &str, code: i32, last_line: &str, never: &str| {
+        let load = ["load", url, "--event", event, "--payload", "payload.json", "--events", "200", "--batch", "10"];
+        let ended = iguazu(&place, &load);
+        assert_eq!(ended.code, Some(code), "{event}: {}{}", ended.stdout, ended.stderr);
+        let last = ended.stderr.lines().last().unwrap_or_default();
+        assert!(last.contains(last_line), "{event}: {last_line:?} is not in {last:?}");
+        assert!(!ended.stdout.contains(never), "{event}: {}", ended.stdout);
+    };
+    check(&proxy.url(), "it.load", 0, "json it.load to ", "no request was answered");
+    check(&proxy.url(), "nobody.knows", 1, "iguazu: 200 of 200 events were not accepted: 200 unknown_event", "202");
+    check(&proxy.url(), "it.few", 1, "rate_limited", "unknown");
+    let (held, address) = taken_port();
+    drop(held);
+    check(&format!("http://{address}"), "it.load", 1, &format!("iguazu: cannot connect to {address}: "), "latency");
+    proxy.settled().await;
+    proxy.finish();
+}
+
+#[tokio::test]
+async fn load_speaks_tls_with_a_proxy_that_a_known_authority_vouches_for() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic("it.load.tls");
+    let place = folder("proxy");
+    self_signed(&place);
+    std::fs::write(place.join("payload.json"), "{}").expect("the folder is ours");
+    let tls = "tls = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }";
+    let config = with_settings(&fixture.config(), "http", tls) + &event_type("it.load.tls", &topic, "raw_json", "");
+    let mut proxy = Proxy::start_in(place.clone(), &config);
+    proxy.await_ready().await;
+    let url = proxy.url().replace("http:", "https:");
+    let load = ["load", &url, "--event", "it.load.tls", "--payload", "payload.json", "--events", "50"];
+    let ended = iguazu(&place, &[&load[..], &["--ca", "cert.pem"]].concat());
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    let unproven = iguazu(&place, &load);
+    assert_eq!(unproven.code, Some(1), "this system trusts a certificate of a test: {}", unproven.stderr);
+    assert!(unproven.stderr.contains("does not prove to be it"), "{}", unproven.stderr);
+    let ledger = proxy.settled().await;
+    assert_eq!(ledger.delivered, 50);
+    proxy.finish();
+}
+
+/// A certificate for 127.0.0.1 that is its own authority, made by the `openssl` command: `cert.pem`, `key.pem`.
+fn self_signed(place: &Path) {
+    let line = "umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+                -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+                -keyout key.pem -out cert.pem";
+    assert_eq!(shell(place, line).code, Some(0), "the openssl command is installed");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! `iguazu load URL`: sends events at a pace and says what became of them.
 //!
 //! In: a URL, an event, a pace and an end. Out: a latency histogram, counts by outcome, and with `--verify` whether Kafka
-//! holds exactly what was accepted. Never: TLS, several events types in one run.
+//! holds exactly what was accepted. Never: several event types in one run, success for a run of which an event was refused.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prost_reflect::MessageDescriptor;
 
-use super::Failure;
 use super::interrupt::Interrupt;
 use super::target::{Target, TargetArgs};
-use crate::dev::client::Address;
+use super::{Failure, with_causes};
+use crate::dev::client::{Address, Connection};
 use crate::dev::example::Example;
 use crate::route::{KeySource, Reply};
 
@@ -32,6 +32,8 @@ use verify::Watch;
 /// Connections when neither `--concurrency` nor `--connections` says how many.
 const CLOSED_CONNECTIONS: usize = 16;
 const OPEN_CONNECTIONS: usize = 64;
+/// How long the first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a run takes when nothing says.
 const DURATION: Duration = Duration::from_secs(10);
 
@@ -45,17 +47,21 @@ Closed loop (--concurrency): each connection sends its next request after the la
 Every event has an id of its own, and its payload is a function of that id. With --verify the
 topic is read while the run goes on; the run fails unless Kafka holds just what was accepted.
 
-Exit code 1 when nothing was accepted, or when --verify finds a difference.
+Exit code 1 when any event was refused, not answered or not sent, or when --verify finds a
+difference.
 
 Examples:
   iguazu load                                              beside a running `iguazu dev`
   iguazu load --rate 5000/s --duration 30 --reply acknowledged
   iguazu load http://127.0.0.1:8080 --concurrency 64 --batch 100 --format ndjson
   iguazu load --events 100000 --batch 100 --format protobuf --verify
-  iguazu load http://10.0.0.7:8080 --event page.viewed --payload page.json --api-key-file key")]
+  iguazu load https://events.acme.dev --event page.viewed --payload page.json --api-key-file key")]
 pub struct Args {
-    /// Where the proxy listens, `http://host:port` [default: the listener in the configuration]
+    /// Where the proxy listens, `http://host:port` or `https://host:port` [default: the listener in the configuration]
     url: Option<String>,
+    /// PEM file with the authority of an `https` proxy's certificate [default: those of this system]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Name of the event [default: the first one of the configuration]
     #[arg(long)]
     event: Option<String>,
@@ -137,11 +143,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
     };
     out.flush()?;
-    match (interrupted, verified, tally.events_accepted) {
-        (_, false, _) => Err(Failure::Told),
-        (true, ..) => Err(Failure::Interrupted),
-        (false, true, 0) => Err(Failure::Failed("no event was accepted".to_owned())),
-        (false, true, _) => Ok(()),
+    match tally.shortfall(unsent) {
+        _ if interrupted => Err(if verified { Failure::Interrupted } else { Failure::Told }),
+        Some(shortfall) => Err(Failure::Failed(shortfall)),
+        None if verified => Ok(()),
+        None => Err(Failure::Told),
     }
 }
 
@@ -173,14 +179,18 @@ impl Plan {
 }
 
 async fn plan(args: &Args) -> Result<Plan, Failure> {
+    if let Some(url) = &args.url {
+        address(url, args)?;
+    }
     let known = known_target(args)?;
     let url = match (&args.url, &known) {
         (Some(url), _) => url.clone(),
         (None, Some((_, listen))) => listen.clone(),
         (None, None) => return Err(Failure::Usage("name the URL of the proxy: `iguazu load http://host:port`".into())),
     };
-    let address = Address::parse(&url).map_err(Failure::Usage)?;
+    let address = address(&url, args)?;
     let target = known.map(|(target, _)| target);
+    reach(&address, target.as_ref().filter(|_| args.url.is_none())).await?;
     let event = match (&args.event, &target) {
         (Some(event), _) => event.clone(),
         (None, Some(target)) => target.event_type.name.clone(),
@@ -228,10 +238,25 @@ async fn plan(args: &Args) -> Result<Plan, Failure> {
     Ok(Plan { run, event, target })
 }
 
+fn address(url: &str, args: &Args) -> Result<Address, Failure> {
+    Address::parse(url, args.ca.as_deref()).map_err(|error| Failure::Usage(with_causes(&error)))
+}
+
+/// Connects once: a proxy that is not there, or that proves to be another, is told before anything is measured.
+async fn reach(address: &Address, target: Option<&Target>) -> Result<(), Failure> {
+    let hint = target.map_or("", Target::hint);
+    let failed = |error| Failure::Failed(format!("{}{hint}", with_causes(&error)));
+    Connection::open(address, CONNECT_TIMEOUT).await.map(drop).map_err(failed)
+}
+
 /// The event type and the URL of its proxy, where a configuration or flags say; a URL with a payload needs neither.
 fn known_target(args: &Args) -> Result<Option<(Target, String)>, Failure> {
     if args.url.is_some() && args.payload.is_some() && args.event.is_some() && !args.verify {
         return Ok(None);
+    }
+    if args.url.is_some() && !args.target.is_given() {
+        let what = "give `--event NAME --payload FILE`, or a `--config FILE`, or run `iguazu dev` in this folder";
+        return Err(Failure::Usage(format!("what to send is not known: {what}")));
     }
     let Some((config, _)) = args.target.read()? else {
         let event = args.event.as_deref().ok_or_else(|| Failure::Usage("name the event: `--event NAME`".to_owned()))?;
@@ -241,7 +266,8 @@ fn known_target(args: &Args) -> Result<Option<(Target, String)>, Failure> {
     let first = config.events.first().map(|event_type| event_type.name.clone());
     let event = args.event.clone().or(first);
     let event = event.ok_or_else(|| Failure::Usage("the configuration has no event type".to_owned()))?;
-    Ok(Some((args.target.find(&event)?, format!("http://{}", config.http.listen))))
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
+    Ok(Some((args.target.find(&event)?, format!("{scheme}://{}", config.http.listen))))
 }
 
 /// The payload with [`PLACEHOLDER`] where the id goes.

@@ -139,7 +139,7 @@ impl Tally {
         self.count(sent);
         self.requests_unanswered += 1;
         let (code, fate) = match error {
-            ClientError::Connect { .. } => ("no connection", Fate::Refused),
+            ClientError::Connect { .. } | ClientError::Tls { .. } => ("no connection", Fate::Refused),
             ClientError::Broken { .. } => ("connection broken", Fate::Unknown),
             ClientError::Timeout { .. } => ("no reply in time", Fate::Unknown),
         };
@@ -213,7 +213,23 @@ impl Tally {
         if run.unsent > 0 {
             writeln!(out, "  not sent: {} events; no connection was free in time", grouped(run.unsent))?;
         }
-        writeln!(out, "\n  latency of a request, {}", run.measured_from)?;
+        if self.latencies_micros.is_empty() {
+            writeln!(out, "\n  no request was answered, so there is no latency to show")?;
+        } else {
+            self.print_latencies(out, run.measured_from)?;
+        }
+
+        writeln!(out, "\n  {:<34}{:>14}", "outcome", "events")?;
+        for ((status, code), events) in &self.events_by_ending {
+            let status = if *status == 0 { "---".to_owned() } else { status.to_string() };
+            writeln!(out, "  {:<34}{:>14}", format!("{status} {code}"), grouped(*events))?;
+        }
+        let (sent, received) = (bytes(self.bytes_sent), bytes(self.bytes_received));
+        writeln!(out, "\n  bodies: {sent} sent, {received} received, in {} requests", grouped(self.requests))
+    }
+
+    fn print_latencies(&self, out: &mut impl Write, measured_from: &str) -> io::Result<()> {
+        writeln!(out, "\n  latency of a request, {measured_from}")?;
         let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
         for (name, _) in quantiles {
             write!(out, "  {name:>10}")?;
@@ -223,19 +239,38 @@ impl Tally {
             write!(out, "  {:>10}", milliseconds(self.latencies_micros.value_at_quantile(quantile)))?;
         }
         writeln!(out, "  {:>10}", milliseconds(self.latencies_micros.max()))?;
-        let answered = self.latencies_micros.len();
-        writeln!(out, "  over {} requests that were answered", grouped(answered))?;
-        if self.requests_unanswered > 0 {
-            writeln!(out, "  and {} that were not, which no latency counts", grouped(self.requests_unanswered))?;
+        writeln!(out, "  over {} requests that were answered", grouped(self.latencies_micros.len()))?;
+        match self.requests_unanswered {
+            0 => Ok(()),
+            n => writeln!(out, "  and {} that were not, which no latency counts", grouped(n)),
         }
+    }
 
-        writeln!(out, "\n  {:<34}{:>14}", "outcome", "events")?;
-        for ((status, code), events) in &self.events_by_ending {
-            let status = if *status == 0 { "---".to_owned() } else { status.to_string() };
-            writeln!(out, "  {:<34}{:>14}", format!("{status} {code}"), grouped(*events))?;
+    /// What is missing from a run in which every event is sent and accepted, in one line; none when nothing is.
+    pub fn shortfall(&self, unsent: u64) -> Option<String> {
+        let not_accepted = self.events - self.events_accepted;
+        let mut parts = Vec::new();
+        if not_accepted > 0 {
+            let (n, all) = (grouped(not_accepted), grouped(self.events));
+            parts.push(format!("{n} of {all} events were not accepted: {}", self.refusals().join(", ")));
         }
-        let (sent, received) = (megabytes(self.bytes_sent), megabytes(self.bytes_received));
-        writeln!(out, "\n  bodies: {sent} sent, {received} received, in {} requests", grouped(self.requests))
+        if unsent > 0 {
+            parts.push(format!("{} events were not sent in time", grouped(unsent)));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// How often each code stands for an event that was not accepted, the most frequent first.
+    fn refusals(&self) -> Vec<String> {
+        let mut by_code = BTreeMap::<&str, u64>::new();
+        for ((_, code), events) in &self.events_by_ending {
+            if fate(code) != Fate::Accepted {
+                *by_code.entry(code).or_default() += events;
+            }
+        }
+        let mut by_code: Vec<_> = by_code.into_iter().collect();
+        by_code.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
+        by_code.into_iter().map(|(code, events)| format!("{} {code}", grouped(events))).collect()
     }
 }
 
@@ -254,7 +289,7 @@ pub struct RunSummary {
 
 fn fate(code: &str) -> Fate {
     match code {
-        "enqueued" | "acknowledged" => Fate::Accepted,
+        "accepted" | "enqueued" | "acknowledged" => Fate::Accepted,
         "unknown" | "delivery_failed" | "internal" => Fate::Unknown,
         _ => Fate::Refused,
     }
@@ -281,8 +316,11 @@ fn milliseconds(micros: u64) -> String {
     }
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+fn bytes(n: u64) -> String {
+    match n {
+        0..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.1} MB", n as f64 / 1e6),
+    }
 }
 
 #[cfg(test)]
@@ -322,10 +360,41 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_accepted_is_told_with_its_reasons() {
+        let mut tally = Tally::new(false);
+        let sent = |count| Sent { first: 0, count, body_bytes: 1 };
+        let answer = |status: u16, body: &'static str| Answer {
+            status: status.try_into().expect("a status"),
+            body: body.as_bytes().into(),
+        };
+        tally.answered(sent(3), &answer(202, r#"{"received":3}"#), Duration::from_millis(1));
+        assert_eq!(tally.shortfall(0), None);
+        tally.unanswered(sent(1), &ClientError::Timeout { authority: "a".to_owned(), seconds: 1 });
+        let body = r#"{"results":[{"index":0,"code":"buffer_full"},{"index":1,"code":"buffer_full"}]}"#;
+        tally.answered(sent(3), &answer(207, body), Duration::from_millis(1));
+        let refused = "3 of 7 events were not accepted: 2 buffer_full, 1 no reply in time";
+        assert_eq!(tally.shortfall(0).as_deref(), Some(refused));
+        assert_eq!(tally.shortfall(5), Some(format!("{refused}; 5 events were not sent in time")));
+    }
+
+    #[test]
+    fn without_an_answer_there_are_no_latencies() {
+        let mut tally = Tally::new(false);
+        let sent = Sent { first: 0, count: 1, body_bytes: 1 };
+        tally.unanswered(sent, &ClientError::Timeout { authority: "a".to_owned(), seconds: 1 });
+        let run = RunSummary { what: String::new(), measured_from: "m", took: Duration::from_secs(1), unsent: 0 };
+        let mut out = Vec::new();
+        tally.print(&mut out, &run).expect("a Vec takes everything");
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.contains("no request was answered") && !text.contains("p50"), "{text}");
+    }
+
+    #[test]
     fn numbers_read_well() {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!((bytes(420).as_str(), bytes(4_200_000).as_str()), ("0.4 kB", "4.2 MB"));
         assert_eq!(milliseconds(420), "0.42 ms");
         assert_eq!(milliseconds(42_000), "42.0 ms");
         assert_eq!(milliseconds(4_200_000), "4.20 s");

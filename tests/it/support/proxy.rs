@@ -237,14 +237,15 @@ impl Proxy {
     }
 
     /// Ends the proxy with `SIGTERM`, unless [`Proxy::terminate`] has, and checks what every test must check: it exits with 0,
-    /// its last word is a ledger in which every event is accounted for and none is lost or in memory, and it logged no
-    /// warning or error that was not expected. The ledger.
+    /// its last word is a ledger in which every event is accounted for and none is lost or in memory, it logged no warning or
+    /// error that was not expected, and its ready file is gone. The ledger.
     pub fn finish(mut self) -> Ledger {
         self.finished = true;
         self.process.signal(Signal::TERM);
         let status = self.process.wait();
         self.check_log();
         assert!(status.success(), "the proxy ended with {status}; its log is {}", self.folder.join("log").display());
+        assert!(!self.folder.join("ready.json").exists(), "its ready file points to where nobody listens");
         let ledger = self.log().iter().rev().find_map(Ledger::said_in);
         let ledger = ledger.expect("the proxy logs its ledger at the end: an info line with the field `received`");
         ledger.check();

@@ -71,7 +71,15 @@ impl Running {
 pub struct Dev {
     running: Running,
     place: PathBuf,
-    url: String,
+    ready: PathBuf,
+    addresses: Addresses,
+}
+
+/// What it writes into its `--ready-file`.
+#[derive(Debug, Deserialize)]
+struct Addresses {
+    http: String,
+    config: Option<String>,
 }
 
 impl Dev {
@@ -82,27 +90,28 @@ impl Dev {
 
     /// [`Dev::start`] in a folder that holds something already.
     pub fn start_in(place: PathBuf, arguments: &[&str]) -> Dev {
-        #[derive(Deserialize)]
-        struct Addresses {
-            http: String,
-        }
+        let ready = place.join(unique("ready.json"));
         let mut command = command(env!("CARGO_BIN_EXE_iguazu"));
-        command.args(["dev", "--port", "0", "--ready-file", "ready.json"]).args(arguments);
+        command.args(["dev", "--port", "0", "--ready-file"]).arg(&ready).args(arguments);
         let mut running = Running::start("dev", &place, command);
-        let url = wait_for("dev is ready", || {
+        let addresses = wait_for("dev is ready", || {
             if let Some(status) = running.process.exit_status() {
                 panic!("dev ended: {status}: {:?}", running.end());
             }
-            let text = std::fs::read_to_string(place.join("ready.json")).map_err(|e| e.to_string())?;
-            let addresses: Addresses = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-            Ok(addresses.http)
+            let text = std::fs::read_to_string(&ready).map_err(|e| e.to_string())?;
+            serde_json::from_str(&text).map_err(|e| e.to_string())
         });
-        Dev { running, place, url }
+        Dev { running, place, ready, addresses }
     }
 
     /// Base URL of its doors.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.addresses.http
+    }
+
+    /// The file in its folder that other commands find it by.
+    pub fn config(&self) -> &str {
+        self.addresses.config.as_deref().expect("its folder can be written")
     }
 
     /// The folder it runs in.
@@ -118,7 +127,7 @@ impl Dev {
     /// A request to its port: the status, and the reply as JSON.
     pub async fn ask(&self, method: &str, path: &str, body: String) -> (u16, Value) {
         let method = method.parse().expect("a method");
-        let request = http::client().request(method, format!("{}{path}", self.url));
+        let request = http::client().request(method, format!("{}{path}", self.url()));
         let request = request.header("content-type", "application/json").body(body);
         let reply = http::send(request).await.unwrap_or_else(|e| panic!("{path}: {e}"));
         (reply.status, reply.json())
@@ -127,7 +136,11 @@ impl Dev {
     /// Ends it as ^C does: it exits with 0, since every event is accounted for, and said nothing on stderr. What it printed.
     pub fn finish(mut self) -> String {
         self.running.process.signal(Signal::INT);
-        self.running.end().printed()
+        let ended = self.running.end();
+        for file in [&self.ready, &self.place.join(self.config())] {
+            assert!(!file.exists(), "{} points to where nobody listens", file.display());
+        }
+        ended.printed()
     }
 }
 
