@@ -11,7 +11,7 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 fn read(form: Form, body: &[u8]) -> Result<Vec<Result<Event<'_>, EventError>>, EventError> {
     let batch = Batch::parse(form, body, 5)?;
     let announced = batch.remaining();
-    let events: Vec<_> = batch.collect();
+    let events: Vec<_> = batch.map(|item| item.map_err(|unreadable| unreadable.error)).collect();
     assert_eq!(events.len(), announced, "the batch announced another number of events");
     Ok(events)
 }
@@ -151,6 +151,57 @@ fn one_bad_event_fails_alone() {
     check_events(Form::Ndjson, lines, &[Err((Code::InvalidUtf8, "line 1 is not valid UTF-8 at byte 10")), Ok("a")]);
     check_events(Form::Ndjson, format!("[{A}]\n{A}"), &[bad("must be an object, it is an array"), Ok("a")]);
     check_events(Form::Ndjson, format!("\u{feff}{A}\n{A}\n"), &[malformed("byte order mark"), Ok("a")]);
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_known_by_its_name_and_id_all_the_same() {
+    let check = |form, body: &[u8], expected: (Option<&str>, Option<&str>)| {
+        let mut batch = Batch::parse(form, body, 5).expect("the body is taken");
+        let unreadable = batch.next().expect("one event").expect_err("it cannot be read");
+        let found = (unreadable.name.as_deref(), unreadable.id.as_deref());
+        assert_eq!(found, expected, "{}", String::from_utf8_lossy(body));
+    };
+    let json = |body: &str, expected| {
+        check(Form::Json, body.as_bytes(), expected);
+        check(Form::Json, format!("[{body}]").as_bytes(), expected);
+        check(Form::Ndjson, body.as_bytes(), expected);
+    };
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    check(Form::Ndjson, b"5", (None, None));
+    json("{}", (None, None));
+    json("{\"event\":1,\"id\":\"7\"}", (None, Some("7")));
+    json("{\"event\":\"\"}", (None, None));
+    json("{\"event\":\"a\"}", (Some("a"), None));
+    json("{\"time\":5,\"payload\":{\"event\":\"b\"},\"event\":\"a\",\"id\":\"7\"}", (Some("a"), Some("7")));
+    json(&format!("{{\"payload\":{deep},\"event\":\"a\"}}"), (Some("a"), None));
+    json("{\"nonsense\":\"\\ud800\",\"event\":\"a\"}", (Some("a"), None));
+    check(Form::Ndjson, b"{\"event\":\"a\",\"id\":\"7\",,", (Some("a"), Some("7")));
+    check(Form::Ndjson, b"{\"event\":\"a\",\"id\":\"\xff\"}", (Some("a"), None));
+    // Field 1 is the name, 4 the id, 12 a `traceparent` that is none.
+    check(Form::Protobuf, b"\x0a\x09\x62\x01x\x0a\x01a\x22\x017", (Some("a"), Some("7")));
+    check(Form::Protobuf, b"\x0a\x05\x0a\x01a\x22\x05", (Some("a"), None));
+}
+
+#[test]
+fn an_event_that_is_too_deep_fails_alone_and_is_told_where() {
+    let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    let event = |payload: String| format!("{{\"event\":\"a\",\"payload\":{payload}}}");
+    let too_deep = Err((Code::TooDeep, "payload.x[0][0][0][0][0][0][0]…: values nest deeper than 100 levels"));
+    let deep = event(format!("{{\"x\":{}}}", nested(100)));
+    for levels in [100, 129, 10_000] {
+        let deep = event(format!("{{\"x\":{}}}", nested(levels)));
+        check_events(Form::Json, &deep, &[too_deep]);
+        check_events(Form::Json, format!("[{A},{deep},{A}]"), &[Ok("a"), too_deep, Ok("a")]);
+        check_events(Form::Json, format!("{{\"events\":[{deep},{A}]}}"), &[too_deep, Ok("a")]);
+        check_events(Form::Ndjson, format!("{deep}\n{A}"), &[too_deep, Ok("a")]);
+    }
+    let just = event(nested(100));
+    check_events(Form::Json, format!("[{just},{deep}]"), &[Ok("a"), too_deep]);
+    let properties = format!("{{\"event\":\"a\",\"payload\":{{}},\"properties\":{{\"x\":{}}}}}", nested(100));
+    let too_deep = Err((Code::TooDeep, "properties.x[0][0][0][0][0][0][0]…"));
+    check_events(Form::Json, format!("[{properties},{A}]"), &[too_deep, Ok("a")]);
+    // Neighbours cannot be told from what has no end.
+    check_body(Form::Json, format!("[{A},{}", nested(100).replace(']', "")), Code::InvalidBody, "");
 }
 
 #[test]

@@ -41,10 +41,10 @@ mod refusal;
 mod reply;
 mod routes;
 
-use admission::Budget;
+use admission::{Budget, Hold};
+use media::Form;
 use params::Params;
 use refusal::Refusal;
-use reply::Form;
 use routes::Route;
 
 /// What a request may take.
@@ -146,13 +146,15 @@ impl Doors {
         sender.map(|sender| Some(Arc::clone(sender))).ok_or_else(Refusal::unauthenticated)
     }
 
-    /// Waits as long as the request asked, and says what became of its events.
-    async fn settle(&self, mut taken: Taken, asked: &Asked<'_>) -> Response<Full<Bytes>> {
+    /// Waits as long as the request asked, and says what became of its events. The share of the budget that its body and its
+    /// results had becomes that of the results, and then that of the reply.
+    async fn settle(&self, mut taken: Taken, asked: &Asked<'_>, mut hold: Hold<'_>) -> Response<Full<Bytes>> {
+        hold.set(taken.bytes());
         taken.wait(self.limits.ack_timeout).await;
         if !asked.params.all_results {
             taken.keep_only_telling();
         }
-        reply::batch(&taken, asked.form)
+        reply::batch(&taken, asked.form, hold)
     }
 }
 
