@@ -29,6 +29,10 @@ use prepare::{Work, prepare};
 /// Events that are worked on before other connections of the thread get their turn.
 const SLICE: u32 = 256;
 
+/// Events of a request that are told which name is near to theirs. Finding it takes microseconds for every event type, and
+/// neighbours wait meanwhile.
+const SUGGESTIONS_MAX: u32 = 8;
+
 /// Everything the path needs to know, as of one moment: who may send, which event types there are, their schemas and
 /// producers. Built and warmed beside the path, swapped in whole.
 #[derive(Debug, Default)]
@@ -350,7 +354,8 @@ impl Pipeline {
         let same = slice.last.filter(|live| live.event_type.name == event.name);
         let Some(live) = same.or_else(|| slice.snapshot.find(&event.name)) else {
             slice.receive(self.ledger.unknown());
-            let error = unknown_event(&event.name, &slice.snapshot.routes, ask);
+            let routes = (taken.refused < SUGGESTIONS_MAX).then_some(&slice.snapshot.routes);
+            let error = unknown_event(&event.name, routes, ask);
             return self.reject(slice, names, index, error.into(), taken);
         };
         slice.last = Some(live);
@@ -468,7 +473,9 @@ fn after_panic(panic: Box<dyn Any + Send>, slice: &mut Slice<'_>, taken: &mut Ta
 }
 
 fn try_out(snapshot: &Snapshot, event: &Event<'_>, ask: &Ask<'_>) -> Result<DryRun, EventError> {
-    let Some(live) = snapshot.find(&event.name) else { return Err(unknown_event(&event.name, &snapshot.routes, ask)) };
+    let Some(live) = snapshot.find(&event.name) else {
+        return Err(unknown_event(&event.name, Some(&snapshot.routes), ask));
+    };
     let ready = may_pass(live, event, ask)?;
     WORK.with_borrow_mut(|work| {
         let prepared = prepare(live, ready, event, ask, work)?;
@@ -601,10 +608,11 @@ fn unavailable(event_type: &EventType, outage: &Outage) -> EventError {
     EventError::new(Code::EventTypeUnavailable, message)
 }
 
-/// A sender is told only of names that it may send.
+/// A sender is told only of names that it may send; from `routes`, if they may be searched.
 #[cold]
-fn unknown_event(name: &str, routes: &Routes, ask: &Ask<'_>) -> EventError {
-    let nearest = routes.nearest(name, |known| ask.sender.is_none_or(|sender| sender.may_send(known)));
+fn unknown_event(name: &str, routes: Option<&Routes>, ask: &Ask<'_>) -> EventError {
+    let may = |known: &str| ask.sender.is_none_or(|sender| sender.may_send(known));
+    let nearest = routes.and_then(|routes| routes.nearest(name, may));
     let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
     let message = match nearest {
         Some(nearest) => format!("no event type is named `{shown}`; did you mean `{nearest}`?"),
