@@ -271,6 +271,6 @@ fn lone(field: &str, problem: Problem) -> Failure {
 #[cold]
 pub(super) fn unknown(name: &str) -> EventError {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-    let nearest = config::nearest(name, FIELDS).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
+    let nearest = config::nearest(name, FIELDS).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
     rules::invalid(&shown, format_args!("is no field of an envelope{nearest}; known: `{}`", FIELDS.join("`, `")))
 }

@@ -58,7 +58,7 @@ fn invalid(message: impl Into<Cow<'static, str>>) -> Refusal {
 #[cold]
 fn unknown(name: &str) -> Refusal {
     let shown: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
-    let nearest = config::nearest(name, NAMES).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
+    let nearest = config::nearest(name, NAMES).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
     let known = NAMES.join("`, `");
     invalid(format!("there is no query parameter `{shown}`{nearest}; there are `{known}`"))
 }
@@ -81,7 +81,7 @@ mod tests {
         check("dry_run=1", "`true` or `false`");
         check("dry_run=true&x=y", "no query parameter `x`; there are `reply`, `results`, `dry_run`");
         check("=", "no query parameter ``");
-        check("dryrun=true", "no query parameter `dryrun`, did you mean `dry_run`?");
+        check("dryrun=true", "no query parameter `dryrun` (did you mean `dry_run`?);");
         check("replay", "did you mean `reply`?");
         check(&"n".repeat(9_000), &format!("`{}`;", "n".repeat(64)));
         check("results=all&results=failed", "`results` stands twice");

@@ -254,6 +254,17 @@ async fn the_reply_to_a_refused_upload_survives_it() {
     site.close().await;
 }
 
+/// hyper answers it before we see it, and has no place for a body.
+#[tokio::test]
+async fn what_is_no_http_is_answered_400_without_a_body() {
+    let site = Setup::new().open();
+    for request in ["GARBAGE\r\n\r\n", "POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n"] {
+        let reply = site.raw(request.as_bytes()).await;
+        assert!(reply.starts_with("HTTP/1.1 400 ") && reply.ends_with("\r\n\r\n"), "{reply}");
+    }
+    site.close().await;
+}
+
 #[tokio::test]
 async fn a_body_that_stops_arriving_is_answered_408() {
     let site = Setup::new().http(|http| http.read_timeout = Duration::from_millis(20)).open();

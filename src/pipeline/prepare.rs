@@ -196,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn what_moves_to_the_properties_is_within_their_limit() {
+        let check = |bytes: usize, expected: Result<usize, Code>| {
+            let properties = "x".repeat(bytes);
+            assert_eq!(within(&properties).map(str::len).map_err(|error| error.code), expected);
+        };
+        check(4_097, Err(Code::InvalidEnvelope));
+        check(4_096, Ok(4_096));
+    }
+
+    #[test]
     fn raw_json_is_json_and_utf8_and_not_too_deep() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         for (payload, expected) in [

@@ -116,7 +116,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         let name = std::str::from_utf8(self.bytes(name)).ok().filter(|_| cheap && refused);
         let names = table.slots.iter().map(|slot| slot.json_name.as_str());
         let nearest = name.and_then(|name| config::nearest(name, names));
-        nearest.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default()
+        nearest.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
     }
 
     /// Two properties of one name would be one property to their reader.

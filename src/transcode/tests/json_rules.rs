@@ -98,7 +98,7 @@ fn what_does_not_fit_is_refused_with_path_and_reason() {
         (r#"{"maybe":null,"maybe":1}"#, Code::InvalidPayload, "$.maybe: the field stands there twice"),
         (r#"{"num":1,"word":"x"}"#, Code::InvalidPayload, "$.word: `num` of the same oneof is set too"),
         (r#"{"nope":1}"#, Code::UnknownField, "$: `t.M` has no field `nope`; leave it out"),
-        (r#"{"byNmae":{}}"#, Code::UnknownField, "$: `t.M` has no field `byNmae`, did you mean `byName`?"),
+        (r#"{"byNmae":{}}"#, Code::UnknownField, "$: `t.M` has no field `byNmae` (did you mean `byName`?); leave"),
         (r#"{"inner":{"no\u0001pe":1}}"#, Code::UnknownField, "$.inner: `t.Inner` has no field `no\u{fffd}pe`"),
         (r#"{"at":"2024-01-01"}"#, Code::OutOfRange, "$.at: the string is not a timestamp of RFC 3339"),
         (r#"{"at":0}"#, Code::InvalidPayload, "$.at: expected a string, received a number"),
