@@ -95,6 +95,10 @@ impl Drop for Counted {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
+        // The count is shared by all threads: nothing to give back is not worth a write to it.
+        if self.bytes == 0 {
+            return;
+        }
         self.budget.meters.in_flight_bytes.fetch_sub(self.bytes, Relaxed);
     }
 }

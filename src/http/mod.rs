@@ -1,7 +1,8 @@
 //! Step 1: bytes in, replies out.
 //!
 //! In: HTTP requests, and the pipeline that their events go to. Out: a reply that says what is true of every event. Never:
-//! looks into a payload, waits without a limit, holds more body bytes than the budget, or repeats a payload or a key.
+//! looks into a payload, waits without a limit, holds more bytes of bodies and replies than the budget, or repeats a payload
+//! or a key.
 //!
 //! | door | body |
 //! |---|---|
@@ -9,7 +10,8 @@
 //! | `POST /v1/events/{event}` (`event.rs`) | the bare payload, JSON or Protobuf; envelope in `ce-*` headers |
 //!
 //! A request goes: route, sender, parameters, media type, body (all of these can refuse it as a whole, with nothing taken),
-//! then event by event along the pipeline, then the wait that it asked for, then the reply.
+//! then event by event along the pipeline, then the wait that it asked for, then the reply. What is no HTTP, and a head over its
+//! limit, never come here: hyper answers them 400 and 431, without a body.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -165,9 +165,9 @@ async fn http2_is_spoken_without_an_upgrade() {
     connection.await.expect("no panic").expect("closed in order");
 }
 
-/// What replies that nobody reads may make the proxy grow by: the budget that they are in, and what connections and streams
-/// take. Together they are 240 MB, which is what it grew by before they were in the budget.
-const UNREAD_BYTES_MAX: u64 = (8 + 32) << 20;
+/// What replies that nobody reads may make the proxy grow by: the budget that they are in, and room for the allocator to
+/// breathe. All of them together would be 60 MB.
+const UNREAD_BYTES_MAX: u64 = (8 + 24) << 20;
 
 #[tokio::test]
 async fn replies_that_nobody_reads_fill_their_budget_and_nothing_else() {
@@ -175,14 +175,14 @@ async fn replies_that_nobody_reads_fill_their_budget_and_nothing_else() {
     let garbage = Bytes::from("x\n".repeat(10_000));
     let before = proxy.resident_bytes();
     let (mut connections, mut refused) = (vec![], 0);
-    for _ in 0..10 {
+    for _ in 0..4 {
         let stream = tokio::net::TcpStream::connect(proxy.http()).await.expect("the proxy listens");
         let mut http2 = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
         let handshake = http2.initial_stream_window_size(0).handshake(TokioIo::new(stream)).await;
         let (mut client, connection) = handshake.expect("HTTP/2 by prior knowledge");
         tokio::spawn(connection);
         let mut replies = vec![];
-        for _ in 0..20 {
+        for _ in 0..12 {
             let request = hyper::Request::post(format!("{}/v1/events", proxy.url()));
             let request = request.header("content-type", "application/x-ndjson").body(Full::new(garbage.clone()));
             let reply = client.send_request(request.expect("a request")).await.expect("a head");
