@@ -34,6 +34,7 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("--serve-floor") => serve_floor(),
         Some("--serve-kafka") => serve_kafka(args[1].parse().expect("a number of topics")),
+        _ if args.iter().any(|arg| arg == "--instructions") => instructions(&Options::parse(&args)),
         _ => run(&Options::parse(&args)),
     }
 }
@@ -82,29 +83,9 @@ fn run(options: &Options) {
     let kafka = Server::start_self(&["--serve-kafka", "100"]);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let floor = Server::start_self(&["--serve-floor"]);
-    let proxy = Server::start_proxy(&folder.path().join("iguazu.toml"), &kafka);
+    let proxy = Server::start_proxy(&folder.path().join("iguazu.toml"), &kafka, &[]);
 
-    let mut cells = vec![];
-    for (event, limits) in [("bench.cloudevents", [1.5, 0.45, 0.32]), ("bench.single", [1.4, 0.38, 0.26])] {
-        let form = event.trim_start_matches("bench.");
-        let name = |what: &str| -> &'static str { Box::leak(format!("{what}, {form}").into_boxed_str()) };
-        let single = events.iter().map(|e| json_event(event, e)).collect::<Vec<_>>();
-        let ndjson =
-            batches(&events, |chunk| chunk.iter().map(|e| json_event(event, e)).collect::<Vec<_>>().join(&b'\n'));
-        let protobuf = batches(&events, |chunk| protobuf_batch(event, chunk));
-        let cell = |what, content_type, events_per_request, bodies, limit| Cell {
-            name: name(what),
-            path: "/v1/events",
-            content_type,
-            events_per_request,
-            bodies,
-            limit: Some(limit),
-        };
-        cells.push(cell("single JSON -> Avro", "application/json", 1, single, limits[0]));
-        cells.push(cell("NDJSON of 100 -> Avro", "application/x-ndjson", BATCH, ndjson, limits[1]));
-        cells.push(cell("Protobuf batch of 100 -> Avro", "application/x-protobuf", BATCH, protobuf, limits[2]));
-    }
-
+    let cells = cells(&events);
     let floor_cell = Cell {
         name: "floor: bare hyper, the same single JSON request",
         path: "/v1/events",
@@ -127,10 +108,9 @@ fn run(options: &Options) {
             drive_closed(server.addr(), cell, requests);
             // What is queued is still to be sent to Kafka, and its CPU is the event's too.
             proxy.wait_drained();
-            let used = server.cpu() - before;
-            let per_event = used.as_secs_f64() * 1e6 / (requests * cell.events_per_request) as f64;
-            cpu.entry(cell.name).or_default().push(per_event);
-            eprintln!("round {round}: {}: {per_event:.2} us/event", cell.name);
+            let [user, system, both] = server.cpu().since(before, requests * cell.events_per_request);
+            cpu.entry(cell.name).or_default().push(both);
+            eprintln!("round {round}: {}: {both:.2} us/event ({user:.2} user, {system:.2} system)", cell.name);
         }
     }
     if options.check {
@@ -150,6 +130,65 @@ fn run(options: &Options) {
     proxy.stop();
     floor.stop();
     kafka.stop();
+}
+
+/// The cells of the table: what services send, in both forms of the envelope.
+fn cells(events: &[BenchEvent]) -> Vec<Cell> {
+    let mut cells = vec![];
+    for (event, limits) in [("bench.cloudevents", [1.5, 0.45, 0.32]), ("bench.single", [1.4, 0.38, 0.26])] {
+        let form = event.trim_start_matches("bench.");
+        let name = |what: &str| -> &'static str { Box::leak(format!("{what}, {form}").into_boxed_str()) };
+        let single = events.iter().map(|e| json_event(event, e)).collect::<Vec<_>>();
+        let ndjson =
+            batches(events, |chunk| chunk.iter().map(|e| json_event(event, e)).collect::<Vec<_>>().join(&b'\n'));
+        let protobuf = batches(events, |chunk| protobuf_batch(event, chunk));
+        let cell = |what, content_type, events_per_request, bodies, limit| Cell {
+            name: name(what),
+            path: "/v1/events",
+            content_type,
+            events_per_request,
+            bodies,
+            limit: Some(limit),
+        };
+        cells.push(cell("single JSON -> Avro", "application/json", 1, single, limits[0]));
+        cells.push(cell("NDJSON of 100 -> Avro", "application/x-ndjson", BATCH, ndjson, limits[1]));
+        cells.push(cell("Protobuf batch of 100 -> Avro", "application/x-protobuf", BATCH, protobuf, limits[2]));
+    }
+    cells
+}
+
+/// User instructions of each cell, counted by callgrind: they hardly depend on how busy the machine is. `callgrind_annotate`
+/// shows where they go; the profiles stay in `target/callgrind`.
+fn instructions(options: &Options) {
+    const EVENTS: usize = 10_000;
+    let events = support::events();
+    let kafka = Server::start_self(&["--serve-kafka", "100"]);
+    let profiles = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../callgrind");
+    std::fs::create_dir_all(&profiles).expect("a folder for the profiles");
+    println!("\nUser instructions an event\n\n| cell | instructions |\n|---|---|");
+    for cell in cells(&events).iter().filter(|cell| options.wants(cell.name)) {
+        let file = profiles.join(cell.name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let wrapper = ["valgrind", "--quiet", "--tool=callgrind", "--callgrind-out-file"];
+        let mut wrapper: Vec<String> = wrapper.map(str::to_owned).to_vec();
+        let last = wrapper.pop().expect("the file's flag");
+        wrapper.push(format!("{last}={}", file.display()));
+        let proxy = Server::start_proxy(&folder.path().join("iguazu.toml"), &kafka, &wrapper);
+        let control = |what: &str| {
+            let status = Command::new("callgrind_control").args([what, &proxy.child.id().to_string()]).output();
+            assert!(status.expect("callgrind_control runs").status.success());
+        };
+        drive_closed(proxy.addr(), cell, EVENTS / cell.events_per_request / 5);
+        proxy.wait_drained();
+        control("--zero");
+        drive_closed(proxy.addr(), cell, EVENTS / cell.events_per_request);
+        proxy.wait_drained();
+        control("--dump");
+        let dump = std::fs::read_to_string(file.with_extension("1")).expect("callgrind has written its profile");
+        let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a total");
+        println!("| {} | {} |", cell.name, total.parse::<u64>().expect("a number") / EVENTS as u64);
+        proxy.stop();
+    }
 }
 
 /// The event in the envelope of a `POST /v1/events`.
@@ -201,7 +240,7 @@ fn memory(kafka: &Server) {
     let events = support::events();
     for (event, limit) in [("bench.cloudevents", 1200), ("bench.single", 850)] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let proxy = Server::start_proxy(&folder.path().join("iguazu.toml"), kafka);
+        let proxy = Server::start_proxy(&folder.path().join("iguazu.toml"), kafka, &[]);
         let cell = Cell {
             name: "memory",
             path: "/v1/events",
@@ -246,7 +285,7 @@ fn latency(proxy: &Server) {
         let connections = if reply == "acknowledged" { 2_000 } else { 200 };
         drive_open(proxy.addr(), &cell, RATE, SECONDS, connections);
         proxy.wait_drained();
-        let per_event = (proxy.cpu() - before).as_secs_f64() * 1e6 / (RATE * SECONDS) as f64;
+        let [_, _, per_event] = proxy.cpu().since(before, RATE * SECONDS);
         println!("| {reply} | {per_event:.2} |");
         used.push(per_event);
     }
@@ -276,7 +315,7 @@ fn many_topics(proxy: &Server, events: &[BenchEvent]) {
         let before = proxy.cpu();
         drive_open(proxy.addr(), &cell, rate / BATCH, SECONDS, 64);
         proxy.wait_drained();
-        let per_event = (proxy.cpu() - before).as_secs_f64() * 1e6 / (rate * SECONDS) as f64;
+        let [_, _, per_event] = proxy.cpu().since(before, rate * SECONDS);
         println!("| {rate} | {per_event:.2} |");
     }
 }
@@ -373,6 +412,21 @@ impl Connection {
     }
 }
 
+/// CPU time of a process in seconds.
+#[derive(Clone, Copy)]
+struct Cpu {
+    user: f64,
+    system: f64,
+}
+
+impl Cpu {
+    /// Microseconds of user, system and both for each of so many events.
+    fn since(self, before: Cpu, events: usize) -> [f64; 3] {
+        let (user, system) = (self.user - before.user, self.system - before.system);
+        [user, system, user + system].map(|seconds| seconds * 1e6 / events as f64)
+    }
+}
+
 /// A process under test, or beside it. Killed when dropped.
 struct Server {
     child: Child,
@@ -395,12 +449,13 @@ impl Server {
     }
 
     /// Starts the proxy with the two event types of the benchmark, and a hundred more for the cell of many topics.
-    fn start_proxy(config: &PathBuf, kafka: &Server) -> Server {
+    fn start_proxy(config: &PathBuf, kafka: &Server, wrapper: &[String]) -> Server {
         let ready = config.with_extension("ready");
         let mut text = format!(
-            "[http]\nlisten = \"127.0.0.1:0\"\nack_timeout_seconds = 310\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[http]\nlisten = \"127.0.0.1:0\"\nack_timeout_seconds = 310\nworkers = {}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [registries.main]\nurls = [\"{}\"]\n\
              [clusters.core]\nbrokers = [\"{}\"]\nregistry = \"main\"\nbuffer_bytes_max = 1_073_741_824\nmessage_timeout_ms = 300_000\ncompression = \"none\"\n",
+            std::env::var("BENCH_WORKERS").unwrap_or_else(|_| "2".into()),
             kafka.registry,
             kafka.addrs.replace(',', "\", \"")
         );
@@ -416,7 +471,10 @@ impl Server {
             event(&format!("bench.t{n}"), &format!("bench{n}"), "cloudevents");
         }
         std::fs::write(config, text).expect("the configuration is written");
-        let child = Command::new(env!("CARGO_BIN_EXE_iguazu"))
+        let program = env!("CARGO_BIN_EXE_iguazu").to_owned();
+        let mut words: Vec<String> = wrapper.iter().cloned().chain([program]).collect();
+        let child = Command::new(words.remove(0))
+            .args(words)
             .args(["proxy", "--ready-file"])
             .arg(&ready)
             .arg(config)
@@ -437,11 +495,11 @@ impl Server {
     }
 
     /// User and system CPU of the process so far.
-    fn cpu(&self) -> Duration {
+    fn cpu(&self) -> Cpu {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the process lives");
         let fields: Vec<&str> = stat.rsplit(')').next().expect("a command in brackets").split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
-        Duration::from_millis(ticks * 10)
+        let seconds = |field: usize| fields[field].parse::<u64>().expect("clock ticks") as f64 / 100.0;
+        Cpu { user: seconds(11), system: seconds(12) }
     }
 
     /// Resident bytes.
@@ -458,6 +516,8 @@ impl Server {
     }
 
     fn wait_drained(&self) {
+        // Asking too often would be measured, too.
+        std::thread::sleep(Duration::from_millis(200));
         wait_for("the producers are empty", || (self.in_memory() == 0).then_some(()));
     }
 

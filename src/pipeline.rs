@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use crate::auth::{Limiter, Sender, Senders};
 use crate::envelope::{Event, Unreadable};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
-use crate::produce::Client;
+use crate::produce::TopicHandle;
 use crate::route::{EventType, Reply, Routes};
 use crate::schema::SchemaSet;
 
@@ -88,8 +88,8 @@ impl Outage {
 pub struct Ready {
     /// Its compiled schemas; none for `raw_json`.
     pub schemas: Option<Arc<SchemaSet>>,
-    /// The client of its cluster and lane.
-    pub client: Arc<Client>,
+    /// Its topic, of the client of its cluster and lane.
+    pub topic: Arc<TopicHandle>,
     /// Largest record that its topic takes, in bytes, where the cluster tells.
     pub record_bytes_max: Option<usize>,
 }
@@ -373,7 +373,7 @@ impl Pipeline {
         let tracked = Tracked::new(&live.account, awaited.as_ref(), index, prepared.record.cost_bytes());
         // From here on the token answers for the event.
         slice.in_hand = InHand::Settled;
-        match ready.client.send(&prepared.record, tracked) {
+        match ready.topic.send(&prepared.record, tracked) {
             Ok(()) => {
                 if prepared.dropped > 0 {
                     live.account.note_dropped(prepared.dropped);

@@ -204,25 +204,23 @@ fn array<'a>(scanner: &mut Scanner<'a>, events_max: usize) -> Result<Vec<&'a str
         if spans.len() == events_max {
             return Err(Refusal::TooLong);
         }
-        let before = scanner.clone();
-        spans.push(match scanner.value() {
-            // What is too deep fails alone: its neighbours begin behind it.
-            Err(error) if error.is_too_deep() => {
-                *scanner = before;
-                scanner.deep_value()?
-            }
-            value => value?,
-        });
+        spans.push(scanner.unread_value()?);
         more = scanner.next_element()?;
     }
     Ok(spans)
 }
 
 fn element(text: &str) -> Result<Event<'_>, EventError> {
-    json::event(&mut Scanner::new(text)).map_err(|failure| match failure {
+    let mut scanner = Scanner::new(text);
+    let event = json::event(&mut scanner).and_then(|event| Ok(scanner.end().map(|()| event)?));
+    event.map_err(|failure| match failure {
         Failure::Event(error) => error,
         Failure::Batch => json::unknown("events"),
-        Failure::Syntax(error) => EventError::new(Code::Internal, format!("checked JSON is not JSON: {}", error.what)),
+        Failure::Syntax(error) => {
+            let (line, column) = error.position(text);
+            let message = format!("the event is not valid JSON at its line {line} column {column}: {}", error.what);
+            EventError::new(Code::MalformedJson, message)
+        }
     })
 }
 

@@ -71,7 +71,8 @@ fn json_that_is_not_one_text_is_refused_whole() {
     check(" \n", "the body is empty");
     check(&format!("\u{feff}{A}"), "at line 1 column 1: a byte order mark");
     check("{\"event\":", "at line 1 column 10: the text ends too early");
-    check("{\n\"event\":\"a\",\n\"payload\":{]}", "at line 3 column 12");
+    check("{\n\"event\":\"a\",\n\"payload\":{}]}", "at line 3 column 13");
+    check("{\"event\":\"a\",\"payload\":{\"a\":1", "the text ends too early");
     check(&format!("{A}{A}"), "at line 1 column 27: there is more text");
     check(&format!("[{A},]"), "a value is expected");
     check(&format!("[{A}] x"), "there is more text");
@@ -83,6 +84,35 @@ fn json_that_is_not_one_text_is_refused_whole() {
     // Refused as an event first, but the text behind it is not JSON: nothing is taken.
     check("{\"foo\":1,,}", "at line 1 column 10");
     check("{\"event\":1,\"payload\":{}} x", "there is more text");
+}
+
+/// Its plan judges it, and the events beside it are taken.
+#[test]
+fn a_payload_with_an_end_is_passed_on_whatever_is_in_it() {
+    let check = |form, body: &str, payload: &str| {
+        let events = read(form, body.as_bytes()).expect("the body is taken");
+        assert_eq!(events.len(), 2, "{body}");
+        assert_eq!(events[0].as_ref().unwrap().payload.bytes(), payload.as_bytes());
+    };
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    for payload in ["{]", "[1,,2]", "{\"a\":tru}", "{\"a\"}", "[\"\t\"]", deep.as_str()] {
+        let event = format!("{{\"payload\":{payload},\"event\":\"a\"}}");
+        check(Form::Json, &format!("[{event},{A}]"), payload);
+        check(Form::Json, &format!("{{\"events\":[{event},{A}]}}"), payload);
+        check(Form::Ndjson, &format!("{event}\n{A}"), payload);
+    }
+}
+
+#[test]
+fn an_element_that_is_no_event_leaves_its_neighbours_alone() {
+    for (element, code, part) in [
+        ("{\"event\":\"a\",,\"payload\":{}}", Code::MalformedJson, "at its line 1 column 14"),
+        ("{\"event\":\"a\"]", Code::MalformedJson, "`,` or `}` is expected"),
+        ("[]", Code::InvalidEnvelope, "must be an object"),
+        ("5", Code::InvalidEnvelope, "must be an object"),
+    ] {
+        check_events(Form::Json, format!("[{element},{A}]"), &[Err((code, part)), Ok("a")]);
+    }
 }
 
 #[test]
@@ -183,25 +213,13 @@ fn an_event_that_cannot_be_read_is_known_by_its_name_and_id_all_the_same() {
 }
 
 #[test]
-fn an_event_that_is_too_deep_fails_alone_and_is_told_where() {
-    let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
-    let event = |payload: String| format!("{{\"event\":\"a\",\"payload\":{payload}}}");
-    let too_deep = Err((Code::TooDeep, "payload.x[0][0][0][0][0][0][0]…: values nest deeper than 100 levels"));
-    let deep = event(format!("{{\"x\":{}}}", nested(100)));
-    for levels in [100, 129, 10_000] {
-        let deep = event(format!("{{\"x\":{}}}", nested(levels)));
-        check_events(Form::Json, &deep, &[too_deep]);
-        check_events(Form::Json, format!("[{A},{deep},{A}]"), &[Ok("a"), too_deep, Ok("a")]);
-        check_events(Form::Json, format!("{{\"events\":[{deep},{A}]}}"), &[too_deep, Ok("a")]);
-        check_events(Form::Ndjson, format!("{deep}\n{A}"), &[too_deep, Ok("a")]);
-    }
-    let just = event(nested(100));
-    check_events(Form::Json, format!("[{just},{deep}]"), &[Ok("a"), too_deep]);
-    let properties = format!("{{\"event\":\"a\",\"payload\":{{}},\"properties\":{{\"x\":{}}}}}", nested(100));
-    let too_deep = Err((Code::TooDeep, "properties.x[0][0][0][0][0][0][0]…"));
-    check_events(Form::Json, format!("[{properties},{A}]"), &[too_deep, Ok("a")]);
-    // Neighbours cannot be told from what has no end.
-    check_body(Form::Json, format!("[{A},{}", nested(100).replace(']', "")), Code::InvalidBody, "");
+fn properties_that_are_too_deep_are_told_where() {
+    let nested = "[".repeat(100) + &"]".repeat(100);
+    let event = format!("{{\"event\":\"a\",\"payload\":{{}},\"properties\":{{\"x\":{nested}}}}}");
+    let too_deep = Err((Code::TooDeep, "properties.x[0][0][0][0][0][0][0]…: values nest deeper than 100 levels"));
+    check_events(Form::Json, &event, &[too_deep]);
+    check_events(Form::Json, format!("[{event},{A}]"), &[too_deep, Ok("a")]);
+    check_events(Form::Ndjson, format!("{event}\n{A}"), &[too_deep, Ok("a")]);
 }
 
 #[test]

@@ -87,16 +87,11 @@ fn find_names<'a>(scanner: &mut Scanner<'a>, found: &mut Unreadable<'a>) -> Resu
         match name.as_ref() {
             "event" if is_text => found.name = rules::event_name(scanner.string()?, "event").ok(),
             "id" if is_text => found.id = rules::id(scanner.string()?, "id").ok(),
-            _ if is_nested(scanner)? => drop(scanner.deep_value()?),
-            _ => drop(scanner.value()?),
+            _ => drop(scanner.unread_value()?),
         }
         member = scanner.next_member()?;
     }
     Ok(())
-}
-
-fn is_nested(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
-    Ok(matches!(scanner.kind()?, Kind::Object | Kind::Array))
 }
 
 /// What is read of an event so far.
@@ -113,7 +108,7 @@ impl<'a> Read<'a> {
         let envelope = &mut self.envelope;
         match field {
             "event" => self.name = Some(rules::event_name(required_string(scanner, field)?, field)?),
-            "payload" => self.payload = Some(value(scanner, field)?),
+            "payload" => self.payload = Some(scanner.unread_value()?),
             "id" => envelope.id = checked(scanner, field, rules::id)?,
             "source" => envelope.source = checked(scanner, field, rules::source)?,
             "time" => envelope.time = checked(scanner, field, rules::time)?,

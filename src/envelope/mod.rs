@@ -11,6 +11,7 @@ pub mod batch;
 mod json;
 mod scan;
 mod depth;
+mod skip;
 mod protobuf;
 mod wire;
 pub mod bare;

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use super::skip;
+
 /// Values may nest this deep, as in payloads that a plan reads.
 pub(super) const DEPTH_MAX: u32 = 100;
 const TOO_DEEP: &str = "values nest deeper than 100 levels";
@@ -161,27 +163,20 @@ impl<'a> Scanner<'a> {
         Ok(&self.text[start..self.at])
     }
 
-    /// Skips the object or array that comes next, however deep it is, and gives its text. What is in it is not judged.
-    #[cold]
-    pub fn deep_value(&mut self) -> Result<&'a str, SyntaxError> {
-        self.skip_space();
-        let (start, mut depth) = (self.at, 0);
-        loop {
-            match self.peek() {
-                Some(b'"') => {
-                    self.skip_string()?;
-                    continue;
-                }
-                Some(b'{' | b'[') => depth += 1,
-                Some(b'}' | b']') => depth -= 1,
-                Some(_) => {}
-                None => return Err(self.unexpected("the value has no end")),
-            }
-            self.at += 1;
-            if depth == 0 {
-                return Ok(&self.text[start..self.at]);
+    /// Skips the value that comes next without judging what is in it, and gives its text, which may not be JSON.
+    pub fn unread_value(&mut self) -> Result<&'a str, SyntaxError> {
+        let start = match self.skip_space() {
+            Some(b'{' | b'[') => self.at,
+            _ => return self.value(),
+        };
+        match skip::nested_len(&self.text.as_bytes()[start..]) {
+            Some(len) => self.at += len,
+            None => {
+                self.at = self.text.len();
+                return Err(self.unexpected("the value has no end"));
             }
         }
+        Ok(&self.text[start..self.at])
     }
 
     /// Checks that nothing but white space is left.

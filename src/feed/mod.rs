@@ -18,7 +18,7 @@ use crate::auth::{Limiter, Senders};
 use crate::config::Config;
 use crate::outcome::Ledger;
 use crate::pipeline::{Live, Outage, Pipeline, Ready, Snapshot, State};
-use crate::produce::{Client, ProduceError, Producers, Topic};
+use crate::produce::{Client, ProduceError, Producers, Topic, TopicHandle};
 use crate::route::EventType;
 use crate::schema::{Loaded, Loader, Refreshed, SchemaError, SchemaSet, Stale};
 use crate::telemetry::health::Health;
@@ -202,11 +202,7 @@ impl Feed {
         let mut changed = false;
         for entry in &mut self.entries {
             let State::Ready(ready) = &mut entry.live.state else { continue };
-            let current = self.producers.current(ready.client.cluster(), ready.client.lane());
-            if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &ready.client)) {
-                ready.client = current;
-                changed = true;
-            }
+            changed |= use_current(&self.producers, ready);
         }
         if changed {
             self.publish();
@@ -232,9 +228,7 @@ impl Feed {
                 entry.failures = 0;
                 entry.due = Some(Instant::now() + refresh);
                 // Another client may have taken over while this event type was warmed.
-                if let Some(current) = self.producers.current(ready.client.cluster(), ready.client.lane()) {
-                    ready.client = current;
-                }
+                use_current(&self.producers, &mut ready);
                 entry.live.state = State::Ready(ready);
                 true
             }
@@ -340,13 +334,30 @@ async fn warm(
     event_type: Arc<EventType>,
 ) -> Result<Warm, WarmError> {
     let (client, topic) = look_up(config, producers, &event_type).await?;
+    let handle = Arc::new(TopicHandle::new(&client, &event_type.topic)?);
     let loaded = match loader {
         None => None,
         Some(loader) => Some(loader.load(&event_type).await?),
     };
     let note = loaded.as_ref().and_then(note_on);
     let schemas = loaded.map(|loaded| Arc::new(loaded.set));
-    Ok(Warm { ready: Ready { schemas, client, record_bytes_max: topic.max_message_bytes }, note })
+    Ok(Warm { ready: Ready { schemas, topic: handle, record_bytes_max: topic.max_message_bytes }, note })
+}
+
+/// Gives an event type the client that its cluster and lane have now; says whether that is another one.
+fn use_current(producers: &Producers, ready: &mut Ready) -> bool {
+    let client = ready.topic.client();
+    let current = producers.current(client.cluster(), client.lane());
+    let Some(current) = current.filter(|current| !Arc::ptr_eq(current, client)) else { return false };
+    match TopicHandle::new(&current, ready.topic.name()) {
+        Ok(handle) => ready.topic = Arc::new(handle),
+        // The one it has goes on, and the next tick tries again.
+        Err(error) => {
+            error!(cluster = current.cluster(), %error, "event type cannot change to the new producer");
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether the topic is still as it was, and whether there are other schemas.

@@ -20,7 +20,7 @@ use crate::dev::brokers::EmbeddedBrokers;
 use crate::envelope::proto;
 use crate::outcome::{Balance, Ledger};
 use crate::pipeline::{Live, Outage, Ready, Snapshot, State};
-use crate::produce::Client;
+use crate::produce::{Client, TopicHandle};
 use crate::route::EventType;
 use crate::serve::{Limits as ServeLimits, Listener, Server, Workers};
 
@@ -99,7 +99,8 @@ impl Setup {
             state: match &kafka {
                 None => State::Unavailable(Outage::new("this test has no Kafka")),
                 Some((_, client)) => {
-                    State::Ready(Ready { schemas: None, client: Arc::clone(client), record_bytes_max: None })
+                    let topic = TopicHandle::new(client, &event_type.topic).expect("the topic has a valid name");
+                    State::Ready(Ready { schemas: None, topic: Arc::new(topic), record_bytes_max: None })
                 }
             },
         };

@@ -92,13 +92,8 @@ pub(super) fn prepare<'w>(
     work.headers.clear();
     let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
     headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
-    let record = Record {
-        topic: &event_type.topic,
-        key,
-        value: &work.output.value,
-        headers: &work.headers,
-        timestamp_ms: ask.received_ms as i64,
-    };
+    let record =
+        Record { key, value: &work.output.value, headers: &work.headers, timestamp_ms: ask.received_ms as i64 };
     fits(&record, ready, event_type)?;
     let dropped = work.output.fields_dropped;
     let warning = (dropped > 0 || work.output.enums_defaulted > 0).then(|| warning(&work.output));

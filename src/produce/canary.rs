@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::wait::wait_for;
-use super::{Client, ProduceError, Record};
+use super::{Client, ProduceError, Record, TopicHandle};
 use crate::envelope::headers::HeaderBuffer;
 use crate::outcome::{BatchState, Delivery, Ledger, Tracked};
 
@@ -45,7 +45,7 @@ pub(super) enum Proof {
 
 impl Client {
     /// [`Client::canary`], unless one succeeded before. Those who ask while one is under way share its result. Blocking.
-    pub fn prove(&self, topic: &str, timeout: Duration) -> Result<(), ProduceError> {
+    pub fn prove(self: &Arc<Self>, topic: &str, timeout: Duration) -> Result<(), ProduceError> {
         let asked = Instant::now();
         let mut proof = self.proof.lock().expect("no code panics while it holds this lock");
         match &*proof {
@@ -66,8 +66,9 @@ impl Client {
 
     /// Produces one record to a partition of each broker that leads one of the topic's, and waits for all
     /// acknowledgements. Blocking: for warm-up.
-    pub fn canary(&self, topic: &str, timeout: Duration) -> Result<Canary, ProduceError> {
+    pub fn canary(self: &Arc<Self>, topic: &str, timeout: Duration) -> Result<Canary, ProduceError> {
         let start = Instant::now();
+        let handle = TopicHandle::new(self, topic)?;
         let metadata = self.metadata(topic, timeout)?;
         let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
         let led: BTreeMap<i32, i32> =
@@ -75,7 +76,7 @@ impl Client {
         let without_leader = partitions.iter().filter(|p| p.leader() < 0).count();
 
         let brokers: Vec<i32> = led.keys().copied().collect();
-        let silent = self.produce_canaries(topic, &led, timeout.saturating_sub(start.elapsed()));
+        let silent = self.produce_canaries(&handle, &led, timeout.saturating_sub(start.elapsed()));
         if brokers.is_empty() || !silent.is_empty() {
             let names = silent.iter().map(|id| format!("broker {id}")).collect::<Vec<_>>().join(", ");
             let brokers = if names.is_empty() { "any broker, none leads a partition".to_owned() } else { names };
@@ -91,16 +92,16 @@ impl Client {
     }
 
     /// Returns the brokers that did not acknowledge in time.
-    fn produce_canaries(&self, topic: &str, led: &BTreeMap<i32, i32>, timeout: Duration) -> Vec<i32> {
+    fn produce_canaries(&self, topic: &TopicHandle, led: &BTreeMap<i32, i32>, timeout: Duration) -> Vec<i32> {
         let account = Ledger::default().account("(canary)", self.cluster());
         let batch = Arc::new(BatchState::default());
         let headers = HeaderBuffer::default();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp_ms = i64::try_from(since_1970.as_millis()).unwrap_or(0);
-        let record = Record { topic, key: None, value: VALUE, headers: &headers, timestamp_ms };
+        let record = Record { key: None, value: VALUE, headers: &headers, timestamp_ms };
         for (index, partition) in (0..).zip(led.values()) {
             let tracked = Tracked::new(&account, Some(&batch), index, record.cost_bytes());
-            if let Err(refused) = self.send_to(&record, Some(*partition), tracked) {
+            if let Err(refused) = self.send(topic, &record, Some(*partition), tracked) {
                 refused.tracked.refused();
             }
         }

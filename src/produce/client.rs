@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use tracing::{debug, error, warn};
 
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
-use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, settings, topic};
+use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, TopicHandle, settings, topic};
 use crate::config::{self, Sasl};
 use crate::outcome::{Code, Tracked};
 use crate::route::Lane;
@@ -89,15 +89,10 @@ impl Client {
         }))
     }
 
-    /// Hands a record to librdkafka, or refuses it at once. `tracked` must have been made with the record's
-    /// [`Record::cost_bytes`].
-    pub fn send(&self, record: &Record<'_>, tracked: Box<Tracked>) -> Result<(), Refused> {
-        self.send_to(record, None, tracked)
-    }
-
-    /// [`Client::send`] to a given partition, or to the one that key and partitioner choose.
-    pub(super) fn send_to(
+    /// Takes room in the budget for a record and hands it to librdkafka, or refuses it at once.
+    pub(super) fn send(
         &self,
+        topic: &TopicHandle,
         record: &Record<'_>,
         partition: Option<i32>,
         mut tracked: Box<Tracked>,
@@ -109,22 +104,10 @@ impl Client {
         let now_ms = context.clock.now_ms();
         tracked.mark_sent(now_ms);
         context.ages.add(now_ms);
-        let base = BaseRecord {
-            topic: record.topic,
-            partition,
-            payload: Some(record.value),
-            key: record.key,
-            timestamp: Some(record.timestamp_ms),
-            headers: native_headers(record),
-            delivery_opaque: tracked,
-        };
-        match self.shared.producer.send(base) {
-            Ok(()) => Ok(()),
-            Err((error, base)) => {
-                context.release(&base.delivery_opaque);
-                Err(self.refuse(&error, record, base.delivery_opaque))
-            }
-        }
+        topic.produce(record, partition, tracked).map_err(|(error, tracked)| {
+            context.release(&tracked);
+            self.refuse(&error, topic.name(), record, tracked)
+        })
     }
 
     /// Stops: flush until `deadline` has passed, purge, poll until nothing is in flight, join the thread. Every record is
@@ -257,8 +240,8 @@ impl Client {
     }
 
     #[cold]
-    fn refuse(&self, error: &KafkaError, record: &Record<'_>, tracked: Box<Tracked>) -> Refused {
-        let (cluster, topic, limit) = (self.cluster(), record.topic, self.message_bytes_max);
+    fn refuse(&self, error: &KafkaError, topic: &str, record: &Record<'_>, tracked: Box<Tracked>) -> Refused {
+        let (cluster, limit) = (self.cluster(), self.message_bytes_max);
         let (code, message) = match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => {
                 (Code::BufferFull, format!("cluster `{cluster}`: librdkafka's queue is full"))
@@ -355,13 +338,4 @@ impl Shared {
             }
         }
     }
-}
-
-fn native_headers(record: &Record<'_>) -> Option<OwnedHeaders> {
-    let headers = record.headers;
-    if headers.is_empty() {
-        return None;
-    }
-    let empty = OwnedHeaders::new_with_capacity(headers.len());
-    Some(headers.iter().fold(empty, |all, (key, value)| all.insert(Header { key, value: Some(value) })))
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::settings::tests::cluster;
@@ -19,6 +22,10 @@ use crate::telemetry::export::Exporter;
 
 const WAIT: Duration = Duration::from_secs(20);
 const RECEIVED_MS: i64 = 1_700_000_000_123;
+
+fn orders(client: &Arc<Client>) -> TopicHandle {
+    TopicHandle::new(client, "orders").expect("the name is a topic's")
+}
 
 /// Brokers with the topic `orders`, an account, and a client made for each test.
 struct Bench {
@@ -46,11 +53,11 @@ impl Bench {
         Client::start(&cluster, lane).expect("the settings are right")
     }
 
-    fn send(&mut self, client: &Client, record: &Record<'_>) -> Result<(), Code> {
+    fn send(&mut self, client: &Arc<Client>, record: &Record<'_>) -> Result<(), Code> {
         self.account.receive();
         let tracked = Tracked::new(&self.account, Some(&self.batch), self.sent, record.cost_bytes());
         self.sent += 1;
-        client.send(record, tracked).map_err(|refused| {
+        orders(client).send(record, tracked).map_err(|refused| {
             refused.tracked.refused();
             self.account.reject(refused.code);
             assert!(!refused.message.is_empty());
@@ -58,9 +65,9 @@ impl Bench {
         })
     }
 
-    fn send_value(&mut self, client: &Client, value: &[u8]) -> Result<(), Code> {
+    fn send_value(&mut self, client: &Arc<Client>, value: &[u8]) -> Result<(), Code> {
         let headers = HeaderBuffer::default();
-        self.send(client, &Record { topic: "orders", key: None, value, headers: &headers, timestamp_ms: RECEIVED_MS })
+        self.send(client, &Record { key: None, value, headers: &headers, timestamp_ms: RECEIVED_MS })
     }
 
     /// What became of every record that was sent, once all of it is known, by index.
@@ -216,16 +223,16 @@ fn a_stop_delivers_what_can_be_delivered_and_is_done_once() {
 fn a_stop_amid_senders_loses_nothing() {
     let bench = Bench::new(1, 4);
     let client = bench.start(|_| (), Lane::Standard);
+    let topic = orders(&client);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 let headers = HeaderBuffer::default();
-                let record =
-                    Record { topic: "orders", key: None, value: b"x", headers: &headers, timestamp_ms: RECEIVED_MS };
+                let record = Record { key: None, value: b"x", headers: &headers, timestamp_ms: RECEIVED_MS };
                 loop {
                     bench.account.receive();
                     let tracked = Tracked::new(&bench.account, None, 0, record.cost_bytes());
-                    if let Err(refused) = client.send(&record, tracked) {
+                    if let Err(refused) = topic.send(&record, tracked) {
                         refused.tracked.refused();
                         bench.account.reject(refused.code);
                         if refused.code == Code::EventTypeUnavailable {
@@ -264,7 +271,7 @@ fn empty_and_absent_keys_and_values_stay_apart() {
     let client = bench.start(|_| (), Lane::Standard);
     let headers = HeaderBuffer::default();
     for (key, value) in [(None, &b""[..]), (Some(&b""[..]), b"v"), (Some(b"k"), b"")] {
-        let record = Record { topic: "orders", key, value, headers: &headers, timestamp_ms: RECEIVED_MS };
+        let record = Record { key, value, headers: &headers, timestamp_ms: RECEIVED_MS };
         assert_eq!(bench.send(&client, &record), Ok(()));
     }
     bench.settled();
@@ -285,8 +292,7 @@ fn a_record_arrives_as_it_was_sent_in_every_lane_and_its_report_says_where() {
             headers.push(name, value);
         }
         let key = Some(&b"customer-7"[..]);
-        let record =
-            Record { topic: "orders", key, value: b"\0\0\0\0\x07", headers: &headers, timestamp_ms: RECEIVED_MS };
+        let record = Record { key, value: b"\0\0\0\0\x07", headers: &headers, timestamp_ms: RECEIVED_MS };
         for _ in 0..3 {
             assert_eq!(bench.send(&client, &record), Ok(()));
         }
@@ -302,6 +308,47 @@ fn a_record_arrives_as_it_was_sent_in_every_lane_and_its_report_says_where() {
         client.stop(WAIT);
         bench.assert_balanced(&client);
     }
+}
+
+/// The safe twin of the handle is rdkafka's own `send`.
+#[test]
+fn a_handle_sends_what_rdkafka_sends() {
+    let mut bench = Bench::new(1, 1);
+    let client = bench.start(|_| (), Lane::Standard);
+    let twin = ClientConfig::new().set("bootstrap.servers", bench.brokers.bootstrap()).create::<BaseProducer>();
+    let twin = twin.expect("the settings are right");
+    let mut several = HeaderBuffer::default();
+    for (name, value) in [("ce_id", &b"7"[..]), ("", b""), ("x", b"\0\xff"), ("x", b"2")] {
+        several.push(name, value);
+    }
+    let none = HeaderBuffer::default();
+    for headers in [&none, &several] {
+        for (key, value) in [(None, &b""[..]), (Some(&b""[..]), b"v"), (Some(b"k\0"), b"\0\x01")] {
+            let record = Record { key, value, headers, timestamp_ms: RECEIVED_MS };
+            assert_eq!(bench.send(&client, &record), Ok(()));
+            let owned = headers
+                .iter()
+                .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
+            let base = BaseRecord {
+                topic: "orders",
+                partition: None,
+                payload: Some(value),
+                key,
+                timestamp: Some(RECEIVED_MS),
+                headers: (!headers.is_empty()).then_some(owned),
+                delivery_opaque: (),
+            };
+            twin.send(base).map_err(|(error, _)| error).expect("the twin takes the record");
+            twin.flush(WAIT).expect("the twin's record is delivered");
+            bench.settled();
+            let read = bench.read_back(bench.sent as usize * 2);
+            let [.., one, other] = &read[..] else { panic!("{read:?}") };
+            let content = |r: &Consumed| (r.key.clone(), r.value.clone(), r.headers.clone(), r.timestamp_ms);
+            assert_eq!(content(one), content(other));
+        }
+    }
+    client.stop(WAIT);
+    bench.assert_balanced(&client);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! report. One client per cluster and lane in use, each polled by a thread of its own. Never: waits for room, creates
 //! a topic, or drops a record without counting it.
 //!
-//! Reading order: [`client`] (start, send, stop), `context` (what librdkafka calls back), `failure` (its errors in our
+//! Reading order: [`client`] (start, send, stop), `handle` (librdkafka's C interface), `context` (what librdkafka calls back), `failure` (its errors in our
 //! codes), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
 
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::envelope::headers::HeaderBuffer;
 use crate::outcome::{Code, Tracked};
 
 pub mod client;
+mod handle;
 mod context;
 mod budget;
 mod age;
@@ -28,14 +29,13 @@ pub mod producers;
 pub use canary::Canary;
 pub use client::{Client, Stopped};
 pub use failure::Failure;
+pub use handle::TopicHandle;
 pub use health::{ClientError, ErrorKind};
 pub use producers::Producers;
 
 /// What goes to Kafka, borrowed from the thread's buffers.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// Topic.
-    pub topic: &'a str,
     /// Key; none is a null key, empty is zero bytes.
     pub key: Option<&'a [u8]>,
     /// Value; empty is zero bytes, never a tombstone.
@@ -109,6 +109,8 @@ pub struct Topic {
 pub enum ProduceError {
     #[error("cluster `{cluster}`: the client cannot be made: {source}")]
     Client { cluster: String, source: rdkafka::error::KafkaError },
+    #[error("cluster `{cluster}`: the client takes no topic `{topic}`: {source}")]
+    Handle { cluster: String, topic: String, source: rdkafka::error::KafkaError },
     #[error("cluster `{cluster}`: the poll thread cannot be started")]
     Thread { cluster: String, source: std::io::Error },
     #[error("cluster `{cluster}` does not answer: {reason}")]
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     fn record<'a>(value: &'a [u8], key: Option<&'a [u8]>, headers: &'a HeaderBuffer) -> Record<'a> {
-        Record { topic: "t", key, value, headers, timestamp_ms: 1 }
+        Record { key, value, headers, timestamp_ms: 1 }
     }
 
     #[test]

@@ -238,7 +238,10 @@ pub(super) struct EnumTable {
     /// Ordinal plus one, zero for none.
     dense: Vec<u16>,
     sparse: HashMap<i32, u16>,
-    numbers: HashMap<String, i32>,
+    /// Symbol -> ordinal.
+    names: NameTable,
+    /// The number of each symbol.
+    numbers: Vec<i32>,
 }
 
 impl EnumTable {
@@ -254,8 +257,8 @@ impl EnumTable {
     }
 
     /// The number of a symbol.
-    pub(super) fn number(&self, symbol: &str) -> Option<i32> {
-        self.numbers.get(symbol).copied()
+    pub(super) fn number(&self, symbol: &[u8]) -> Option<i32> {
+        self.names.find(symbol).map(|ordinal| self.numbers[usize::from(ordinal)])
     }
 }
 
@@ -502,10 +505,9 @@ fn enum_table(en: &EnumDescriptor) -> Result<EnumTable, PlanError> {
     small(declared.len(), en.full_name(), "symbols")?;
     // Enums are mostly small and start at zero; numbers beyond stand in the hash table.
     let dense_from = declared.iter().map(|v| v.number()).min().unwrap_or(0).max(-64);
-    let (mut dense, mut sparse, mut numbers) = (Vec::new(), HashMap::new(), HashMap::new());
+    let (mut dense, mut sparse) = (Vec::new(), HashMap::new());
     for (ordinal, value) in declared.iter().enumerate() {
         let (number, ordinal) = (value.number(), ordinal as u16);
-        numbers.insert(value.name().to_owned(), number);
         match usize::try_from(i64::from(number) - i64::from(dense_from)) {
             Ok(i) if i < 256 => {
                 dense.resize(dense.len().max(i + 1), 0);
@@ -518,6 +520,8 @@ fn enum_table(en: &EnumDescriptor) -> Result<EnumTable, PlanError> {
             }
         }
     }
+    let names = NameTable::new(declared.iter().map(|value| [value.name(); 2]))
+        .expect("a descriptor is refused when an enum has a symbol twice");
     Ok(EnumTable {
         name: en.full_name().to_owned(),
         closed: en.parent_file().syntax() == Syntax::Proto2,
@@ -526,7 +530,8 @@ fn enum_table(en: &EnumDescriptor) -> Result<EnumTable, PlanError> {
         dense_from,
         dense,
         sparse,
-        numbers,
+        names,
+        numbers: declared.iter().map(|value| value.number()).collect(),
     })
 }
 

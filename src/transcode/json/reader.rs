@@ -310,8 +310,7 @@ impl<'r, 'a> Reader<'r, 'a> {
             Token::String => {
                 self.tokens.bump();
                 let span = self.tokens.string(self.side).map_err(|fail| fail.at(step))?;
-                let known = std::str::from_utf8(self.bytes(span)).ok().and_then(|symbol| table.number(symbol));
-                match known {
+                match table.number(self.bytes(span)) {
                     Some(number) => Ok(Some(number as u64)),
                     None => self.unknown_symbol(en, "symbol", step),
                 }
