@@ -203,7 +203,7 @@ fn an_event_that_cannot_be_read_is_known_by_its_name_and_id_all_the_same() {
     json("{\"event\":\"\"}", (None, None));
     json("{\"event\":\"a\"}", (Some("a"), None));
     json("{\"time\":5,\"payload\":{\"event\":\"b\"},\"event\":\"a\",\"id\":\"7\"}", (Some("a"), Some("7")));
-    json(&format!("{{\"payload\":{deep},\"event\":\"a\"}}"), (Some("a"), None));
+    json(&format!("{{\"payload\":{deep},\"time\":5,\"event\":\"a\"}}"), (Some("a"), None));
     json("{\"nonsense\":\"\\ud800\",\"event\":\"a\"}", (Some("a"), None));
     check(Form::Ndjson, b"{\"event\":\"a\",\"id\":\"7\",,", (Some("a"), Some("7")));
     check(Form::Ndjson, b"{\"event\":\"a\",\"id\":\"\xff\"}", (Some("a"), None));

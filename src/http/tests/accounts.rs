@@ -90,7 +90,7 @@ async fn an_envelope_that_cannot_be_read_is_counted_under_its_event() {
         let answer = check("/v1/events", &[headers], unreadable, "page.viewed", "invalid_envelope").await;
         assert_eq!(answer.json()["results"][0]["id"], "7");
     }
-    let line = r#"{"event":"page.viewed","payload":{]}"#;
+    let line = r#"{"event":"page.viewed","payload":{},,}"#;
     check("/v1/events", &[ndjson], line, "page.viewed", "malformed_json").await;
     check("/v1/events/page.viewed", &[json, ("ce-time", "x")], "{}", "page.viewed", "invalid_envelope").await;
     // Who may not send it is told so, and nothing else of it.
