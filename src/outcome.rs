@@ -56,13 +56,14 @@ macro_rules! codes {
 codes! {
     Enqueued, "enqueued", 202, None, false, "checked, converted and in the producer's buffer; Kafka has not answered yet";
     Acknowledged, "acknowledged", 200, None, false, "Kafka acknowledged the record; the result names its partition and offset";
+    Valid, "valid", 200, None, false, "dry run: the event would be taken, as its result shows; nothing was produced";
 
     InvalidBody, "invalid_body", 400, Sender, false, "the request's body could not be parsed, so no event of it was taken";
     InvalidParameter, "invalid_parameter", 400, Sender, false, "a query parameter or header of the request has a value that is not allowed";
     Unauthenticated, "unauthenticated", 401, Sender, false, "the request has no API key, or one that no sender has; send `Authorization: Bearer <key>`";
     ForbiddenEvent, "forbidden_event", 403, Sender, false, "the sender is not allowed to send this event; its `events` setting lists those it may";
     NotFound, "not_found", 404, Sender, false, "there is no such path on this listener";
-    UnknownEvent, "unknown_event", 404, Sender, false, "no event type has this name; the message names the nearest one and how to create it";
+    UnknownEvent, "unknown_event", 404, Sender, false, "no event type has this name; the message names the nearest one that the sender may send, operators add others under `[events]`";
     MethodNotAllowed, "method_not_allowed", 405, Sender, false, "the path exists, but not with this method";
     BodyTimeout, "body_timeout", 408, Sender, true, "the request's body did not arrive in time";
     BodyTooLarge, "body_too_large", 413, Sender, false, "the request's body is over the limit, as sent or after decompression; send smaller batches";
@@ -88,7 +89,7 @@ codes! {
 
     Internal, "internal", 500, Ours, true, "a bug of ours; the log of the proxy has more";
     Overloaded, "overloaded", 503, Ours, true, "too many connections or too many bytes in flight; retry after the pause that `Retry-After` names";
-    EventTypeUnavailable, "event_type_unavailable", 503, Ours, true, "the event type's cluster, topic or schema is not available; `/ready` on the admin listener says why";
+    EventTypeUnavailable, "event_type_unavailable", 503, Ours, true, "the event type's cluster, topic or schema is not available; it is tried again by itself, `/ready` on the admin listener says why";
     BufferFull, "buffer_full", 503, Ours, true, "the buffer of the event type's cluster is full; retry after the pause that `Retry-After` names";
     DeliveryFailed, "delivery_failed", 503, Ours, true, "Kafka refused the record, or the client gave it up before it was written";
     RecordRefused, "record_refused", 422, Sender, false, "the broker refuses this record for good, for example as too large";
@@ -206,7 +207,8 @@ impl BatchState {
 }
 
 /// Travels with a record through librdkafka and settles it exactly once: by [`Tracked::settle`] from a delivery
-/// report, by [`Tracked::refused`] when the producer did not take it, or as lost when it is dropped unsettled.
+/// report, by [`Tracked::refused`] when the producer did not take it, or when it is dropped unsettled: as failed by a
+/// panic on the way to the producer, else as lost.
 #[derive(Debug)]
 pub struct Tracked {
     account: Arc<Account>,
@@ -262,12 +264,9 @@ impl Tracked {
         self.open = false;
         self.account.in_memory.fetch_sub(1, Relaxed);
         match delivery {
-            Delivery::Delivered { .. } => self.account.delivered.fetch_add(1, Relaxed),
-            Delivery::Failed(code) => {
-                self.account.failed_by[code.index()].fetch_add(1, Relaxed);
-                self.account.failed.fetch_add(1, Relaxed)
-            }
-        };
+            Delivery::Delivered { .. } => drop(self.account.delivered.fetch_add(1, Relaxed)),
+            Delivery::Failed(code) => self.account.fail(code),
+        }
         if let Some(batch) = self.batch.take() {
             batch.settle(self.index, delivery);
         }
@@ -288,9 +287,15 @@ impl Drop for Tracked {
     fn drop(&mut self) {
         if self.open {
             self.account.in_memory.fetch_sub(1, Relaxed);
-            self.account.lost.fetch_add(1, Relaxed);
+            // A token that a panic drops was not handed over: what librdkafka has is no longer ours to drop.
+            let code = if std::thread::panicking() { Code::Internal } else { Code::Unknown };
+            if code == Code::Internal {
+                self.account.fail(code);
+            } else {
+                self.account.lost.fetch_add(1, Relaxed);
+            }
             if let Some(batch) = self.batch.take() {
-                batch.settle(self.index, Delivery::Failed(Code::Unknown));
+                batch.settle(self.index, Delivery::Failed(code));
             }
         }
     }
@@ -354,6 +359,12 @@ impl Account {
     pub fn reject(&self, code: Code) {
         self.rejected.fetch_add(1, Relaxed);
         self.rejected_by[code.index()].fetch_add(1, Relaxed);
+    }
+
+    /// Counts an event that was accepted and then given up for good.
+    fn fail(&self, code: Code) {
+        self.failed_by[code.index()].fetch_add(1, Relaxed);
+        self.failed.fetch_add(1, Relaxed);
     }
 
     /// Counts an event some of whose fields were left out.

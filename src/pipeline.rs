@@ -5,8 +5,10 @@
 //! Never: I/O, a task or an allocation per event that went well, an `.await` between counting an event received and
 //! handing it on (so a sender that goes away cannot make an event fall between).
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -14,19 +16,22 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::auth::{Limiter, Sender, Senders};
-use crate::envelope::headers::{self, HeaderBuffer, Stamp};
-use crate::envelope::{self, Event, Payload, ids};
+use crate::envelope::{Event, Unreadable};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
-use crate::produce::{Record, TopicHandle};
-use crate::route::{Encoding, EventType, KeySource, MissingKey, Reply, Routes};
+use crate::produce::TopicHandle;
+use crate::route::{EventType, Reply, Routes};
 use crate::schema::SchemaSet;
-use crate::transcode::{Output, Scratch};
+
+mod prepare;
+
+use prepare::{Work, prepare};
 
 /// Events that are worked on before other connections of the thread get their turn.
-const SLICE: usize = 256;
+const SLICE: u32 = 256;
 
-/// The source of an event that names none and whose sender is not known.
-const ANONYMOUS: &str = "anonymous";
+/// Events of a request that are told which name is near to theirs. Finding it takes microseconds for every event type, and
+/// neighbours wait meanwhile.
+const SUGGESTIONS_MAX: u32 = 8;
 
 /// Everything the path needs to know, as of one moment: who may send, which event types there are, their schemas and
 /// producers. Built and warmed beside the path, swapped in whole.
@@ -57,8 +62,25 @@ pub struct Live {
 pub enum State {
     /// Topic known, schemas compiled, client running.
     Ready(Ready),
-    /// It answers `event_type_unavailable` for this reason, and is tried again behind.
-    Unavailable(String),
+    /// It answers `event_type_unavailable`, and is tried again behind.
+    Unavailable(Outage),
+}
+
+/// Why an event type cannot be served. The reason is for operators, on `/ready` and in the log: it may name brokers and what
+/// they said. Senders are told since when.
+#[derive(Clone, Debug)]
+pub struct Outage {
+    /// What is wrong as of now.
+    pub reason: String,
+    /// Since when something is.
+    pub since: Instant,
+}
+
+impl Outage {
+    /// An outage that begins now.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Outage { reason: reason.into(), since: Instant::now() }
+    }
 }
 
 /// What an event type that can be served is served with.
@@ -182,6 +204,13 @@ impl Taken {
         }
     }
 
+    /// Bytes of memory that the results take, roughly.
+    pub fn bytes(&self) -> usize {
+        let texts =
+            self.results.iter().map(|r| r.id.len() + r.message.len() + r.warning.as_ref().map_or(0, String::len));
+        self.results.capacity() * size_of::<EventResult>() + texts.sum::<usize>()
+    }
+
     /// Drops results that a reply without `?results=all` leaves out: those of events that simply went through.
     pub fn keep_only_telling(&mut self) {
         self.results.retain(|r| !r.code.is_success() || r.warning.is_some());
@@ -191,6 +220,8 @@ impl Taken {
 /// What an event would become, for `?dry_run=true`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DryRun {
+    /// The event's id: the sender's, or one as it would be made.
+    pub id: String,
     /// Cluster it would go to.
     pub cluster: String,
     /// Topic it would go to.
@@ -225,33 +256,8 @@ impl std::fmt::Debug for Pipeline {
     }
 }
 
-/// A thread's buffers. Their contents are one event's; their memory is reused.
-#[derive(Debug)]
-struct Work {
-    scratch: Scratch,
-    output: Output,
-    headers: HeaderBuffer,
-    properties: String,
-    id: [u8; 36],
-}
-
 thread_local! {
-    static WORK: RefCell<Work> = RefCell::new(Work {
-        scratch: Scratch::default(),
-        output: Output::default(),
-        headers: HeaderBuffer::default(),
-        properties: String::new(),
-        id: [0; 36],
-    });
-}
-
-/// A record in the thread's buffers, and what its reply should say.
-struct Prepared<'w> {
-    record: Record<'w>,
-    id: &'w str,
-    /// Fields that were left out.
-    dropped: u32,
-    warning: Option<String>,
+    static WORK: RefCell<Work> = RefCell::default();
 }
 
 impl Pipeline {
@@ -282,7 +288,7 @@ impl Pipeline {
     /// goes away there, the events of slices not begun were never received.
     pub async fn take<'a>(
         &self,
-        events: &mut (impl Iterator<Item = Result<Event<'a>, EventError>> + Send),
+        events: &mut (impl Iterator<Item = Result<Event<'a>, Unreadable<'a>>> + Send),
         ask: &Ask<'_>,
     ) -> Taken {
         let mut taken = Taken::default();
@@ -295,30 +301,39 @@ impl Pipeline {
     /// Takes the next events; says whether there may be more.
     fn take_slice<'a>(
         &self,
-        events: &mut impl Iterator<Item = Result<Event<'a>, EventError>>,
+        events: &mut impl Iterator<Item = Result<Event<'a>, Unreadable<'a>>>,
         ask: &Ask<'_>,
         taken: &mut Taken,
     ) -> bool {
         let snapshot = self.snapshot.load();
         let now_ms = self.started.elapsed().as_millis() as u64;
-        // A batch is mostly of one event type, so the name is compared with the last one before it is looked up.
-        let mut last = None;
-        WORK.with_borrow_mut(|work| {
-            for _ in 0..SLICE {
-                let Some(item) = events.next() else { return false };
-                self.take_one((&snapshot, &mut last), item, ask, now_ms, work, taken);
+        let end = taken.events.saturating_add(SLICE);
+        let mut slice = Slice { snapshot: &snapshot, now_ms, last: None, in_hand: InHand::Nothing };
+        loop {
+            // A panic is a bug of ours, and one event's. All that it can leave half done is settled or made anew below.
+            let run = panic::catch_unwind(AssertUnwindSafe(|| {
+                WORK.with_borrow_mut(|work| {
+                    while taken.events < end {
+                        let Some(item) = events.next() else { return false };
+                        self.take_one(&mut slice, item, ask, work, taken);
+                        slice.in_hand = InHand::Nothing;
+                    }
+                    true
+                })
+            }));
+            match run {
+                Ok(more) => return more,
+                Err(panic) => after_panic(panic, &mut slice, taken),
             }
-            true
-        })
+        }
     }
 
     /// From received to handed on or rejected, without a gap.
     fn take_one<'s>(
-        &self,
-        (snapshot, last): (&'s Snapshot, &mut Option<&'s Live>),
-        item: Result<Event<'_>, EventError>,
+        &'s self,
+        slice: &mut Slice<'s>,
+        item: Result<Event<'_>, Unreadable<'_>>,
         ask: &Ask<'_>,
-        now_ms: u64,
         work: &mut Work,
         taken: &mut Taken,
     ) {
@@ -326,31 +341,38 @@ impl Pipeline {
         taken.events += 1;
         let event = match item {
             Ok(event) => event,
-            Err(error) => {
-                self.ledger.unknown().receive();
-                return self.reject(self.ledger.unknown(), ("", ""), index, error.into(), taken);
+            Err(unreadable) => {
+                // An event that says its name is that event type's trouble, and not everybody's.
+                let live = unreadable.name.as_deref().and_then(|name| slice.snapshot.find(name));
+                slice.receive(live.map_or(self.ledger.unknown(), |live| &live.account));
+                let names = (unreadable.name.as_deref().unwrap_or(""), unreadable.id.as_deref().unwrap_or(""));
+                let forbidden = live.and_then(|live| may_send(live, ask).err());
+                return self.reject(slice, names, index, forbidden.unwrap_or(unreadable.error).into(), taken);
             }
         };
         let names = (event.name.as_ref(), event.envelope.id.as_deref().unwrap_or(""));
-        let same = last.filter(|live| live.event_type.name == event.name);
-        let Some(live) = same.or_else(|| snapshot.find(&event.name)) else {
-            let error = unknown_event(&event.name, &snapshot.routes);
-            self.ledger.unknown().receive();
-            return self.reject(self.ledger.unknown(), names, index, error.into(), taken);
+        let same = slice.last.filter(|live| live.event_type.name == event.name);
+        let Some(live) = same.or_else(|| slice.snapshot.find(&event.name)) else {
+            slice.receive(self.ledger.unknown());
+            let routes = (taken.refused < SUGGESTIONS_MAX).then_some(&slice.snapshot.routes);
+            let error = unknown_event(&event.name, routes, ask);
+            return self.reject(slice, names, index, error.into(), taken);
         };
-        *last = Some(live);
-        live.account.receive();
-        let ready = match admit(live, &event, ask, now_ms) {
+        slice.last = Some(live);
+        slice.receive(&live.account);
+        let ready = match admit(live, &event, ask, slice.now_ms) {
             Ok(ready) => ready,
-            Err(no) => return self.reject(&live.account, names, index, no, taken),
+            Err(no) => return self.reject(slice, names, index, no, taken),
         };
         let prepared = match prepare(live, ready, &event, ask, work) {
             Ok(prepared) => prepared,
-            Err(error) => return self.reject(&live.account, names, index, error.into(), taken),
+            Err(error) => return self.reject(slice, names, index, error.into(), taken),
         };
         let reply = ask.reply.map_or(live.event_type.reply, |asked| asked.max(live.event_type.reply));
         let awaited = (reply > Reply::Enqueued).then(|| Arc::clone(taken.awaited.get_or_insert_default()));
         let tracked = Tracked::new(&live.account, awaited.as_ref(), index, prepared.record.cost_bytes());
+        // From here on the token answers for the event.
+        slice.in_hand = InHand::Settled;
         match ready.topic.send(&prepared.record, tracked) {
             Ok(()) => {
                 if prepared.dropped > 0 {
@@ -359,22 +381,127 @@ impl Pipeline {
                 taken.accept(index, prepared.id, reply, prepared.warning, ask.all_results);
             }
             Err(refused) => {
+                slice.in_hand = InHand::Received(&live.account);
                 refused.tracked.refused();
                 let error = EventError::new(refused.code, refused.message);
-                self.reject(&live.account, (names.0, prepared.id), index, error.into(), taken);
+                self.reject(slice, (names.0, prepared.id), index, error.into(), taken);
             }
         }
     }
 
-    /// Counts an event refused, tells the watch, and notes its result.
+    /// Counts the event in hand refused, tells the watch, and notes its result.
     #[cold]
-    fn reject(&self, account: &Account, (event, id): (&str, &str), index: u32, no: No, taken: &mut Taken) {
-        account.reject(no.error.code);
+    fn reject(&self, slice: &mut Slice<'_>, (event, id): (&str, &str), index: u32, no: No, taken: &mut Taken) {
+        slice.settle(no.error.code);
         if let Some(watch) = &self.watch {
             watch(event, id, &no.error);
         }
-        taken.refused += 1;
-        taken.results.push(EventResult {
+        taken.refuse(index, id, no);
+    }
+
+    /// What an event would become; if nothing, its id as far as that is known, and why. Counts nothing, takes nothing from a
+    /// limit, produces nothing.
+    pub fn dry_run(
+        &self,
+        item: Result<Event<'_>, Unreadable<'_>>,
+        ask: &Ask<'_>,
+    ) -> Result<DryRun, (String, EventError)> {
+        let snapshot = self.snapshot.load();
+        match item {
+            Ok(event) => {
+                let id = || event.envelope.id.as_deref().unwrap_or("").to_owned();
+                try_out(&snapshot, &event, ask).map_err(|error| (id(), error))
+            }
+            Err(unreadable) => {
+                let live = unreadable.name.as_deref().and_then(|name| snapshot.find(name));
+                let forbidden = live.and_then(|live| may_send(live, ask).err());
+                Err((unreadable.id.unwrap_or_default().into_owned(), forbidden.unwrap_or(unreadable.error)))
+            }
+        }
+    }
+}
+
+/// What a slice of events has in common, and how far it has come.
+struct Slice<'s> {
+    snapshot: &'s Snapshot,
+    now_ms: u64,
+    /// The event type of the last event: a batch is mostly of one, so the name is compared before it is looked up.
+    last: Option<&'s Live>,
+    in_hand: InHand<'s>,
+}
+
+/// Whose count an event is in.
+enum InHand<'s> {
+    /// There is none.
+    Nothing,
+    /// Received, and not settled yet.
+    Received(&'s Account),
+    /// Rejected, or its token answers for it.
+    Settled,
+}
+
+impl<'s> Slice<'s> {
+    fn receive(&mut self, account: &'s Account) {
+        account.receive();
+        self.in_hand = InHand::Received(account);
+    }
+
+    /// Rejects the event in hand, if it is not settled.
+    fn settle(&mut self, code: Code) {
+        if let InHand::Received(account) = std::mem::replace(&mut self.in_hand, InHand::Settled) {
+            account.reject(code);
+        }
+    }
+}
+
+/// Settles the event in whose course we panicked (the panic hook has logged it), so that neither the ledger nor its sender
+/// misses it. What its sender sends again may have been written already.
+#[cold]
+fn after_panic(panic: Box<dyn Any + Send>, slice: &mut Slice<'_>, taken: &mut Taken) {
+    if let InHand::Nothing = slice.in_hand {
+        // Before an event was received: there is nothing to settle, and no way to go on.
+        panic::resume_unwind(panic);
+    }
+    slice.settle(Code::Internal);
+    slice.in_hand = InHand::Nothing;
+    WORK.set(Work::default());
+    let index = taken.events - 1;
+    if taken.results.last().is_none_or(|last| last.index != index) {
+        let message = "the proxy failed on this event, which is a bug; its log has more";
+        taken.refuse(index, "", EventError::new(Code::Internal, message).into());
+    }
+}
+
+fn try_out(snapshot: &Snapshot, event: &Event<'_>, ask: &Ask<'_>) -> Result<DryRun, EventError> {
+    let Some(live) = snapshot.find(&event.name) else {
+        return Err(unknown_event(&event.name, Some(&snapshot.routes), ask));
+    };
+    let ready = may_pass(live, event, ask)?;
+    WORK.with_borrow_mut(|work| {
+        let prepared = prepare(live, ready, event, ask, work)?;
+        let record = &prepared.record;
+        let value_json = match &ready.schemas {
+            None => std::str::from_utf8(record.value).ok().map(str::to_owned),
+            Some(schemas) => schemas.get(event.schema)?.value_as_json(record.value, &live.event_type.sensitive),
+        };
+        Ok(DryRun {
+            id: prepared.id.to_owned(),
+            cluster: live.event_type.cluster.clone(),
+            topic: live.event_type.topic.clone(),
+            key: record.key.map(<[u8]>::to_vec),
+            headers: record.headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect(),
+            value: record.value.to_vec(),
+            value_json,
+            warning: prepared.warning,
+        })
+    })
+}
+
+impl Taken {
+    #[cold]
+    fn refuse(&mut self, index: u32, id: &str, no: No) {
+        self.refused += 1;
+        self.results.push(EventResult {
             index,
             id: id.to_owned(),
             code: no.error.code,
@@ -386,32 +513,6 @@ impl Pipeline {
         });
     }
 
-    /// What an event would become. Counts nothing, takes nothing from a limit, produces nothing.
-    pub fn dry_run(&self, event: &Event<'_>, ask: &Ask<'_>) -> Result<DryRun, EventError> {
-        let snapshot = self.snapshot.load();
-        let Some(live) = snapshot.find(&event.name) else { return Err(unknown_event(&event.name, &snapshot.routes)) };
-        let ready = may_pass(live, event, ask)?;
-        WORK.with_borrow_mut(|work| {
-            let prepared = prepare(live, ready, event, ask, work)?;
-            let record = &prepared.record;
-            let value_json = match &ready.schemas {
-                None => std::str::from_utf8(record.value).ok().map(str::to_owned),
-                Some(schemas) => schemas.get(event.schema)?.value_as_json(record.value, &live.event_type.sensitive),
-            };
-            Ok(DryRun {
-                cluster: live.event_type.cluster.clone(),
-                topic: live.event_type.topic.clone(),
-                key: record.key.map(<[u8]>::to_vec),
-                headers: record.headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect(),
-                value: record.value.to_vec(),
-                value_json,
-                warning: prepared.warning,
-            })
-        })
-    }
-}
-
-impl Taken {
     fn accept(&mut self, index: u32, id: &str, reply: Reply, warning: Option<String>, all: bool) {
         self.weakest = Some(self.weakest.map_or(reply, |weakest| weakest.min(reply)));
         if all || warning.is_some() || reply > Reply::Enqueued {
@@ -464,15 +565,21 @@ fn admit<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>, now_ms: u64) -> R
     Ok(ready)
 }
 
+fn may_send(live: &Live, ask: &Ask<'_>) -> Result<(), EventError> {
+    let name = &live.event_type.name;
+    match ask.sender {
+        Some(sender) if !sender.may_send(name) => {
+            let message = format!("sender `{}` may not send event `{name}`", sender.name);
+            Err(EventError::new(Code::ForbiddenEvent, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The checks of admission that take nothing.
 fn may_pass<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>) -> Result<&'s Ready, EventError> {
     let event_type = &*live.event_type;
-    if let Some(sender) = ask.sender
-        && !sender.may_send(&event_type.name)
-    {
-        let message = format!("sender `{}` may not send event `{}`", sender.name, event_type.name);
-        return Err(EventError::new(Code::ForbiddenEvent, message));
-    }
+    may_send(live, ask)?;
     let bytes = event.payload.bytes().len();
     if let Some(limit) = event_type.limits.event_bytes_max
         && bytes > limit
@@ -489,168 +596,27 @@ fn may_pass<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>) -> Result<&'s 
     }
     match &live.state {
         State::Ready(ready) => Ok(ready),
-        State::Unavailable(reason) => Err(EventError::new(
-            Code::EventTypeUnavailable,
-            format!("event `{}` is not available: {reason}", event_type.name),
-        )),
+        State::Unavailable(outage) => Err(unavailable(event_type, outage)),
     }
 }
 
-/// Turns one event into the record to produce. Does no I/O, keeps no state but the thread's buffers, never waits.
-fn prepare<'w>(
-    live: &'w Live,
-    ready: &Ready,
-    event: &'w Event<'_>,
-    ask: &Ask<'w>,
-    work: &'w mut Work,
-) -> Result<Prepared<'w>, EventError> {
-    let event_type = &*live.event_type;
-    work.output.clear();
-    let schema_header = match &ready.schemas {
-        None => {
-            store_as_sent(event_type, event.payload, &mut work.output.value)?;
-            &[][..]
-        }
-        Some(schemas) => {
-            let schema = schemas.get(event.schema)?;
-            work.output.value.extend_from_slice(&schema.prefix);
-            schema.plan.transcode(event.payload, &mut work.scratch, &mut work.output)?;
-            // The header lives as long as the snapshot; it is copied into the buffer below.
-            schema.header.as_slice()
-        }
-    };
-    let key = match &event_type.key {
-        KeySource::None => None,
-        KeySource::Envelope => event.envelope.key.as_deref().map(str::as_bytes),
-        KeySource::Field(_) => work.output.has_key.then_some(work.output.key.as_slice()),
-    };
-    // An unset field without presence reads as empty, so for whoever insists on a key an empty one is none.
-    if event_type.missing_key == MissingKey::Reject && key.is_none_or(<[u8]>::is_empty) {
-        return Err(missing_key(event_type));
-    }
-    let properties = match work.output.properties.is_empty() {
-        true => event.envelope.properties.as_deref(),
-        false => {
-            add_properties(event.envelope.properties.as_deref(), &work.output.properties, &mut work.properties);
-            Some(work.properties.as_str())
-        }
-    };
-    let id = match &event.envelope.id {
-        Some(id) => id.as_ref(),
-        None => ids::fresh(&mut work.id, ask.received_ms),
-    };
-    let sender = ask.sender.map(|sender| sender.name.as_str());
-    let source = event.envelope.source.as_deref().or(sender).unwrap_or(ANONYMOUS);
-    let traceparent = event.envelope.traceparent.as_deref().or(ask.traceparent);
-    work.headers.clear();
-    let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
-    headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
-    let record =
-        Record { key, value: &work.output.value, headers: &work.headers, timestamp_ms: ask.received_ms as i64 };
-    fits(&record, ready, event_type)?;
-    let dropped = work.output.fields_dropped;
-    let warning = (dropped > 0 || work.output.enums_defaulted > 0).then(|| warning(&work.output));
-    Ok(Prepared { record, id, dropped, warning })
-}
-
-/// `raw_json`: any JSON text, byte for byte.
-fn store_as_sent(event_type: &EventType, payload: Payload<'_>, value: &mut Vec<u8>) -> Result<(), EventError> {
-    debug_assert_eq!(event_type.encoding, Encoding::RawJson, "only raw_json has no schema");
-    let Payload::Json(json) = payload else {
-        let message = format!("event `{}` takes JSON only, its payloads have no schema", event_type.name);
-        return Err(EventError::new(Code::WrongFormat, message));
-    };
-    envelope::check_json(json)?;
-    value.extend_from_slice(json);
-    Ok(())
-}
-
-/// Joins the envelope's properties and the unknown fields that moved there. The envelope's own win.
-fn add_properties(own: Option<&str>, moved: &[u8], out: &mut String) {
-    out.clear();
-    out.push('{');
-    out.push_str(std::str::from_utf8(moved).expect("the plan copies members from JSON that it checked"));
-    // A later member of the same name wins with every common parser, so the envelope's own come last.
-    let own = own.and_then(|json| json.trim().strip_prefix('{')?.strip_suffix('}')).unwrap_or("").trim();
-    if !own.is_empty() {
-        out.push(',');
-        out.push_str(own);
-    }
-    out.push('}');
-}
-
-/// Refuses a record that its topic would refuse: librdkafka does not split a refused batch, so its neighbours would suffer.
-fn fits(record: &Record<'_>, ready: &Ready, event_type: &EventType) -> Result<(), EventError> {
-    let Some(limit) = ready.record_bytes_max else { return Ok(()) };
-    let bytes = record.batch_bytes();
-    if bytes <= limit {
-        return Ok(());
-    }
-    let message = format!("the record has {bytes} bytes, topic `{}` takes {limit}", event_type.topic);
-    Err(EventError::new(Code::EventTooLarge, message))
-}
-
+/// The reason stays with the operators: it names brokers and topics, and what they said.
 #[cold]
-fn unknown_event(name: &str, routes: &Routes) -> EventError {
-    let nearest = routes.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+fn unavailable(event_type: &EventType, outage: &Outage) -> EventError {
+    let (name, seconds) = (&event_type.name, outage.since.elapsed().as_secs());
+    let message = format!("event `{name}` is not available, for {seconds} s now; send it again later");
+    EventError::new(Code::EventTypeUnavailable, message)
+}
+
+/// A sender is told only of names that it may send; from `routes`, if they may be searched.
+#[cold]
+fn unknown_event(name: &str, routes: Option<&Routes>, ask: &Ask<'_>) -> EventError {
+    let may = |known: &str| ask.sender.is_none_or(|sender| sender.may_send(known));
+    let nearest = routes.and_then(|routes| routes.nearest(name, may));
     let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
-    let message = format!("no event type is named `{shown}`{nearest}; add `[events.\"{shown}\"]` to the configuration");
-    EventError::new(Code::UnknownEvent, message)
-}
-
-#[cold]
-fn missing_key(event_type: &EventType) -> EventError {
-    let wanted = match &event_type.key {
-        KeySource::Field(path) => format!("its payload field `{path}`"),
-        _ => "the envelope's `key`".to_owned(),
+    let message = match nearest {
+        Some(nearest) => format!("no event type is named `{shown}`; did you mean `{nearest}`?"),
+        None => format!("no event type is named `{shown}`; check the name, or ask those who run this proxy to add it"),
     };
-    EventError::new(Code::MissingKey, format!("event `{}` needs a key: {wanted} is not set", event_type.name))
-}
-
-#[cold]
-fn warning(output: &Output) -> String {
-    let mut text = String::new();
-    if output.fields_dropped > 0 {
-        text = format!("{} unknown field(s) left out, the first at {}", output.fields_dropped, output.first_dropped);
-    }
-    if output.enums_defaulted > 0 {
-        let join = if text.is_empty() { "" } else { "; " };
-        text.push_str(&format!("{join}{} unknown enum number(s) stored as the default", output.enums_defaulted));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn properties_stay_json_whatever_they_end_with() {
-        for (own, moved, expected) in [
-            (None, r#""x":2"#, r#"{"x":2}"#),
-            (Some("{}"), r#""x":2"#, r#"{"x":2}"#),
-            (Some(r#"{"a":{"b":1}}"#), r#""x":2"#, r#"{"x":2,"a":{"b":1}}"#),
-            (Some(r#" { "a" : {"b":{}} } "#), r#""x":{"y":{}}"#, r#"{"x":{"y":{}},"a" : {"b":{}}}"#),
-        ] {
-            let mut joined = String::new();
-            add_properties(own, moved.as_bytes(), &mut joined);
-            assert_eq!(joined, expected);
-            assert!(serde_json::from_str::<serde_json::Value>(&joined).is_ok(), "{joined}");
-        }
-    }
-
-    #[test]
-    fn raw_json_is_json_and_utf8_and_not_too_deep() {
-        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        for (payload, expected) in [
-            (&b"{\"a\":\"\xff\"}"[..], Err(Code::InvalidUtf8)),
-            (&b"{\"a\":1"[..], Err(Code::MalformedJson)),
-            (&b"{} {}"[..], Err(Code::MalformedJson)),
-            (&b""[..], Err(Code::MalformedJson)),
-            (deep.as_bytes(), Err(Code::MalformedJson)),
-            (&b" {\"a\": [1, null]}\n"[..], Ok(())),
-        ] {
-            assert_eq!(envelope::check_json(payload).map_err(|error| error.code), expected);
-        }
-    }
+    EventError::new(Code::UnknownEvent, message)
 }

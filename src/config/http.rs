@@ -5,6 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::reader::{Item, Table};
 use super::{Admin, Http, Tls};
 
+/// Bytes that are held for one event of a batch and the result that it may have in the reply: a result with its id and a
+/// message of usual length, and the event's entry in the batch.
+pub const RESULT_BYTES: usize = 384;
+
 /// Reads `[http]`; the table comes back for what must hold between it and other parts.
 pub(super) fn read<'s>(root: &mut Table<'s>) -> (Http, Table<'s>) {
     let mut table = root.section("http");
@@ -34,6 +38,11 @@ pub(super) fn read<'s>(root: &mut Table<'s>) -> (Http, Table<'s>) {
         let least = 2 * http.body_bytes_max;
         let why = "one compressed body counts as sent and again decompressed";
         table.problem("in_flight_bytes_max", format!("must be at least twice `http.body_bytes_max` ({least}): {why}"));
+    } else if http.in_flight_bytes_max < http.body_bytes_max + http.batch_events_max * RESULT_BYTES {
+        let least = http.body_bytes_max + http.batch_events_max * RESULT_BYTES;
+        let why =
+            format!("a body (`http.body_bytes_max`), and {RESULT_BYTES} bytes an event (`http.batch_events_max`)");
+        table.problem("in_flight_bytes_max", format!("must be at least {least}: {why}"));
     }
     (http, table)
 }

@@ -22,6 +22,7 @@ mod reader;
 mod nearest;
 
 pub use check::{load, parse};
+pub use http::RESULT_BYTES;
 pub use nearest::nearest;
 
 /// Why a secret in the file itself is refused.
@@ -67,7 +68,7 @@ pub struct Http {
     pub body_bytes_max: usize,
     /// Most events of one request.
     pub batch_events_max: usize,
-    /// Most bytes of bodies being read or worked on, over all requests.
+    /// Most bytes of bodies being read or worked on, and of replies being written, over all requests.
     pub in_flight_bytes_max: usize,
     /// Most open connections.
     pub connections_max: usize,

@@ -10,14 +10,15 @@
 //! | `ce-properties` | properties, a JSON object |
 //! | `ce-specversion` | nothing; must be `1.0` |
 //! | `ce-type` | nothing; the path names the event, see [`event_name`] |
-//! | `ce-NAME`, any other attribute | a record header `ce_NAME`, as the Kafka binding of CloudEvents has it |
+//! | `ce-NAME`, any other attribute | a record header `ce_NAME`, as the Kafka binding of CloudEvents has it; names are lower-case letters and digits, values have no control characters (CloudEvents 1.0.2, sections 3.1 and 3.2) |
 //! | `iguazu-schema-version`, `iguazu-schema-id` | schema reference |
 //! | `iguazu-header-NAME` | the sender's own record header NAME, in lower case, its value byte for byte |
 //! | `traceparent` | trace context; one that is malformed is ignored, as W3C asks of everybody who did not make it |
 //!
 //! Values of `ce-` headers are unquoted and percent-decoded as the HTTP binding of CloudEvents 1.0.2 says (section 3.1.3.2).
 //! `ce-datacontenttype` and `ce-dataschema` are refused: the first is `Content-Type`, and the second would be untrue of a
-//! record whose value was transcoded.
+//! record whose value was transcoded. So are names that a JSON event has and CloudEvents has not ([`ELSEWHERE`]): as
+//! attributes they would be kept, and not do what their sender meant.
 
 use std::borrow::Cow;
 
@@ -26,6 +27,19 @@ use crate::outcome::{Code, EventError};
 
 /// Longest `ce-` attribute name taken; CloudEvents advises 20 characters.
 const ATTRIBUTE_BYTES_MAX: usize = 64;
+
+/// Attributes that mean something which has another place here, and that place.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("datacontenttype", "`Content-Type` says it"),
+    ("dataschema", "name the schema with `iguazu-schema-version` or `iguazu-schema-id`"),
+    ("schema", "name the schema with `iguazu-schema-version` or `iguazu-schema-id`"),
+    ("schemaversion", "name the schema with `iguazu-schema-version`"),
+    ("schemaid", "name the schema with `iguazu-schema-id`"),
+    ("key", "the partition key is `ce-partitionkey`"),
+    ("event", "the path names the event"),
+    ("data", "the body is the payload"),
+    ("payload", "the body is the payload"),
+];
 
 /// The envelope that these headers describe, and the schema reference among them.
 ///
@@ -81,11 +95,6 @@ fn add_attribute<'a>(
         "specversion" if text == "1.0" => Ok(()),
         "specversion" => Err(rules::invalid(name, "must be `1.0`")),
         "type" => Ok(()),
-        "datacontenttype" => Err(rules::invalid(name, "must not be sent: `Content-Type` says it")),
-        "dataschema" => {
-            let what = "must not be sent: name the schema with `iguazu-schema-version` or `iguazu-schema-id`";
-            Err(rules::invalid(name, what))
-        }
         extension => add_extension(envelope, name, extension, text),
     }
 }
@@ -96,12 +105,17 @@ fn add_extension<'a>(
     extension: &str,
     text: Cow<'a, str>,
 ) -> Result<(), EventError> {
+    if let Some((_, place)) = ELSEWHERE.iter().find(|(taken, _)| *taken == extension) {
+        return Err(rules::invalid(name, format_args!("must not be sent: {place}")));
+    }
     let legal = extension.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if extension.is_empty() || extension.len() > ATTRIBUTE_BYTES_MAX || !legal {
-        let what =
-            format_args!("is no CloudEvents attribute: 1 to {ATTRIBUTE_BYTES_MAX} letters and digits after `ce-`");
+        let what = format_args!(
+            "is no CloudEvents attribute: 1 to {ATTRIBUTE_BYTES_MAX} lower-case letters and digits after `ce-`"
+        );
         return Err(rules::invalid(name, what));
     }
+    rules::without_control(&text, name)?;
     let header = format!("ce_{extension}");
     if envelope.headers.iter().any(|(known, _)| *known == header) {
         return Err(rules::invalid(name, "stands twice"));
@@ -231,6 +245,14 @@ mod tests {
         check(&[("ce-specversion", "0.3")], Err("`ce-specversion` must be `1.0`"));
         check(&[("ce-datacontenttype", "text/plain")], Err("`Content-Type` says it"));
         check(&[("ce-dataschema", "https://example.com/s")], Err("iguazu-schema-version"));
+        check(&[("ce-key", "k")], Err("`ce-key` must not be sent: the partition key is `ce-partitionkey`"));
+        check(&[("ce-schemaversion", "1")], Err("`iguazu-schema-version`"));
+        check(&[("ce-schema-version", "1")], Err("no CloudEvents attribute"));
+        check(&[("ce-data", "1")], Err("the body is the payload"));
+        for value in ["a%0Ab", "%00", "%7F", "%C2%85", "\t"] {
+            check(&[("ce-subject", value)], Err("`ce-subject` holds a control character"));
+        }
+        check(&[("iguazu-header-ce-id", "x")], Err("reserved"));
         check(&[("ce-", "x")], Err("no CloudEvents attribute"));
         check(&[("ce-a_b", "x")], Err("no CloudEvents attribute"));
         check(&[("ce-subject", "x"), ("ce-subject", "y")], Err("`ce-subject` stands twice"));

@@ -11,7 +11,7 @@ use std::vec::IntoIter;
 use super::json::{self, Failure};
 use super::scan::{Kind, Problem, Scanner, SyntaxError};
 use super::wire::{Field, Fields, WireError};
-use super::{Event, protobuf};
+use super::{Event, Unreadable, protobuf};
 use crate::outcome::{Code, EventError};
 
 /// The forms a body comes in.
@@ -36,7 +36,7 @@ pub struct Batch<'a> {
 #[allow(clippy::large_enum_variant, reason = "one value a request, which a box would cost an allocation")]
 enum Source<'a> {
     /// A body that is one event: it is read already, since checking its syntax is most of the work.
-    One(Option<Result<Event<'a>, EventError>>),
+    One(Option<Result<Event<'a>, Unreadable<'a>>>),
     /// The elements of a JSON array, known to be valid JSON.
     Elements(IntoIter<&'a str>),
     Lines(Lines<'a>),
@@ -68,14 +68,23 @@ impl<'a> Batch<'a> {
 }
 
 impl<'a> Iterator for Batch<'a> {
-    type Item = Result<Event<'a>, EventError>;
+    type Item = Result<Event<'a>, Unreadable<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = match &mut self.source {
             Source::One(event) => event.take()?,
-            Source::Elements(elements) => element(elements.next()?),
-            Source::Lines(lines) => line(lines.next()?),
-            Source::Messages(fields) => protobuf::event(next_message(fields)?),
+            Source::Elements(elements) => {
+                let text = elements.next()?;
+                element(text).map_err(|error| json::unreadable(text.as_bytes(), error))
+            }
+            Source::Lines(lines) => {
+                let (number, text) = lines.next()?;
+                line(number, text).map_err(|error| json::unreadable(text, error))
+            }
+            Source::Messages(fields) => {
+                let message = next_message(fields)?;
+                protobuf::event(message).map_err(|error| protobuf::unreadable(message, error))
+            }
         };
         self.remaining -= 1;
         Some(item)
@@ -111,8 +120,10 @@ fn json(body: &[u8], events_max: usize) -> Result<Batch<'_>, EventError> {
         Err(Failure::Event(error)) => {
             // The event is refused, but only if the text around it is JSON at all.
             let mut scanner = Scanner::new(text);
-            scanner.value().and_then(|_| scanner.end()).map_err(|e| invalid_json(text, e))?;
-            Err(error)
+            match scanner.value().and_then(|_| scanner.end()) {
+                Err(e) if !e.is_too_deep() => return Err(invalid_json(text, e)),
+                _ => Err(json::unreadable(body, error)),
+            }
         }
     };
     Ok(Batch { source: Source::One(Some(item)), remaining: 1 })
@@ -244,7 +255,7 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-fn line((number, line): (usize, &[u8])) -> Result<Event<'_>, EventError> {
+fn line(number: usize, line: &[u8]) -> Result<Event<'_>, EventError> {
     let text = simdutf8::compat::from_utf8(line).map_err(|e| {
         let message = format!("line {number} is not valid UTF-8 at byte {}", e.valid_up_to());
         EventError::new(Code::InvalidUtf8, message)
@@ -303,7 +314,9 @@ fn invalid_protobuf(error: WireError) -> EventError {
 
 #[cold]
 fn too_long(events_max: usize) -> EventError {
-    EventError::new(Code::BatchTooLong, format!("the body holds more than {events_max} events; send smaller batches"))
+    let message =
+        format!("the body holds more than {events_max} events (`http.batch_events_max`); send smaller batches");
+    EventError::new(Code::BatchTooLong, message)
 }
 
 #[cfg(test)]

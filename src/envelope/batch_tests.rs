@@ -11,7 +11,7 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 fn read(form: Form, body: &[u8]) -> Result<Vec<Result<Event<'_>, EventError>>, EventError> {
     let batch = Batch::parse(form, body, 5)?;
     let announced = batch.remaining();
-    let events: Vec<_> = batch.collect();
+    let events: Vec<_> = batch.map(|item| item.map_err(|unreadable| unreadable.error)).collect();
     assert_eq!(events.len(), announced, "the batch announced another number of events");
     Ok(events)
 }
@@ -181,6 +181,45 @@ fn one_bad_event_fails_alone() {
     check_events(Form::Ndjson, lines, &[Err((Code::InvalidUtf8, "line 1 is not valid UTF-8 at byte 10")), Ok("a")]);
     check_events(Form::Ndjson, format!("[{A}]\n{A}"), &[bad("must be an object, it is an array"), Ok("a")]);
     check_events(Form::Ndjson, format!("\u{feff}{A}\n{A}\n"), &[malformed("byte order mark"), Ok("a")]);
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_known_by_its_name_and_id_all_the_same() {
+    let check = |form, body: &[u8], expected: (Option<&str>, Option<&str>)| {
+        let mut batch = Batch::parse(form, body, 5).expect("the body is taken");
+        let unreadable = batch.next().expect("one event").expect_err("it cannot be read");
+        let found = (unreadable.name.as_deref(), unreadable.id.as_deref());
+        assert_eq!(found, expected, "{}", String::from_utf8_lossy(body));
+    };
+    let json = |body: &str, expected| {
+        check(Form::Json, body.as_bytes(), expected);
+        check(Form::Json, format!("[{body}]").as_bytes(), expected);
+        check(Form::Ndjson, body.as_bytes(), expected);
+    };
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    check(Form::Ndjson, b"5", (None, None));
+    json("{}", (None, None));
+    json("{\"event\":1,\"id\":\"7\"}", (None, Some("7")));
+    json("{\"event\":\"\"}", (None, None));
+    json("{\"event\":\"a\"}", (Some("a"), None));
+    json("{\"time\":5,\"payload\":{\"event\":\"b\"},\"event\":\"a\",\"id\":\"7\"}", (Some("a"), Some("7")));
+    json(&format!("{{\"payload\":{deep},\"time\":5,\"event\":\"a\"}}"), (Some("a"), None));
+    json("{\"nonsense\":\"\\ud800\",\"event\":\"a\"}", (Some("a"), None));
+    check(Form::Ndjson, b"{\"event\":\"a\",\"id\":\"7\",,", (Some("a"), Some("7")));
+    check(Form::Ndjson, b"{\"event\":\"a\",\"id\":\"\xff\"}", (Some("a"), None));
+    // Field 1 is the name, 4 the id, 12 a `traceparent` that is none.
+    check(Form::Protobuf, b"\x0a\x09\x62\x01x\x0a\x01a\x22\x017", (Some("a"), Some("7")));
+    check(Form::Protobuf, b"\x0a\x05\x0a\x01a\x22\x05", (Some("a"), None));
+}
+
+#[test]
+fn properties_that_are_too_deep_are_told_where() {
+    let nested = "[".repeat(100) + &"]".repeat(100);
+    let event = format!("{{\"event\":\"a\",\"payload\":{{}},\"properties\":{{\"x\":{nested}}}}}");
+    let too_deep = Err((Code::TooDeep, "properties.x[0][0][0][0][0][0][0]…: values nest deeper than 100 levels"));
+    check_events(Form::Json, &event, &[too_deep]);
+    check_events(Form::Json, format!("[{event},{A}]"), &[too_deep, Ok("a")]);
+    check_events(Form::Ndjson, format!("{event}\n{A}"), &[too_deep, Ok("a")]);
 }
 
 #[test]

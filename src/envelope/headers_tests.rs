@@ -255,6 +255,22 @@ proptest! {
         let _ = read_back(&[(SINGLE.to_owned(), single)]);
     }
 
+    /// Encoded as the HTTP binding says (section 3.1.3.2), through the bare door, into Kafka and back.
+    #[test]
+    fn an_attribute_of_the_bare_door_reads_back(text in "[ -~é\u{10ffff}%\"]{0,40}") {
+        let encode = |c: char| match c {
+            '!'..='~' if c != '"' && c != '%' => c.to_string(),
+            c => c.to_string().bytes().map(|b| format!("%{b:02X}")).collect(),
+        };
+        let encoded: String = text.chars().map(encode).collect();
+        let headers = [("ce-subject", encoded.as_bytes())];
+        let (envelope, _) = crate::envelope::bare::from_headers(headers.into_iter()).expect("text without control characters");
+        for form in FORMS {
+            let found = read_back(&written(form, &envelope, &stamp())).expect("an envelope");
+            prop_assert_eq!(&found.headers, &[("ce_subject".to_owned(), text.clone().into_bytes())]);
+        }
+    }
+
     /// A reader that percent-decodes, and one that does not but knows our escape, both get the value.
     #[test]
     fn readers_that_percent_decode_get_the_true_value(value in "[%0-9a-fé]{0,16}") {

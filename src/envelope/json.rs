@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::scan::{Kind, Problem, Scanner, SyntaxError};
-use super::{Envelope, Event, Payload, SchemaReference, rules};
+use super::{Envelope, Event, Payload, SchemaReference, Unreadable, depth, rules};
+use crate::config;
 use crate::outcome::EventError;
 
 /// What an event may say, in the order of the documentation.
@@ -62,6 +63,37 @@ pub(super) fn event<'a>(scanner: &mut Scanner<'a>) -> Result<Event<'a>, Failure>
     Ok(read.finish()?)
 }
 
+/// An event that cannot be read, with what can be read of it all the same: name and id, as far as its text is JSON.
+#[cold]
+pub(super) fn unreadable(text: &[u8], error: EventError) -> Unreadable<'_> {
+    // Whatever comes after the first byte that is no text is not looked at.
+    let text = match std::str::from_utf8(text) {
+        Ok(text) => text,
+        Err(e) => std::str::from_utf8(&text[..e.valid_up_to()]).expect("it was just found valid up to here"),
+    };
+    let mut found = Unreadable { name: None, id: None, error };
+    // Stops where the text is no JSON; what was found by then is found.
+    let _ = find_names(&mut Scanner::new(text), &mut found);
+    found
+}
+
+fn find_names<'a>(scanner: &mut Scanner<'a>, found: &mut Unreadable<'a>) -> Result<(), Problem> {
+    if scanner.kind()? != Kind::Object {
+        return Ok(());
+    }
+    let mut member = scanner.first_member()?;
+    while let Some(name) = member {
+        let is_text = scanner.kind()? == Kind::String;
+        match name.as_ref() {
+            "event" if is_text => found.name = rules::event_name(scanner.string()?, "event").ok(),
+            "id" if is_text => found.id = rules::id(scanner.string()?, "id").ok(),
+            _ => drop(scanner.unread_value()?),
+        }
+        member = scanner.next_member()?;
+    }
+    Ok(())
+}
+
 /// What is read of an event so far.
 #[derive(Default)]
 struct Read<'a> {
@@ -83,7 +115,7 @@ impl<'a> Read<'a> {
             "key" => envelope.key = checked(scanner, field, rules::key)?,
             "traceparent" => envelope.traceparent = checked(scanner, field, rules::traceparent)?,
             "properties" => {
-                let json = scanner.value()?;
+                let json = value(scanner, field)?;
                 if json != "null" {
                     envelope.properties = rules::properties(Cow::Borrowed(json), field)?;
                 }
@@ -101,6 +133,15 @@ impl<'a> Read<'a> {
         let payload = Payload::Json(payload.as_bytes());
         Ok(Event { name, payload, envelope: self.envelope, schema: self.schema })
     }
+}
+
+/// A field's value as text. One that is too deep is that event's trouble, and not that of the body.
+fn value<'a>(scanner: &mut Scanner<'a>, field: &'static str) -> Result<&'a str, Failure> {
+    let rest = scanner.rest();
+    scanner.value().map_err(|error| match error.is_too_deep() {
+        true => depth::too_deep(field, rest).into(),
+        false => error.into(),
+    })
 }
 
 /// An optional field's string after its rule; none if it is `null`.
@@ -225,5 +266,6 @@ fn lone(field: &str, problem: Problem) -> Failure {
 #[cold]
 pub(super) fn unknown(name: &str) -> EventError {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-    rules::invalid(&shown, format_args!("is no field of an envelope; known: `{}`", FIELDS.join("`, `")))
+    let nearest = config::nearest(name, FIELDS).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+    rules::invalid(&shown, format_args!("is no field of an envelope{nearest}; known: `{}`", FIELDS.join("`, `")))
 }

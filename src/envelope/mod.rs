@@ -10,6 +10,7 @@ use crate::outcome::{Code, EventError};
 pub mod batch;
 mod json;
 mod scan;
+mod depth;
 mod skip;
 mod protobuf;
 mod wire;
@@ -22,6 +23,7 @@ pub mod ids;
 pub mod proto;
 
 pub use batch::Batch;
+pub(crate) use rules::PROPERTIES_BYTES_MAX;
 pub use rules::is_traceparent;
 pub use time::check_time;
 
@@ -36,6 +38,17 @@ pub struct Event<'a> {
     pub envelope: Envelope<'a>,
     /// Version or id of the source schema, when the sender names one.
     pub schema: Option<SchemaReference>,
+}
+
+/// An event that cannot be read, and what is known of it all the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unreadable<'a> {
+    /// Its name, if that can be read.
+    pub name: Option<Cow<'a, str>>,
+    /// Its id, if that can be read.
+    pub id: Option<Cow<'a, str>>,
+    /// Why.
+    pub error: EventError,
 }
 
 /// A payload as sent.
@@ -85,13 +98,16 @@ pub struct Envelope<'a> {
     pub traceparent: Option<Cow<'a, str>>,
 }
 
-/// Whether the bytes are one JSON text: UTF-8, well formed, no deeper than the envelope's reader goes.
+/// Whether the bytes are one JSON text: UTF-8, well formed, at most 100 levels deep.
 pub fn check_json(bytes: &[u8]) -> Result<(), EventError> {
     let text = simdutf8::compat::from_utf8(bytes).map_err(|e| {
         EventError::new(Code::InvalidUtf8, format!("the payload is not valid UTF-8 at byte {}", e.valid_up_to()))
     })?;
     let mut scanner = scan::Scanner::new(text);
     scanner.value().and_then(|_| scanner.end()).map_err(|problem| {
+        if problem.is_too_deep() {
+            return depth::too_deep("$", text);
+        }
         let (line, column) = problem.position(text);
         EventError::new(Code::MalformedJson, format!("the payload is not valid JSON at line {line} column {column}"))
     })

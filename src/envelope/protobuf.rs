@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::wire::{Field, Fields, WireError};
-use super::{Envelope, Event, Payload, SchemaReference, rules, time};
+use super::{Envelope, Event, Payload, SchemaReference, Unreadable, rules, time};
 use crate::outcome::{Code, EventError};
 
 /// Reads an event.
@@ -22,6 +22,26 @@ pub(super) fn event(message: &[u8]) -> Result<Event<'_>, EventError> {
         }
     }
     read.finish()
+}
+
+/// An event that cannot be read, with what can be read of it all the same: name and id, up to the first byte that is wrong.
+#[cold]
+pub(super) fn unreadable(message: &[u8], error: EventError) -> Unreadable<'_> {
+    let mut found = Unreadable { name: None, id: None, error };
+    let mut fields = Fields::new(message);
+    while let Ok(Some((number, field))) = fields.next() {
+        match (number, field) {
+            (1, Field::Bytes(name)) => {
+                let name = text("event", name).and_then(|name| rules::event_name(Cow::Borrowed(name), "event"));
+                found.name = name.ok();
+            }
+            (4, Field::Bytes(id)) => {
+                found.id = text("id", id).and_then(|id| rules::id(Cow::Borrowed(id), "id")).ok();
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// What is read of an event so far.

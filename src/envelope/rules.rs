@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::scan::{Kind, Scanner};
-use super::{Envelope, time};
+use super::{Envelope, depth, time};
 use crate::outcome::{Code, EventError};
 
 /// Most bytes of an event name: Kafka's limit of a topic name (249) with some room.
@@ -14,13 +14,14 @@ pub(super) const NAME_BYTES_MAX: usize = 255;
 const ID_BYTES_MAX: usize = 128;
 const SOURCE_BYTES_MAX: usize = 512;
 const KEY_BYTES_MAX: usize = 1024;
-const PROPERTIES_BYTES_MAX: usize = 4096;
+/// Most bytes of the properties, those that moved there from the payload among them.
+pub(crate) const PROPERTIES_BYTES_MAX: usize = 4096;
 const HEADERS_MAX: usize = 64;
 const HEADER_NAME_BYTES_MAX: usize = 128;
 const HEADERS_BYTES_MAX: usize = 8192;
 
 /// Names that the proxy and Kafka's serializers write; a sender's header must not pass for one of them.
-const RESERVED_PREFIXES: [&str; 3] = ["ce_", "iguazu-", "__"];
+const RESERVED_PREFIXES: [&str; 4] = ["ce_", "ce-", "iguazu-", "__"];
 const RESERVED_NAMES: [&str; 2] = ["content-type", "traceparent"];
 
 /// The error of a field: `field` is what its sender calls it, `what` goes on from there.
@@ -67,7 +68,10 @@ pub(super) fn traceparent<'a>(text: Cow<'a, str>, field: &str) -> Result<Cow<'a,
 pub(super) fn properties_text<'a>(text: Cow<'a, str>, field: &str) -> Result<Option<Cow<'a, str>>, EventError> {
     let mut scanner = Scanner::new(&text);
     let whole = scanner.value().and_then(|_| scanner.end());
-    whole.map_err(|e| invalid(field, format_args!("is not valid JSON at byte {}: {}", e.at, e.what)))?;
+    whole.map_err(|e| match e.is_too_deep() {
+        true => depth::too_deep(field, &text),
+        false => invalid(field, format_args!("is not valid JSON at byte {}: {}", e.at, e.what)),
+    })?;
     properties(text, field)
 }
 
@@ -173,7 +177,7 @@ fn within(text: &str, field: &str, min: usize, max: usize) -> Result<(), EventEr
     Ok(())
 }
 
-fn without_control(text: &str, field: &str) -> Result<(), EventError> {
+pub(super) fn without_control(text: &str, field: &str) -> Result<(), EventError> {
     if has_control(text) { Err(invalid(field, "holds a control character")) } else { Ok(()) }
 }
 
@@ -242,7 +246,17 @@ mod tests {
             let mut envelope = Envelope::default();
             add_header(&mut envelope, Cow::Owned(name.to_owned()), Cow::Borrowed(b"v")).map(|()| envelope.headers.len())
         };
-        for name in ["ce_id", "CE_x", "iguazu-sender", "Iguazu-X", "__value_schema_id", "Content-Type", "traceparent"] {
+        for name in [
+            "ce_id",
+            "CE_x",
+            "iguazu-sender",
+            "Iguazu-X",
+            "__value_schema_id",
+            "Content-Type",
+            "traceparent",
+            "ce-key",
+            "CE-Id",
+        ] {
             check(add(name), Err("reserved"));
         }
         check(add(""), Err("a name of 0 bytes"));

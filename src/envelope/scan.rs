@@ -8,8 +8,9 @@ use std::borrow::Cow;
 
 use super::skip;
 
-/// Values may nest this deep. Plans refuse payloads over 100 levels; the rest is for the envelope around them.
-pub(super) const DEPTH_MAX: u32 = 128;
+/// Values may nest this deep, as in payloads that a plan reads.
+pub(super) const DEPTH_MAX: u32 = 100;
+const TOO_DEEP: &str = "values nest deeper than 100 levels";
 
 /// Where and why a text is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,11 @@ pub(super) struct SyntaxError {
 }
 
 impl SyntaxError {
+    /// Whether the text may well be JSON, but nests deeper than [`DEPTH_MAX`].
+    pub fn is_too_deep(&self) -> bool {
+        self.what == TOO_DEEP
+    }
+
     /// Line and column in the text, both from 1, the column in characters.
     pub fn position(&self, text: &str) -> (usize, usize) {
         let before = &text.as_bytes()[..self.at.min(text.len())];
@@ -66,6 +72,11 @@ pub(super) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     pub fn new(text: &'a str) -> Self {
         Scanner { text, at: 0 }
+    }
+
+    /// What is not read yet.
+    pub fn rest(&self) -> &'a str {
+        &self.text[self.at..]
     }
 
     /// The kind of the value that comes next.
@@ -197,7 +208,7 @@ impl<'a> Scanner<'a> {
                 }
                 Some(open @ (b'{' | b'[')) => {
                     if depth == DEPTH_MAX {
-                        return Err(self.error("values nest deeper than 128 levels"));
+                        return Err(self.error(TOO_DEEP));
                     }
                     depth += 1;
                     objects = objects << 1 | u128::from(open == b'{');
@@ -463,9 +474,9 @@ mod tests {
     #[test]
     fn nesting_has_a_limit() {
         let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
-        check(&nested(128), Ok(()));
-        check(&nested(129), Err((128, "values nest deeper than 128 levels")));
-        check(&"[{\"a\":".repeat(1_000_000), Err((6 * 64, "values nest deeper than 128 levels")));
+        check(&nested(100), Ok(()));
+        check(&nested(101), Err((100, TOO_DEEP)));
+        check(&"[{\"a\":".repeat(1_000_000), Err((6 * 50, TOO_DEEP)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::auth::{Limiter, Senders};
 use crate::config::Config;
 use crate::outcome::Ledger;
-use crate::pipeline::{Live, Pipeline, Ready, Snapshot, State};
+use crate::pipeline::{Live, Outage, Pipeline, Ready, Snapshot, State};
 use crate::produce::{Client, ProduceError, Producers, Topic, TopicHandle};
 use crate::route::EventType;
 use crate::schema::{Loaded, Loader, Refreshed, SchemaError, SchemaSet, Stale};
@@ -238,16 +238,20 @@ impl Feed {
                 }
                 entry.due = Some(Instant::now() + retry_pause(entry.failures));
                 entry.failures += 1;
-                let changed = !matches!(&entry.live.state, State::Unavailable(before) if *before == reason);
-                entry.live.state = State::Unavailable(reason);
-                changed
+                match &mut entry.live.state {
+                    State::Unavailable(outage) => std::mem::replace(&mut outage.reason, reason.clone()) != reason,
+                    state => {
+                        *state = State::Unavailable(Outage::new(reason));
+                        true
+                    }
+                }
             }
             Found::Refreshed(Err(error), _) if error.is_final() => {
                 let reason = error.to_string();
                 warn!(%event, %reason, "event type is no longer available");
                 entry.due = Some(Instant::now() + RETRY_FIRST);
                 entry.failures = 1;
-                entry.live.state = State::Unavailable(reason);
+                entry.live.state = State::Unavailable(Outage::new(reason));
                 true
             }
             Found::Refreshed(topic, schemas) => {
@@ -284,7 +288,7 @@ impl Feed {
         let live: Vec<Live> = self.entries.iter().map(|entry| entry.live.clone()).collect();
         let unavailable = live.iter().filter_map(|live| match &live.state {
             State::Ready(_) => None,
-            State::Unavailable(reason) => Some((live.event_type.name.clone(), reason.clone())),
+            State::Unavailable(outage) => Some((live.event_type.name.clone(), outage.reason.clone())),
         });
         self.health.set_unavailable(unavailable.collect());
         self.pipeline.replace(Snapshot::new(live, self.senders.clone()));
@@ -315,7 +319,7 @@ impl Entry {
             event_type: Arc::new(event_type.clone()),
             account: ledger.account(&event_type.name, &event_type.cluster),
             limiter: Arc::new(Limiter::new(&event_type.limits)),
-            state: State::Unavailable("it is being warmed".to_owned()),
+            state: State::Unavailable(Outage::new("it is being warmed")),
         };
         Entry { live, failures: 0, due: Some(Instant::now()) }
     }

@@ -1,10 +1,16 @@
-//! The budget of bytes in flight: bodies, and what decompresses them, over all requests of the listener.
+//! The budget of bytes in flight: bodies, what decompresses them, and replies until they are written, over all requests of
+//! the listener.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::Bytes;
+
 use super::refusal::Refusal;
 use crate::telemetry::meters::HttpMeters;
+
+/// A reply up to this long is not counted once it is made: its connection takes more than that anyway.
+const REPLY_BYTES_UNCOUNTED: usize = 1024;
 
 /// Bytes that all requests together may hold. The meter of bytes in flight is the count itself.
 #[derive(Debug)]
@@ -44,10 +50,55 @@ impl Hold<'_> {
         self.bytes += bytes;
         Ok(())
     }
+
+    /// Makes the share what is held now. Never refused: events that were taken cannot be taken back, so room for what is
+    /// said of them is made before.
+    pub(super) fn set(&mut self, bytes: usize) {
+        let (bytes, held) = (bytes as u64, &self.budget.meters.in_flight_bytes);
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => held.fetch_add(more, Relaxed),
+            None => held.fetch_sub(self.bytes - bytes, Relaxed),
+        };
+        self.bytes = bytes;
+    }
+
+    /// The bytes of a reply, counted until the connection has written them, or is closed.
+    pub(super) fn keep(mut self, reply: Vec<u8>) -> Bytes {
+        if reply.len() <= REPLY_BYTES_UNCOUNTED {
+            return reply.into();
+        }
+        self.set(reply.capacity());
+        let held = Counted { reply, bytes: self.bytes, meters: Arc::clone(&self.budget.meters) };
+        self.bytes = 0;
+        Bytes::from_owner(held)
+    }
+}
+
+/// A reply with its share of the budget.
+struct Counted {
+    reply: Vec<u8>,
+    bytes: u64,
+    meters: Arc<HttpMeters>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.reply
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.meters.in_flight_bytes.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
+        // The count is shared by all threads: nothing to give back is not worth a write to it.
+        if self.bytes == 0 {
+            return;
+        }
         self.budget.meters.in_flight_bytes.fetch_sub(self.bytes, Relaxed);
     }
 }
@@ -70,5 +121,27 @@ mod tests {
         second.grow(60).unwrap();
         drop(second);
         assert_eq!(budget.meters.in_flight_bytes.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_reply_is_counted_until_its_last_piece_is_gone() {
+        let check = |length: usize, counted: usize| {
+            let budget = Budget::new(100_000, Arc::default());
+            let held = || budget.meters.in_flight_bytes.load(Relaxed) as usize;
+            let mut hold = budget.hold();
+            hold.grow(50_000).unwrap();
+            hold.set(60_000);
+            hold.set(10_000);
+            assert_eq!(held(), 10_000);
+            let mut reply = hold.keep(vec![0; length]);
+            let piece = reply.split_to(length / 2);
+            drop(reply);
+            assert_eq!(held(), counted, "{length} bytes");
+            drop(piece);
+            assert_eq!(held(), 0);
+        };
+        check(1_024, 0);
+        check(1_025, 1_025);
+        check(200_000, 200_000);
     }
 }

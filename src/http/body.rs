@@ -28,7 +28,7 @@ const PAUSES_MAX: u32 = 6;
 pub(super) struct Body<'b> {
     /// The bytes, decompressed.
     pub(super) bytes: Bytes,
-    /// Its share; the reply of a dry run grows it.
+    /// Its share, which becomes that of the reply.
     pub(super) hold: Hold<'b>,
 }
 
@@ -46,7 +46,7 @@ where
     let bytes_max = limits.body_bytes_max;
     let declared = body.size_hint().lower();
     if declared > bytes_max as u64 {
-        return Err(too_large(format!("the body has {declared} bytes"), bytes_max));
+        return Err(too_large(format_args!("the body has {declared} bytes"), bytes_max));
     }
     let mut hold = budget.hold();
     let chunks =
@@ -119,7 +119,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Chunks<B> {
             let Ok(chunk) = frame.into_data() else { continue };
             self.read += chunk.len();
             if self.read > self.bytes_max {
-                return Err(too_large("the body has more bytes".to_owned(), self.bytes_max));
+                return Err(too_large(format_args!("the body has {} bytes and more", self.read), self.bytes_max));
             }
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
@@ -152,7 +152,9 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Chunks<B> {
 
 #[cold]
 fn too_slow(read: usize) -> Refusal {
-    Refusal::new(Code::BodyTimeout, format!("the body stopped arriving after {read} bytes"))
+    let message =
+        format!("the body stopped arriving after {read} bytes; send it again, in smaller parts over a slow line");
+    Refusal::new(Code::BodyTimeout, message)
 }
 
 #[cold]
@@ -161,7 +163,8 @@ fn ended_early(read: usize) -> Refusal {
 }
 
 #[cold]
-pub(super) fn too_large(what: String, bytes_max: usize) -> Refusal {
-    let message = format!("{what}, the limit is {bytes_max} (`http.body_bytes_max`); send smaller batches");
+pub(super) fn too_large(what: std::fmt::Arguments<'_>, bytes_max: usize) -> Refusal {
+    let message =
+        format!("{what}, the limit is {bytes_max} (`http.body_bytes_max`); send fewer or smaller events at once");
     Refusal::new(Code::BodyTooLarge, message)
 }

@@ -55,7 +55,8 @@ struct Sink<'b> {
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let refused = if self.bytes.len() + bytes.len() > self.bytes_max {
-            Err(too_large("the decompressed body has more bytes".to_owned(), self.bytes_max))
+            let bytes = self.bytes.len() + bytes.len();
+            Err(too_large(format_args!("the decompressed body has {bytes} bytes and more"), self.bytes_max))
         } else {
             self.hold.grow(bytes.len())
         };
@@ -84,7 +85,7 @@ pub(super) fn unzstd(wire: &[u8], bytes_max: usize, hold: &mut Hold<'_>) -> Resu
     if let Some(bytes) = declared
         && bytes > bytes_max as u64
     {
-        return Err(too_large(format!("the decompressed body has {bytes} bytes"), bytes_max));
+        return Err(too_large(format_args!("the decompressed body has {bytes} bytes"), bytes_max));
     }
     let mut capacity = declared.map_or(wire.len().saturating_mul(4), |bytes| bytes as usize).clamp(1, bytes_max);
     let mut held = 0;
@@ -96,7 +97,7 @@ pub(super) fn unzstd(wire: &[u8], bytes_max: usize, hold: &mut Hold<'_>) -> Resu
             Ok(_) if bytes.len() <= bytes_max => return Ok(bytes),
             Err(code) if !is_too_small(code) => return Err(damaged("zstd")),
             _ if capacity == bytes_max => {
-                return Err(too_large("the decompressed body has more bytes".to_owned(), bytes_max));
+                return Err(too_large(format_args!("the decompressed body has more bytes"), bytes_max));
             }
             _ => capacity = capacity.saturating_mul(4).min(bytes_max),
         }

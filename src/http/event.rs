@@ -9,10 +9,11 @@ use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 
+use super::body::{self, Body};
 use super::media::{self, Media};
 use super::refusal::Refusal;
-use super::{Asked, Doors, body, dry_run};
-use crate::envelope::{Event, Payload, bare};
+use super::{Asked, Doors, dry_run};
+use crate::envelope::{Event, Payload, Unreadable, bare};
 use crate::outcome::{Code, EventError};
 
 pub(super) async fn answer(
@@ -22,25 +23,36 @@ pub(super) async fn answer(
     body: Incoming,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let declared = Media::declared(asked.headers)?;
-    let mut body = body::read(body, asked.headers, &doors.limits, &doors.budget).await?;
+    let Body { bytes, hold } = body::read(body, asked.headers, &doors.limits, &doors.budget).await?;
     let media = match declared {
         Some(media) => media,
-        None => Media::sniffed(&body.bytes)?,
+        None if bytes.is_empty() => return Err(empty()),
+        None => Media::sniffed(&bytes)?,
     };
     let payload = match media {
-        Media::Json => Payload::Json(&body.bytes),
-        Media::Protobuf => Payload::Protobuf(&body.bytes),
+        Media::Json if bytes.trim_ascii().is_empty() => return Err(empty()),
+        Media::Json => Payload::Json(&bytes),
+        Media::Protobuf => Payload::Protobuf(&bytes),
         Media::Ndjson => return Err(media::unsupported()),
     };
     // An envelope that cannot be read is that event's error, and is counted like any other.
-    let mut events = iter::once(event(name, payload, asked.headers));
+    let event = event(name, payload, asked.headers);
+    let mut events = iter::once(event.map_err(|error| Unreadable { name: Some(name.into()), id: None, error }));
     if asked.params.dry_run {
-        return dry_run::answer(&doors.pipeline, events, &asked.ask(), &mut body.hold).await;
+        return dry_run::answer(&doors.pipeline, events, &asked.ask(), asked.form, hold).await;
     }
     let taken = doors.pipeline.take(&mut events, &asked.ask()).await;
     drop(events);
-    drop(body);
-    Ok(doors.settle(taken, asked).await)
+    drop(bytes);
+    Ok(doors.settle(taken, asked, hold).await)
+}
+
+/// JSON has no empty text; a Protobuf message may well be empty.
+#[cold]
+fn empty() -> Refusal {
+    let message = "the body is empty; it must be the event's payload, `{}` if there is nothing to say \
+        (only with `Content-Type: application/x-protobuf` an empty body is a message)";
+    Refusal::new(Code::InvalidBody, message)
 }
 
 fn event<'a>(name: &'a str, payload: Payload<'a>, headers: &'a HeaderMap) -> Result<Event<'a>, EventError> {

@@ -1,7 +1,8 @@
 //! Step 1: bytes in, replies out.
 //!
 //! In: HTTP requests, and the pipeline that their events go to. Out: a reply that says what is true of every event. Never:
-//! looks into a payload, waits without a limit, holds more body bytes than the budget, or repeats a payload or a key.
+//! looks into a payload, waits without a limit, holds more bytes of bodies and replies than the budget, or repeats a payload
+//! or a key.
 //!
 //! | door | body |
 //! |---|---|
@@ -9,7 +10,8 @@
 //! | `POST /v1/events/{event}` (`event.rs`) | the bare payload, JSON or Protobuf; envelope in `ce-*` headers |
 //!
 //! A request goes: route, sender, parameters, media type, body (all of these can refuse it as a whole, with nothing taken),
-//! then event by event along the pipeline, then the wait that it asked for, then the reply.
+//! then event by event along the pipeline, then the wait that it asked for, then the reply. What is no HTTP, and a head over its
+//! limit, never come here: hyper answers them 400 and 431, without a body.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,10 +43,10 @@ mod refusal;
 mod reply;
 mod routes;
 
-use admission::Budget;
+use admission::{Budget, Hold};
+use media::Form;
 use params::Params;
 use refusal::Refusal;
-use reply::Form;
 use routes::Route;
 
 /// What a request may take.
@@ -146,13 +148,15 @@ impl Doors {
         sender.map(|sender| Some(Arc::clone(sender))).ok_or_else(Refusal::unauthenticated)
     }
 
-    /// Waits as long as the request asked, and says what became of its events.
-    async fn settle(&self, mut taken: Taken, asked: &Asked<'_>) -> Response<Full<Bytes>> {
+    /// Waits as long as the request asked, and says what became of its events. The share of the budget that its body and its
+    /// results had becomes that of the results, and then that of the reply.
+    async fn settle(&self, mut taken: Taken, asked: &Asked<'_>, mut hold: Hold<'_>) -> Response<Full<Bytes>> {
+        hold.set(taken.bytes());
         taken.wait(self.limits.ack_timeout).await;
         if !asked.params.all_results {
             taken.keep_only_telling();
         }
-        reply::batch(&taken, asked.form)
+        reply::batch(&taken, asked.form, hold)
     }
 }
 

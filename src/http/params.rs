@@ -1,6 +1,9 @@
 //! The query of a request: what its reply is to wait for and to tell.
 
+use std::borrow::Cow;
+
 use super::refusal::Refusal;
+use crate::config;
 use crate::outcome::Code;
 use crate::route::Reply;
 
@@ -15,14 +18,21 @@ pub(super) struct Params {
     pub(super) dry_run: bool,
 }
 
+/// The names that a query may have.
+const NAMES: [&str; 3] = ["reply", "results", "dry_run"];
+
 impl Params {
-    /// Reads a query. A parameter or value that is not known is an error: a request that asks for a wait and misspells it
-    /// would otherwise be told less than it relies on. The last one of a name counts.
+    /// Reads a query. What is not known, or stands twice, is an error: a request that asks for a wait and misspells it would
+    /// otherwise be told less than it relies on.
     pub(super) fn parse(query: Option<&str>) -> Result<Params, Refusal> {
         let mut params = Params::default();
-        let Some(query) = query else { return Ok(params) };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let mut seen = [false; NAMES.len()];
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(known) = NAMES.iter().position(|known| *known == name) else { return Err(unknown(name)) };
+            if std::mem::replace(&mut seen[known], true) {
+                return Err(invalid(format!("query parameter `{name}` stands twice")));
+            }
             match (name, value) {
                 ("reply", "enqueued") => params.reply = Some(Reply::Enqueued),
                 ("reply", "acknowledged") => params.reply = Some(Reply::Acknowledged),
@@ -30,12 +40,9 @@ impl Params {
                 ("results", "failed") => params.all_results = false,
                 ("dry_run", "true") => params.dry_run = true,
                 ("dry_run", "false") => params.dry_run = false,
-                ("reply", _) => return Err(invalid("`reply` must be `enqueued` or `acknowledged`")),
-                ("results", _) => return Err(invalid("`results` must be `all` or `failed`")),
-                ("dry_run", _) => return Err(invalid("`dry_run` must be `true` or `false`")),
-                _ => {
-                    return Err(invalid("unknown query parameter; there are `reply`, `results` and `dry_run`"));
-                }
+                ("reply", _) => return Err(invalid("query parameter `reply` must be `enqueued` or `acknowledged`")),
+                ("results", _) => return Err(invalid("query parameter `results` must be `all` or `failed`")),
+                _ => return Err(invalid("query parameter `dry_run` must be `true` or `false`")),
             }
         }
         Ok(params)
@@ -43,8 +50,17 @@ impl Params {
 }
 
 #[cold]
-fn invalid(message: &'static str) -> Refusal {
+fn invalid(message: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::new(Code::InvalidParameter, message)
+}
+
+/// The name is the sender's: shown up to a length, and only what an unencoded query may hold.
+#[cold]
+fn unknown(name: &str) -> Refusal {
+    let shown: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
+    let nearest = config::nearest(name, NAMES).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+    let known = NAMES.join("`, `");
+    invalid(format!("there is no query parameter `{shown}`{nearest}; there are `{known}`"))
 }
 
 #[cfg(test)]
@@ -63,8 +79,13 @@ mod tests {
         check("reply=Enqueued", "`enqueued` or `acknowledged`");
         check("results=none", "`all` or `failed`");
         check("dry_run=1", "`true` or `false`");
-        check("dry_run=true&x=y", "`reply`, `results` and `dry_run`");
-        check("=", "`reply`, `results` and `dry_run`");
+        check("dry_run=true&x=y", "no query parameter `x`; there are `reply`, `results`, `dry_run`");
+        check("=", "no query parameter ``");
+        check("dryrun=true", "no query parameter `dryrun` (did you mean `dry_run`?);");
+        check("replay", "did you mean `reply`?");
+        check(&"n".repeat(9_000), &format!("`{}`;", "n".repeat(64)));
+        check("results=all&results=failed", "`results` stands twice");
+        check("reply=enqueued&reply=enqueued", "`reply` stands twice");
     }
 
     #[test]
@@ -79,6 +100,6 @@ mod tests {
             Some("reply=acknowledged&results=all&dry_run=true"),
             Params { reply: Some(Reply::Acknowledged), all_results: true, dry_run: true },
         );
-        check(Some("results=all&results=failed&dry_run=true&dry_run=false"), Params::default());
+        check(Some("results=failed&dry_run=false"), Params::default());
     }
 }

@@ -7,7 +7,8 @@ use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use super::reply::{self, Form};
+use super::media::Form;
+use super::reply;
 use crate::outcome::{Code, EventError};
 
 /// Why a request is refused, and the header that goes with it.

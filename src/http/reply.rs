@@ -13,93 +13,74 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use prost::Message as _;
 
-use super::media::Media;
+use super::admission::Hold;
+use super::media::Form;
 use crate::envelope::proto;
 use crate::outcome::{Code, Fault};
 use crate::pipeline::{EventResult, Taken};
 use crate::route::Reply;
 
-/// How a reply is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Form {
-    /// `application/json`.
-    #[default]
-    Json,
-    /// `iguazu.v1.BatchReply`.
-    Protobuf,
-}
-
-impl Form {
-    /// The first form in `Accept` that we have; JSON when there is none. Weights are passed over: nobody who can read
-    /// Protobuf lists it without meaning it.
-    pub(super) fn asked_by(headers: &HeaderMap) -> Form {
-        let Some(accept) = headers.get(ACCEPT).filter(|value| *value != "*/*") else { return Form::Json };
-        let Ok(accept) = accept.to_str() else { return Form::Json };
-        let media = accept.split(',').find_map(|one| Media::named(one.split(';').next().unwrap_or_default().trim()));
-        if media == Some(Media::Protobuf) { Form::Protobuf } else { Form::Json }
-    }
-}
-
-/// The reply to a request whose events were taken, one by one, or refused.
-pub(super) fn batch(taken: &Taken, form: Form) -> Response<Full<Bytes>> {
+/// The reply to a request whose events were taken, one by one, or refused. Its bytes stay in the budget until they are
+/// written.
+pub(super) fn batch(taken: &Taken, form: Form, hold: Hold<'_>) -> Response<Full<Bytes>> {
     let failures = taken.results.iter().filter(|result| !result.code.is_success());
     let status = status(taken.events, taken.refused, taken.weakest, failures.clone().map(|result| result.code));
-    let mut response = match form {
-        Form::Json => json(status, batch_json(taken)),
-        Form::Protobuf => protobuf(status, batch_protobuf(taken)),
+    let body = match (ready_made(taken), form) {
+        (Some(body), Form::Json) => Bytes::from_static(body),
+        (None, Form::Json) => hold.keep(batch_json(taken)),
+        (_, Form::Protobuf(_)) => hold.keep(batch_protobuf(taken).encode_to_vec()),
     };
-    if let Some(seconds) = retry_after_seconds(failures) {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
+    let waits = failures.filter(|result| result.code.retry()).map(|result| result.retry_after_ms.unwrap_or(0));
+    respond(status, form, body, retry_after_seconds(waits))
 }
 
 /// The reply to a request of which nothing was taken.
 pub(super) fn refusal(code: Code, message: &str, form: Form) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(code.status()).expect("codes have valid statuses");
-    match form {
+    let body = match form {
         Form::Json => {
             let mut out = Vec::with_capacity(64 + message.len());
             let _ = write!(out, "{{\"code\":\"{}\",\"message\":", code.as_str());
             write_string(message, &mut out);
             let _ = write!(out, ",\"retry\":{}}}", code.retry());
-            json(status, out)
+            out
         }
-        Form::Protobuf => {
+        Form::Protobuf(_) => {
             let (code, retry) = (code.as_str().to_owned(), code.retry());
             let error = proto::RequestError { code, message: message.to_owned(), retry };
-            protobuf(status, proto::BatchReply { error: Some(error), ..proto::BatchReply::default() })
+            proto::BatchReply { error: Some(error), ..proto::BatchReply::default() }.encode_to_vec()
         }
-    }
+    };
+    respond(status, form, body.into(), None)
 }
 
-/// A JSON response.
-pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    respond(status, "application/json", body.into())
-}
-
-fn protobuf(status: StatusCode, reply: proto::BatchReply) -> Response<Full<Bytes>> {
-    respond(status, "application/x-protobuf", reply.encode_to_vec().into())
-}
-
-fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+/// A response in the form that was asked for.
+pub(super) fn respond(
+    status: StatusCode,
+    form: Form,
+    body: Bytes,
+    retry_after_seconds: Option<u64>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+    if let Some(seconds) = retry_after_seconds {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
 }
 
 /// The status of a reply. `failures` are the codes of the events that were refused or failed.
 ///
-/// - nothing failed: 200 when every event is acknowledged, 202 when one is only enqueued;
+/// - nothing failed: 200 when every event is acknowledged or the run is dry, 202 when one is only enqueued;
 /// - some failed: 207, the results say which;
 /// - all failed alike: the status of their code (404, 413, 422, 429, 503, 504 …);
 /// - all failed, for different reasons: 422 when all of them are the sender's, else 503.
-fn status(
+pub(super) fn status(
     events: u32,
     failed: u32,
     weakest: Option<Reply>,
@@ -119,20 +100,21 @@ fn status(
     if all_the_senders { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-/// How long to wait before sending again what may then succeed: the longest wait that an event was told, at least a second.
-fn retry_after_seconds<'a>(failures: impl Iterator<Item = &'a EventResult>) -> Option<u64> {
-    let again = failures.filter(|result| result.code.retry());
-    again.map(|result| result.retry_after_ms.unwrap_or(0).div_ceil(1_000).max(1)).max()
+/// How long to wait before sending again what may then succeed: the longest of these waits in milliseconds, at least a second.
+pub(super) fn retry_after_seconds(waits_ms: impl Iterator<Item = u64>) -> Option<u64> {
+    waits_ms.map(|wait_ms| wait_ms.div_ceil(1_000).max(1)).max()
 }
 
-fn batch_json(taken: &Taken) -> Bytes {
-    // By far the most common replies, ready made.
-    if (taken.events, taken.refused, taken.results.is_empty()) == (1, 0, true) {
-        return Bytes::from_static(match taken.weakest {
-            Some(Reply::Enqueued) => br#"{"events":1,"succeeded":1,"failed":0,"reply":"enqueued"}"#,
-            _ => br#"{"events":1,"succeeded":1,"failed":0,"reply":"acknowledged"}"#,
-        });
-    }
+/// By far the most common replies.
+fn ready_made(taken: &Taken) -> Option<&'static [u8]> {
+    let one = (taken.events, taken.refused, taken.results.is_empty()) == (1, 0, true);
+    one.then_some(match taken.weakest {
+        Some(Reply::Enqueued) => br#"{"events":1,"succeeded":1,"failed":0,"reply":"enqueued"}"#,
+        _ => br#"{"events":1,"succeeded":1,"failed":0,"reply":"acknowledged"}"#,
+    })
+}
+
+fn batch_json(taken: &Taken) -> Vec<u8> {
     // About what a result takes that has an id and a message.
     let mut out = Vec::with_capacity(96 + 192 * taken.results.len());
     let (events, failed) = (taken.events, taken.refused);
@@ -145,7 +127,7 @@ fn batch_json(taken: &Taken) -> Bytes {
         write_result(result, &mut out);
     }
     out.extend_from_slice(if taken.results.is_empty() { b"}" } else { b"]}" });
-    out.into()
+    out
 }
 
 fn write_result(result: &EventResult, out: &mut Vec<u8>) {
@@ -192,6 +174,7 @@ fn batch_protobuf(taken: &Taken) -> proto::BatchReply {
         offset: result.position.map(|(_, offset)| offset),
         warning: result.warning.clone().unwrap_or_default(),
         retry_after_ms: result.retry_after_ms,
+        record: None,
     };
     proto::BatchReply {
         events: taken.events,

@@ -1,8 +1,11 @@
 //! What replies say, without a socket.
 
+use std::sync::Arc;
+
 use http_body_util::BodyExt as _;
 use serde_json::json;
 
+use super::super::admission::Budget;
 use super::*;
 use crate::outcome::Code::*;
 
@@ -29,6 +32,13 @@ fn taken(succeeded: u32, weakest: Option<Reply>, failures: &[Code]) -> Taken {
     taken
 }
 
+const PROTOBUF: Form = Form::Protobuf("application/x-protobuf");
+
+fn say(taken: &Taken, form: Form) -> Response<Full<Bytes>> {
+    let budget = Budget::new(1_000_000, Arc::default());
+    batch(taken, form, budget.hold())
+}
+
 async fn text(response: Response<Full<Bytes>>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
@@ -36,7 +46,7 @@ async fn text(response: Response<Full<Bytes>>) -> String {
 #[test]
 fn the_status_says_what_is_true_of_all_events() {
     let check = |succeeded: u32, weakest: Option<Reply>, failures: &[Code], expected: u16| {
-        let response = batch(&taken(succeeded, weakest, failures), Form::Json);
+        let response = say(&taken(succeeded, weakest, failures), Form::Json);
         assert_eq!(response.status().as_u16(), expected, "{succeeded} {weakest:?} and {failures:?}");
     };
     let (none, enqueued, acknowledged) = (None, Some(Reply::Enqueued), Some(Reply::Acknowledged));
@@ -75,7 +85,7 @@ fn who_may_send_again_is_told_when() {
         for (result, (_, wait_ms)) in taken.results.iter_mut().zip(failures) {
             result.retry_after_ms = *wait_ms;
         }
-        let response = batch(&taken, Form::Json);
+        let response = say(&taken, Form::Json);
         let told = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
         assert_eq!(told, expected, "{failures:?}");
     };
@@ -88,7 +98,7 @@ fn who_may_send_again_is_told_when() {
 
 #[tokio::test]
 async fn a_reply_in_json_leaves_out_what_is_empty() {
-    let told = |taken: Taken| async move { text(batch(&taken, Form::Json)).await };
+    let told = |taken: Taken| async move { text(say(&taken, Form::Json)).await };
     let counts = |succeeded, failed| json!({"events": succeeded + failed, "succeeded": succeeded, "failed": failed});
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect(text);
 
@@ -125,7 +135,7 @@ async fn a_reply_in_json_leaves_out_what_is_empty() {
 async fn a_reply_in_protobuf_says_the_same() {
     let mut mixed = taken(1, Some(Reply::Enqueued), &[UnknownEvent]);
     mixed.results[0].message = "no such".to_owned();
-    let response = batch(&mixed, Form::Protobuf);
+    let response = say(&mixed, PROTOBUF);
     assert_eq!(response.status(), 207);
     assert_eq!(response.headers()[CONTENT_TYPE], "application/x-protobuf");
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -143,23 +153,7 @@ async fn a_refused_request_is_told_why_in_the_form_it_asked_for() {
     let response = refusal(BodyTooLarge, "too \"large\"", Form::Json);
     assert_eq!(response.status(), 413);
     assert_eq!(text(response).await, r#"{"code":"body_too_large","message":"too \"large\"","retry":false}"#);
-    let bytes = refusal(Overloaded, "full", Form::Protobuf).into_body().collect().await.unwrap().to_bytes();
+    let bytes = refusal(Overloaded, "full", PROTOBUF).into_body().collect().await.unwrap().to_bytes();
     let error = proto::BatchReply::decode(bytes).unwrap().error.unwrap();
     assert_eq!((error.code.as_str(), error.message.as_str(), error.retry), ("overloaded", "full", true));
-}
-
-#[test]
-fn the_form_of_a_reply_is_the_first_that_is_accepted() {
-    let check = |accept: &str, expected: Form| {
-        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(accept).unwrap())]);
-        assert_eq!(Form::asked_by(&headers), expected, "{accept:?}");
-    };
-    check("", Form::Json);
-    check("*/*", Form::Json);
-    check("text/html, */*", Form::Json);
-    check("application/json, application/protobuf", Form::Json);
-    check("application/protobuf", Form::Protobuf);
-    check("application/x-protobuf;q=0.9, application/json", Form::Protobuf);
-    check("text/html, Application/X-Protobuf", Form::Protobuf);
-    assert_eq!(Form::asked_by(&HeaderMap::new()), Form::Json);
 }

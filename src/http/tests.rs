@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::dev::brokers::EmbeddedBrokers;
 use crate::envelope::proto;
 use crate::outcome::{Balance, Ledger};
-use crate::pipeline::{Live, Ready, Snapshot, State};
+use crate::pipeline::{Live, Outage, Ready, Snapshot, State};
 use crate::produce::{Client, TopicHandle};
 use crate::route::EventType;
 use crate::serve::{Limits as ServeLimits, Listener, Server, Workers};
@@ -97,7 +97,7 @@ impl Setup {
             account: pipeline.ledger().account(&event_type.name, &event_type.cluster),
             limiter: Arc::new(Limiter::new(&event_type.limits)),
             state: match &kafka {
-                None => State::Unavailable("this test has no Kafka".to_owned()),
+                None => State::Unavailable(Outage::new("this test has no Kafka")),
                 Some((_, client)) => {
                     let topic = TopicHandle::new(client, &event_type.topic).expect("the topic has a valid name");
                     State::Ready(Ready { schemas: None, topic: Arc::new(topic), record_bytes_max: None })
@@ -255,6 +255,17 @@ async fn the_reply_to_a_refused_upload_survives_it() {
     site.close().await;
 }
 
+/// hyper answers it before we see it, and has no place for a body.
+#[tokio::test]
+async fn what_is_no_http_is_answered_400_without_a_body() {
+    let site = Setup::new().open();
+    for request in ["GARBAGE\r\n\r\n", "POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n"] {
+        let reply = site.raw(request.as_bytes()).await;
+        assert!(reply.starts_with("HTTP/1.1 400 ") && reply.ends_with("\r\n\r\n"), "{reply}");
+    }
+    site.close().await;
+}
+
 #[tokio::test]
 async fn a_body_that_stops_arriving_is_answered_408() {
     let site = Setup::new().http(|http| http.read_timeout = Duration::from_millis(20)).open();
@@ -287,24 +298,40 @@ async fn a_sender_that_asks_before_it_sends_is_told_to_go_on_or_not() {
 }
 
 #[tokio::test]
-async fn more_bytes_in_flight_than_the_budget_are_answered_503() {
-    let site = Setup::new().http(|http| http.in_flight_bytes_max = 100).open();
-    // Holds 90 of the 100 bytes, and waits with the rest of its body.
-    let mut slow = TcpStream::connect(site.address).await.unwrap();
-    slow.write_all(b"POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 91\r\n\r\n").await.unwrap();
-    slow.write_all(&[b' '; 90]).await.unwrap();
-    while site.meters.in_flight_bytes.load(Relaxed) < 90 {
-        tokio::task::yield_now().await;
+async fn a_sender_is_told_neither_why_an_event_type_is_not_available_nor_what_others_send() {
+    let site = Setup::new().with_senders(&[web()]).open();
+    let answer = site.post("/v1/events/page.viewed", &[("x-api-key", "igz_web")], "{}").await;
+    let message = answer.json()["results"][0]["message"].as_str().unwrap().to_owned();
+    assert_eq!(answer.status, 503);
+    assert!(message.contains("`page.viewed` is not available, for 0 s now"), "{message}");
+    assert!(!message.contains("no Kafka"), "{message}");
+    for (name, expected) in [
+        ("page.vewed", "`page.vewed`; did you mean `page.viewed`?"),
+        ("order.place", "`order.place`; check the name, or ask those who run this proxy"),
+    ] {
+        let answer = site.post(&format!("/v1/events/{name}"), &[("x-api-key", "igz_web")], "{}").await;
+        let message = answer.json()["results"][0]["message"].as_str().unwrap().to_owned();
+        assert!(message.ends_with(expected) || message.contains(expected), "{message}");
+        assert!(!message.contains("configuration"), "{message}");
     }
-    let body = json!({"event": "page.viewed", "payload": {}});
-    let answer = site.post_json("/v1/events", &body).await;
-    assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
-    assert_eq!(answer.headers["retry-after"], "1");
-    drop(slow);
-    while site.meters.in_flight_bytes.load(Relaxed) > 0 {
-        tokio::task::yield_now().await;
+    site.close().await;
+}
+
+#[tokio::test]
+async fn a_body_without_anything_in_it_is_told_what_to_send() {
+    let site = Setup::new().open();
+    for headers in [&[][..], &[("content-type", "application/json")]] {
+        for body in ["", " \n"] {
+            if headers.is_empty() && !body.is_empty() {
+                continue;
+            }
+            let answer = site.post("/v1/events/page.viewed", headers, body).await;
+            assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"));
+            assert!(answer.json()["message"].as_str().unwrap().contains("the body is empty"));
+        }
     }
-    assert_eq!(site.post_json("/v1/events", &body).await.code(), "event_type_unavailable");
+    let answer = site.post("/v1/events/page.viewed", &[("content-type", "application/x-protobuf")], "").await;
+    assert_eq!(answer.code(), "event_type_unavailable", "an empty message is one");
     site.close().await;
 }
 
@@ -343,15 +370,19 @@ async fn an_envelope_in_headers_that_cannot_be_read_is_its_events_error() {
     assert_eq!(site.close().await.rejected, 3);
 }
 
-#[tokio::test]
-async fn once_a_sender_exists_a_key_is_needed() {
-    let sender = config::Sender {
+/// A sender that may send `page.*`, with the key `igz_web`.
+fn web() -> config::Sender {
+    config::Sender {
         name: "web".to_owned(),
         key_hashes: vec![keys::hash("igz_web")],
         events: vec!["page.*".to_owned()],
         limits: crate::route::Limits::default(),
-    };
-    let site = Setup::new().with_senders(&[sender]).open();
+    }
+}
+
+#[tokio::test]
+async fn once_a_sender_exists_a_key_is_needed() {
+    let site = Setup::new().with_senders(&[web()]).open();
     let check = async |path: &str, key: Option<(&str, &str)>, status: u16, code: &str| {
         let mut headers = vec![("content-type", "application/json")];
         headers.extend(key);
@@ -448,7 +479,7 @@ async fn a_dry_run_shows_the_record_and_produces_nothing() {
     ]);
     let answer = site.post_json("/v1/events?dry_run=true", &events).await;
     let shown = answer.json();
-    assert_eq!((answer.status, &shown["events"], &shown["failed"]), (200, &json!(2), &json!(1)));
+    assert_eq!((answer.status, &shown["events"], &shown["failed"]), (207, &json!(2), &json!(1)));
     let record = &shown["results"][0];
     assert_eq!(
         (&record["topic"], &record["key"], &record["value"]),
@@ -456,6 +487,14 @@ async fn a_dry_run_shows_the_record_and_produces_nothing() {
     );
     assert_eq!(record["headers"]["ce_id"], "1");
     assert_eq!(shown["results"][1]["code"], "unknown_event");
+    assert_eq!(site.post_json("/v1/events?dry_run=true", &events[0]).await.status, 200);
+    assert_eq!(site.post_json("/v1/events?dry_run=true", &events[1]).await.status, 404);
+    let protobuf = [("content-type", "application/json"), ("accept", "application/protobuf")];
+    let answer = site.post("/v1/events?dry_run=true", &protobuf, events.to_string()).await;
+    assert_eq!((answer.status, &answer.headers["content-type"]), (207, &"application/protobuf".parse().unwrap()));
+    let reply = proto::BatchReply::decode(answer.body).unwrap();
+    assert_eq!((reply.succeeded, reply.failed, reply.results[1].code.as_str()), (1, 1, "unknown_event"));
+    assert_eq!(reply.results[0].record.as_ref().unwrap().topic, "page_viewed");
     let answer = site.post("/v1/events/page.viewed?dry_run=true", &[("ce-id", "2")], "{}").await;
     assert_eq!(answer.json()["results"][0]["headers"]["ce_id"], "2");
     assert_eq!(site.close().await, Balance::default());
@@ -478,22 +517,6 @@ async fn many_requests_share_one_http2_connection() {
     drop(client);
     assert_eq!(site.close().await.delivered, 50);
     connection.await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn replies_are_counted_by_door_and_status() {
-    let site = Setup::new().open();
-    site.post("/v1/events", &[], "{").await;
-    site.post("/v1/events/page.viewed", &[], "{}").await;
-    site.post("/nowhere", &[], "").await;
-    let counted: Vec<_> = ["events", "event", "other"]
-        .iter()
-        .flat_map(|door| {
-            site.meters.door(door).replies().map(|(status, count)| (*door, status, count)).collect::<Vec<_>>()
-        })
-        .collect();
-    assert_eq!(counted, [("events", 400, 1), ("event", 503, 1), ("other", 404, 1)]);
-    site.close().await;
 }
 
 /// Bodies and headers that nobody would send, and some that are nearly right.
@@ -547,3 +570,5 @@ fn compressed(coding: &str, bytes: &[u8]) -> Vec<u8> {
         _ => bytes.to_vec(),
     }
 }
+
+mod accounts;

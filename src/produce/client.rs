@@ -286,7 +286,7 @@ impl Client {
                 );
                 (Code::EventTooLarge, message)
             }
-            _ => (Code::EventTypeUnavailable, format!("cluster `{cluster}`: topic `{topic}` takes no record: {error}")),
+            _ => (Code::EventTypeUnavailable, format!("cluster `{cluster}`: topic `{topic}` takes no record")),
         };
         debug!(cluster, topic, code = code.as_str(), %error, "record refused");
         Refused { tracked, code, message }

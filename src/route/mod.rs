@@ -284,8 +284,8 @@ impl Routes {
         self.index.get(name).copied()
     }
 
-    /// The known name nearest to an unknown one, if it is near enough to be a slip of the pen.
-    pub fn nearest(&self, name: &str) -> Option<&str> {
-        crate::config::nearest(name, self.index.keys().map(String::as_str))
+    /// The known name nearest to an unknown one among those that `may` be told, if it is near enough to be a slip of the pen.
+    pub fn nearest(&self, name: &str, may: impl Fn(&str) -> bool) -> Option<&str> {
+        crate::config::nearest(name, self.index.keys().map(String::as_str).filter(|name| may(name)))
     }
 }

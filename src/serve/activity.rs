@@ -2,14 +2,18 @@
 //!
 //! One timer a connection, that fires once in the head timeout, looks at counters: no timer is made per request, and the
 //! clock is not read.
+//!
+//! A response that its reader does not read holds memory that others need, so it has an end, too: [`UNREAD_ROUNDS`] rounds
+//! after it began its connection is closed.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -17,9 +21,16 @@ use tokio::time::Sleep;
 /// reset, and the reply that says why (413, 401, 415) would not survive it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Rounds that a response may take to be read, at least: a minute with the default timeouts, as long as a body may take to
+/// arrive.
+const UNREAD_ROUNDS: usize = 6;
+
 /// Counters of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
+    round: AtomicU64,
+    /// Responses that are not read yet, by the round in which they began.
+    unread: [AtomicU32; UNREAD_ROUNDS + 1],
     begun: AtomicU64,
     done: AtomicU64,
     read: AtomicU64,
@@ -41,6 +52,23 @@ impl Activity {
         self.done.fetch_add(1, Relaxed);
     }
 
+    /// A response begins, and is unread until what this gives is dropped.
+    pub(super) fn unread(self: &Arc<Self>, h2: bool) -> Unread {
+        let slot = self.slot(self.round.load(Relaxed));
+        self.unread[slot].fetch_add(1, Relaxed);
+        Unread { activity: Arc::clone(self), slot, h2 }
+    }
+
+    /// Another round begins; says whether a response has been unread for too many of them.
+    pub(super) fn next_round(&self) -> bool {
+        let round = self.round.fetch_add(1, Relaxed) + 1;
+        self.unread[self.slot(round)].load(Relaxed) > 0
+    }
+
+    fn slot(&self, round: u64) -> usize {
+        (round % self.unread.len() as u64) as usize
+    }
+
     /// The connection is closed while nothing is on its way in: nobody has to listen once more.
     pub(super) fn let_go(&self) {
         self.let_go.store(true, Relaxed);
@@ -54,6 +82,39 @@ impl Activity {
             unclaimed_bytes: self.read.load(Relaxed) > self.read_when_done.load(Relaxed),
             h2: self.h2.load(Relaxed),
         }
+    }
+}
+
+/// Counts a response as unread until it is dropped.
+#[derive(Debug)]
+pub(super) struct Unread {
+    activity: Arc<Activity>,
+    slot: usize,
+    h2: bool,
+}
+
+impl Unread {
+    /// The last bytes of the response, which stay unread until they are written. With HTTP/1.1 they are copied at once into
+    /// the connection's buffer, which has its own bounds.
+    pub(super) fn until_written(self, bytes: Bytes) -> Bytes {
+        if self.h2 { Bytes::from_owner(Last { bytes, _unread: self }) } else { bytes }
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.activity.unread[self.slot].fetch_sub(1, Relaxed);
+    }
+}
+
+struct Last {
+    bytes: Bytes,
+    _unread: Unread,
+}
+
+impl AsRef<[u8]> for Last {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -263,6 +324,23 @@ mod tests {
     fn a_request_in_progress_keeps_its_connection_however_long_it_takes() {
         let waiting = (http1(1, 0, true), Verdict::Keep);
         check(&[waiting; 100]);
+    }
+
+    #[test]
+    fn a_response_that_is_not_read_is_noticed_when_its_rounds_are_over() {
+        let activity = Arc::new(Activity::default());
+        for h2 in [false, true] {
+            let unread = activity.unread(h2);
+            for round in 0..UNREAD_ROUNDS {
+                assert!(!activity.next_round(), "in round {round}");
+                drop(activity.unread(h2));
+            }
+            assert!(activity.next_round());
+            let last = unread.until_written(Bytes::from_static(b"end"));
+            assert_eq!((last.len(), activity.unread.iter().any(|n| n.load(Relaxed) > 0)), (3, h2));
+            drop(last);
+            assert!((0..20).all(|_| !activity.next_round()), "it was read after all");
+        }
     }
 
     #[test]

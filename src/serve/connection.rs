@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Patrol, Reading, Verdict, Watched};
+use super::outgoing::Outgoing;
 use super::{Drain, Limits, Peer};
 
 /// Most bytes of a request's head; also the most that is read from a socket at once. The longest real heads carry a few
@@ -186,6 +187,8 @@ where
                     activity.let_go();
                 }
                 Verdict::Finish
+            } else if activity.next_round() {
+                Verdict::Close
             } else {
                 patrol.judge(activity.read())
             };
@@ -213,7 +216,7 @@ enum Phase {
 }
 
 impl<H: Handler> Connection<H> {
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Outgoing> {
         let h2 = request.version() == Version::HTTP_2;
         self.activity.begin(h2);
         let _ended = Ended(&self.activity);
@@ -221,7 +224,7 @@ impl<H: Handler> Connection<H> {
         if self.drain.is_begun() && !h2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
+        response.map(|body| Outgoing::new(body, self.activity.unread(h2)))
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 mod accept;
 mod activity;
 mod connection;
+mod outgoing;
 mod drain;
 mod listener;
 mod tls;

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// Answers with the request's path; `/wait` when a permit is there.
+/// Answers with the request's path; `/wait` when a permit is there; `/large` with more than sockets buffer.
 #[derive(Debug)]
 struct Echo {
     begun: Semaphore,
@@ -28,10 +28,16 @@ impl Handler for Echo {
             self.begun.add_permits(1);
             self.permits.acquire().await.expect("never closed").forget();
         }
+        if request.uri().path() == "/large" {
+            self.begun.add_permits(1);
+            return Response::new(Full::new(Bytes::from(vec![b'x'; LARGE])));
+        }
         let said = format!("{} {}", request.uri().path(), if peer.tls { "encrypted" } else { "plain" });
         Response::new(Full::new(Bytes::from(said)))
     }
 }
+
+const LARGE: usize = 16 << 20;
 
 struct Site {
     address: SocketAddr,
@@ -162,6 +168,42 @@ async fn pipelined_requests_are_answered_in_order() {
     let reply = exchange(site.connect().await, (ask("/one") + &ask("/two") + last).as_bytes()).await;
     let order = ["/one plain", "/two plain", "/three plain"].map(|said| reply.find(said).expect(said));
     assert!(order.is_sorted(), "{reply}");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_response_that_nobody_reads_ends_its_connection() {
+    let site = site(Limits { head_timeout: Duration::from_millis(20), ..limits() }, None);
+    let mut http1 = site.connect().await;
+    http1.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut http2 = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let http2 = http2.initial_stream_window_size(1).handshake(TokioIo::new(site.connect().await)).await;
+    let (mut client, connection) = http2.unwrap();
+    let connection = tokio::spawn(connection);
+    let get = |path: &str| Request::get(format!("http://a{path}")).body(Full::<Bytes>::default()).unwrap();
+    // One that is short enough to leave our hands at once, and one that is not.
+    let (short, large) = tokio::join!(client.clone().send_request(get("/")), client.send_request(get("/large")));
+    site.echo.begun.acquire_many(2).await.unwrap().forget();
+    while site.counts.open.load(Relaxed) > 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut read = Vec::new();
+    let _ = http1.read_to_end(&mut read).await;
+    assert!(read.len() < LARGE, "it was cut off");
+    for response in [short, large] {
+        assert!(response.unwrap().into_body().collect().await.is_err(), "it was cut off");
+    }
+    let _ = connection.await.unwrap();
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_response_arrives_whole() {
+    let site = site(limits(), None);
+    let reply = exchange(site.connect().await, b"GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("content-length: {LARGE}")), "{head}");
+    assert_eq!(body.len(), LARGE);
     site.stop().await;
 }
 

@@ -22,7 +22,7 @@ pub struct HttpMeters {
     pub connections_max: AtomicU64,
     /// Connections refused because there were too many.
     pub connections_refused: AtomicU64,
-    /// Bytes of bodies being read or worked on.
+    /// Bytes of bodies being read or worked on, and of replies being written.
     pub in_flight_bytes: AtomicU64,
     /// Most of them.
     pub in_flight_bytes_max: AtomicU64,

@@ -82,7 +82,7 @@ catalogue! {
     HTTP_CONNECTIONS = Gauge "iguazu_http_connections" [] "connections", "open connections";
     HTTP_CONNECTIONS_MAX = Gauge "iguazu_http_connections_max" [] "connections", "most open connections (`http.connections_max`)";
     HTTP_CONNECTIONS_REFUSED = Counter "iguazu_http_connections_refused_total" [] "connections", "connections refused because there were too many";
-    HTTP_IN_FLIGHT = Gauge "iguazu_http_in_flight_bytes" [] "bytes", "bytes of bodies being read or worked on";
+    HTTP_IN_FLIGHT = Gauge "iguazu_http_in_flight_bytes" [] "bytes", "bytes of bodies being read or worked on, and of replies being written";
     HTTP_IN_FLIGHT_MAX = Gauge "iguazu_http_in_flight_max_bytes" [] "bytes", "most of them (`http.in_flight_bytes_max`)";
 
     PRODUCER_BUFFER = Gauge "iguazu_producer_buffer_bytes" ["cluster", "lane"] "bytes", "bytes of records that wait for their delivery report, headers and client overhead included";

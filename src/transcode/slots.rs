@@ -396,7 +396,7 @@ impl Notes<'_> {
         describe: &dyn Fn() -> String,
     ) -> Done {
         if plan.unknown_fields == UnknownFields::Reject {
-            let what = format!("{}; remove it or set `unknown_fields`", describe());
+            let what = format!("{}; leave it out, or have it added to the schema", describe());
             return Err(Fail::new(Code::UnknownField, what));
         }
         if self.output.fields_dropped == 0 {

@@ -348,7 +348,11 @@ async fn a_wrong_password_makes_the_event_type_unavailable_and_is_told_on_ready(
         if ready.contains("authentication") { Ok(()) } else { Err(ready) }
     })
     .await;
-    assert_refused(&proxy.send(&Oracle::event("it.locked", 1)).await, 503, "event_type_unavailable");
+    let refused = proxy.send(&Oracle::event("it.locked", 1)).await;
+    assert_refused(&refused, 503, "event_type_unavailable");
+    for said_to_us in ["authentication", "127.0.0.1", "SASL", "roker"] {
+        assert!(!refused.text().contains(said_to_us), "a sender is told what brokers say: {}", refused.text());
+    }
     let log = format!("{:?} {}", proxy.log(), proxy.admin("/ready").await.text());
     assert!(!log.contains(wrong), "the password is told: {log}");
     proxy.finish();

@@ -165,6 +165,46 @@ async fn http2_is_spoken_without_an_upgrade() {
     connection.await.expect("no panic").expect("closed in order");
 }
 
+/// What replies that nobody reads may make the proxy grow by: the budget that they are in, and room for the allocator to
+/// breathe. All of them together would be 60 MB.
+const UNREAD_BYTES_MAX: u64 = (8 + 24) << 20;
+
+#[tokio::test]
+async fn replies_that_nobody_reads_fill_their_budget_and_nothing_else() {
+    let (_fixture, proxy) = proxy_with("in_flight_bytes_max = 8_388_608").await;
+    let garbage = Bytes::from("x\n".repeat(10_000));
+    let before = proxy.resident_bytes();
+    let (mut connections, mut refused) = (vec![], 0);
+    for _ in 0..4 {
+        let stream = tokio::net::TcpStream::connect(proxy.http()).await.expect("the proxy listens");
+        let mut http2 = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let handshake = http2.initial_stream_window_size(0).handshake(TokioIo::new(stream)).await;
+        let (mut client, connection) = handshake.expect("HTTP/2 by prior knowledge");
+        tokio::spawn(connection);
+        let mut replies = vec![];
+        for _ in 0..12 {
+            let request = hyper::Request::post(format!("{}/v1/events", proxy.url()));
+            let request = request.header("content-type", "application/x-ndjson").body(Full::new(garbage.clone()));
+            let reply = client.send_request(request.expect("a request")).await.expect("a head");
+            refused += u32::from(reply.status() == 503);
+            replies.push(reply);
+        }
+        connections.push((client, replies));
+    }
+    let grown = proxy.resident_bytes().saturating_sub(before);
+    assert!(refused > 0, "the budget was never full");
+    assert!(grown <= UNREAD_BYTES_MAX, "unread replies took {grown} bytes");
+    drop(connections);
+    wait_until("the budget is free again", async || {
+        let reply = proxy.post("/v1/events", "application/x-ndjson", garbage.clone()).await;
+        if reply.status == 422 { Ok(()) } else { Err(reply.text()) }
+    })
+    .await;
+    assert_eq!(proxy.post("/v1/events", JSON, event(1)).await.status, 202);
+    proxy.settled().await;
+    proxy.finish();
+}
+
 /// Bodies on all doors and in all forms together, in the short form of the test.
 const GARBAGE: u64 = 50_000;
 /// Requests that a sender writes before it reads their replies.

@@ -102,7 +102,9 @@ async fn a_dry_run_shows_what_would_be_produced_and_produces_nothing() {
     let proxy = Proxy::start(&(fixture.config() + &fixture.event_type("it.dry", &topic, "key = \"text\""))).await;
     let reply = proxy.post("/v1/events?dry_run=true", "application/json", Oracle::event("it.dry", 9).to_string()).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!((&reply.json()["succeeded"], &reply.json()["failed"]), (&json!(1), &json!(0)));
     let result = &reply.json()["results"][0];
+    assert_eq!(result["code"], json!("valid"));
     assert_eq!(result["topic"], json!(topic));
     assert_eq!(result["key"], Oracle::payload(9)["text"]);
     assert_eq!(result["value"]["half"], Oracle::payload(9)["half"]);
@@ -111,6 +113,59 @@ async fn a_dry_run_shows_what_would_be_produced_and_produces_nothing() {
     assert_eq!((ledger.received, ledger.delivered), (0, 0));
     proxy.finish();
     assert!(Reader::new(&fixture.cluster, fixture.registry).read_within(&topic, 1, 1).is_empty());
+}
+
+#[tokio::test]
+async fn unknown_fields_move_to_the_properties_within_their_limit() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic("it.moved");
+    let settings = "unknown_fields = \"properties\"";
+    let proxy = Proxy::start(&(fixture.config() + &fixture.event_type("it.moved", &topic, settings))).await;
+    let event = |bytes: usize, own: Value| {
+        let payload = json!({"number": "1", "moved": "x".repeat(bytes)});
+        json!({"event": "it.moved", "payload": payload, "properties": own})
+    };
+    let events =
+        json!([event(4_000, json!({})), event(4_090, json!({})), event(2_500, json!({"own": "y".repeat(2_500)}))]);
+    let reply = proxy.post("/v1/events", "application/json", events.to_string()).await;
+    assert_eq!(reply.status, 207, "{}", reply.text());
+    let reply = reply.json();
+    let told: Vec<_> =
+        reply["results"].as_array().expect("results").iter().map(|r| (&r["index"], &r["code"])).collect();
+    assert_eq!(told, [(&json!(1), &json!("invalid_envelope")), (&json!(2), &json!("invalid_envelope"))]);
+    proxy.settled().await;
+    proxy.finish();
+}
+
+#[tokio::test]
+async fn an_event_too_deep_fails_alone() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic("it.deep");
+    let raw = super::support::proxy::event_type("it.deep.raw", &topic, "raw_json", "");
+    let proxy = Proxy::start(&(fixture.config() + &fixture.event_type("it.deep", &topic, "") + &raw)).await;
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let event = |name: &str, payload: String| format!("{{\"event\":\"{name}\",\"payload\":{payload}}}");
+    let good = Oracle::event("it.deep", 1).to_string();
+    for deep in [
+        event("it.deep", format!("{{\"unknown\":{}}}", nested(101))),
+        event("it.deep.raw", nested(101)),
+        event("it.deep.raw", nested(5_000)),
+    ] {
+        for (media, body) in
+            [("application/json", format!("[{deep},{good}]")), ("application/x-ndjson", format!("{deep}\n{good}"))]
+        {
+            let reply = proxy.post("/v1/events", media, body).await;
+            assert_eq!((reply.status, &reply.json()["succeeded"]), (207, &json!(1)), "{}", reply.text());
+            let result = &reply.json()["results"][0];
+            assert!(result["code"] == json!("too_deep") || result["code"] == json!("unknown_field"), "{result}");
+        }
+    }
+    let reply = proxy.post("/v1/events/it.deep.raw", "application/json", nested(100)).await;
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    let reply = proxy.post("/v1/events/it.deep.raw", "application/json", nested(101)).await;
+    assert_eq!((reply.status, &reply.json()["results"][0]["code"]), (422, &json!("too_deep")), "{}", reply.text());
+    proxy.settled().await;
+    proxy.finish();
 }
 
 #[tokio::test]

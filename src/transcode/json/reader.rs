@@ -5,11 +5,12 @@
 
 use super::number::Number;
 use super::tokenizer::{Token, Tokenizer};
+use crate::config;
 use crate::outcome::Code;
 use crate::route::UnknownFields;
 use crate::transcode::fail::{Done, Fail, Naming, Step, shown_name};
 use crate::transcode::maps::{self, KEY, VALUE};
-use crate::transcode::plan::{Kind, Plan, Shape, Slot, WellKnown};
+use crate::transcode::plan::{Kind, Plan, Shape, Slot, Table, WellKnown};
 use crate::transcode::slots::{DEPTH_MAX, Frames, Holds, Notes, Span, append, missing_field, too_deep};
 
 use base64::Engine;
@@ -101,9 +102,21 @@ impl<'r, 'a> Reader<'r, 'a> {
             return Ok(());
         }
         let shown = shown_name(self.bytes(name));
-        let describe = || format!("`{}` has no field `{shown}`", table.name);
+        let suggestion = self.suggestion(table, name);
+        let describe = || format!("`{}` has no field `{shown}`{suggestion}", table.name);
         self.notes.unknown_field(self.plan, self.path, Naming::Json, &describe)?;
         self.tokens.skip_value(self.path.len() + 1, self.side)
+    }
+
+    /// The field that was meant, for senders that are refused, where it is cheap to find: whoever sends nonsense chooses the
+    /// names that are compared, and as many as it likes.
+    fn suggestion(&self, table: &Table, name: Span) -> String {
+        let cheap = name.range().len() <= 32 && table.slots.len() <= 256;
+        let refused = self.plan.unknown_fields == UnknownFields::Reject;
+        let name = std::str::from_utf8(self.bytes(name)).ok().filter(|_| cheap && refused);
+        let names = table.slots.iter().map(|slot| slot.json_name.as_str());
+        let nearest = name.and_then(|name| config::nearest(name, names));
+        nearest.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
     }
 
     /// Two properties of one name would be one property to their reader.
