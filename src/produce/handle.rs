@@ -34,8 +34,11 @@ pub struct TopicHandle {
 impl TopicHandle {
     /// The topic's handle. Asks no broker: a topic that does not exist is told by [`Client::topic`], or by the report.
     pub fn new(client: &Arc<Client>, topic: &str) -> Result<TopicHandle, ProduceError> {
-        let failed =
-            |source| ProduceError::Handle { cluster: client.cluster().to_owned(), topic: topic.to_owned(), source };
+        let failed = |source| ProduceError::Handle {
+            cluster: client.cluster().to_owned(),
+            topic: topic.to_owned(),
+            source: Box::new(source),
+        };
         let name = CString::new(topic).map_err(|nul| failed(nul.into()))?;
         // SAFETY: the client outlives the call, the name ends with a zero byte and is copied. No configuration of its own means
         // the client's.
@@ -163,8 +166,8 @@ impl NativeHeaders {
     }
 
     /// They belong to the record now.
-    fn given_away(self) {
-        std::mem::forget(self);
+    fn given_away(mut self) {
+        self.0 = ptr::null_mut();
     }
 }
 

@@ -110,7 +110,7 @@ pub enum ProduceError {
     #[error("cluster `{cluster}`: the client cannot be made: {source}")]
     Client { cluster: String, source: rdkafka::error::KafkaError },
     #[error("cluster `{cluster}`: the client takes no topic `{topic}`: {source}")]
-    Handle { cluster: String, topic: String, source: rdkafka::error::KafkaError },
+    Handle { cluster: String, topic: String, source: Box<rdkafka::error::KafkaError> },
     #[error("cluster `{cluster}`: the poll thread cannot be started")]
     Thread { cluster: String, source: std::io::Error },
     #[error("cluster `{cluster}` does not answer: {reason}")]
