@@ -21,7 +21,7 @@ struct Key {
 
 impl Key {
     fn new(sender: &str, event: &str) -> Key {
-        let text = iguazu(&folder("sender"), &["sender", "new", sender, "--event", event]).printed();
+        let text = iguazu(&folder("sender"), &["sender", "new", sender, "--events", event]).printed();
         let key = text.split_whitespace().find(|word| word.starts_with("igz_")).expect("the key is shown").to_owned();
         let at = text.find("[senders.").expect("the table is shown");
         assert!(!text[at..].contains(&key), "the configuration holds the hash only");
