@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::route::{
-    Acks, Encoding, EnvelopeForm, EventType, Framing, KeySource, Limits, Mapping, MissingKey, Reply, TimestampPolicy,
-    Uint64Policy, UnknownEnumPolicy, UnknownFields, Version,
+    Acks, Encoding, EnvelopeForm, EventType, Framing, JavaAvro, JavaTimestamp, JavaUnknownEnum, KeySource, Limits,
+    Mapping, MissingKey, NestedSep, Presence, Reply, TimestampPolicy, Uint64Policy, UnknownEnumPolicy, UnknownFields,
+    Version,
 };
 
 use super::reader::{Item, Table};
@@ -93,7 +94,7 @@ fn refuse_without_effect(table: &mut Table<'_>, encoding: Option<Encoding>) {
         table.refuse("framing", "has no effect: only `avro` and `protobuf` values name their schema");
     }
     if encoding.is_some_and(|encoding| encoding != Encoding::Avro) {
-        for key in ["mapping", "uint64", "unknown_enum", "invalid_timestamp", "avro_subject"] {
+        for key in ["mapping", "unknown_enum", "avro_subject"].into_iter().chain(OF_PRESENCE).chain(OF_JAVA_AVRO) {
             table.refuse(key, "has no effect: it is about the mapping to Avro (`encoding = \"avro\"`)");
         }
     }
@@ -179,29 +180,56 @@ fn version(item: Item<'_>) -> Option<Version> {
     }
 }
 
+/// Settings that only one of the mappings has.
+const OF_PRESENCE: [&str; 2] = ["uint64", "invalid_timestamp"];
+const OF_JAVA_AVRO: [&str; 4] = ["enum_default", "nested_sep", "timestamp", "avro_java_string"];
+
 fn mapping(table: &mut Table<'_>) -> Mapping {
-    match table.take("mapping") {
-        Some(item) if item.text() == Some("java-avro") => {
-            item.problem("`java-avro` is not available in this version; `presence` is");
+    let kinds = [Mapping::default(), Mapping::JavaAvro(JavaAvro::default())].map(|mapping| (mapping.as_str(), mapping));
+    match table.choice("mapping", &kinds).unwrap_or_default() {
+        Mapping::Presence(defaults) => {
+            for key in OF_JAVA_AVRO {
+                table.refuse(key, "has no effect: it is about `mapping = \"java-avro\"`");
+            }
+            Mapping::Presence(presence(table, defaults))
         }
-        Some(item) => {
-            item.choice(&[("presence", ())]);
+        Mapping::JavaAvro(defaults) => {
+            for key in OF_PRESENCE {
+                table.refuse(key, "has no effect: it is about `mapping = \"presence\"`");
+            }
+            Mapping::JavaAvro(java_avro(table, defaults))
         }
-        None => {}
     }
-    Mapping {
-        uint64: table
-            .choice("uint64", &[("reject", Uint64Policy::Reject), ("wrap", Uint64Policy::Wrap)])
-            .unwrap_or_default(),
-        unknown_enum: table
-            .choice(
-                "unknown_enum",
-                &[("default_symbol", UnknownEnumPolicy::DefaultSymbol), ("reject", UnknownEnumPolicy::Reject)],
-            )
-            .unwrap_or_default(),
-        invalid_timestamp: table
-            .choice("invalid_timestamp", &[("reject", TimestampPolicy::Reject), ("clamp", TimestampPolicy::Clamp)])
-            .unwrap_or_default(),
+}
+
+fn presence(table: &mut Table<'_>, defaults: Presence) -> Presence {
+    let uint64 =
+        [("reject", Uint64Policy::Reject), ("wrap", Uint64Policy::Wrap), ("decimal", Uint64Policy::Decimal)];
+    let unknown_enum = [
+        ("default_symbol", UnknownEnumPolicy::DefaultSymbol),
+        ("reject", UnknownEnumPolicy::Reject),
+        ("string", UnknownEnumPolicy::String),
+    ];
+    let invalid_timestamp = [("reject", TimestampPolicy::Reject), ("clamp", TimestampPolicy::Clamp)];
+    Presence {
+        uint64: table.choice("uint64", &uint64).unwrap_or(defaults.uint64),
+        unknown_enum: table.choice("unknown_enum", &unknown_enum).unwrap_or(defaults.unknown_enum),
+        invalid_timestamp: table.choice("invalid_timestamp", &invalid_timestamp).unwrap_or(defaults.invalid_timestamp),
+    }
+}
+
+fn java_avro(table: &mut Table<'_>, defaults: JavaAvro) -> JavaAvro {
+    let nested_sep = [NestedSep::Dot, NestedSep::Underscore, NestedSep::Dollar].map(|sep| (sep.as_str(), sep));
+    let timestamp =
+        [("record", JavaTimestamp::Record), ("millis", JavaTimestamp::Millis), ("micros", JavaTimestamp::Micros)];
+    let unknown_enum = [("throw", JavaUnknownEnum::Throw), ("default", JavaUnknownEnum::Default)];
+    let avro_java_string = table.take("avro_java_string").and_then(|item| item.boolean());
+    JavaAvro {
+        enum_default: table.take("enum_default").and_then(|item| item.boolean()).unwrap_or(defaults.enum_default),
+        nested_sep: table.choice("nested_sep", &nested_sep).unwrap_or(defaults.nested_sep),
+        timestamp: table.choice("timestamp", &timestamp).unwrap_or(defaults.timestamp),
+        avro_java_string: avro_java_string.unwrap_or(defaults.avro_java_string),
+        unknown_enum: table.choice("unknown_enum", &unknown_enum).unwrap_or(defaults.unknown_enum),
     }
 }
 

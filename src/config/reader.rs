@@ -97,6 +97,10 @@ impl<'s> Table<'s> {
 
     /// A known key that must not be here, and why.
     pub(super) fn refuse(&mut self, key: &'static str, why: &str) {
+        // The first reason is the one that counts.
+        if self.refused.contains(&key) {
+            return;
+        }
         self.refused.push(key);
         if let Some(item) = self.item(key) {
             item.problem(why);

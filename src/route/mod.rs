@@ -5,6 +5,13 @@
 
 use std::collections::HashMap;
 
+mod mapping;
+
+pub use mapping::{
+    JavaAvro, JavaTimestamp, JavaUnknownEnum, Mapping, NestedSep, Presence, TimestampPolicy, Uint64Policy,
+    UnknownEnumPolicy,
+};
+
 /// How an event's payload is stored in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
@@ -146,47 +153,6 @@ impl Lane {
             Lane::All => "all",
         }
     }
-}
-
-/// How a Protobuf message becomes an Avro record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Mapping {
-    /// What becomes of a `uint64` over 2^63-1.
-    pub uint64: Uint64Policy,
-    /// What becomes of an enum number that the schema does not name.
-    pub unknown_enum: UnknownEnumPolicy,
-    /// What becomes of a `Timestamp` outside 0001-01-01..9999-12-31.
-    pub invalid_timestamp: TimestampPolicy,
-}
-
-/// Policy of the `presence` mapping for `uint64` and `fixed64` values over 2^63-1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Uint64Policy {
-    /// Refuse the event.
-    #[default]
-    Reject,
-    /// Write the two's complement, a negative number.
-    Wrap,
-}
-
-/// Policy of the `presence` mapping for unknown numbers of open enums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum UnknownEnumPolicy {
-    /// Write the enum's first symbol, counted.
-    #[default]
-    DefaultSymbol,
-    /// Refuse the event.
-    Reject,
-}
-
-/// Policy of the `presence` mapping for timestamps out of range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TimestampPolicy {
-    /// Refuse the event.
-    #[default]
-    Reject,
-    /// Write the nearest timestamp in range.
-    Clamp,
 }
 
 /// Limits of one event type or one sender.

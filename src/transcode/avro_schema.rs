@@ -6,7 +6,7 @@
 //! Avro full name = Protobuf full name; fields in the order of declaration, each with the property `proto.number`;
 //! what can be absent is a union with null; maps with string keys are Avro maps, others arrays of entries;
 //! `Timestamp` is `timestamp-micros`, `Duration` microseconds, wrappers are nullable scalars, `Struct` and its kin
-//! JSON text.
+//! and `Any` JSON text; groups are records like other messages.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -14,28 +14,29 @@ use std::fmt::Write;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 
 use super::PlanError;
-use super::plan::{WellKnown, declared_fields, well_known};
-use crate::route::Mapping;
+use super::editions::has_presence;
+use super::well_known::{WellKnown, declared_fields, well_known};
+use crate::route::{Presence, Uint64Policy, UnknownEnumPolicy};
 
 /// Definitions nest at most this deep in the text; parsers recurse.
-const NESTING_MAX: usize = 100;
+pub(super) const NESTING_MAX: usize = 100;
 
-/// The schema's text. The policies of the mapping do not change it.
-pub(super) fn derive(message: &MessageDescriptor, _mapping: &Mapping) -> Result<String, PlanError> {
-    let mut writer = Writer::default();
-    writer.record(message, None)?;
+/// The schema's text.
+pub(super) fn derive(message: &MessageDescriptor, policies: &Presence) -> Result<String, PlanError> {
+    let mut writer = Writer { policies, text: String::new(), defined: HashSet::new(), nesting: 0 };
+    writer.message(message, None)?;
     Ok(writer.text)
 }
 
-#[derive(Default)]
-struct Writer {
+struct Writer<'a> {
+    policies: &'a Presence,
     text: String,
     /// Full names that are defined already.
     defined: HashSet<String>,
     nesting: usize,
 }
 
-impl Writer {
+impl Writer<'_> {
     /// A record's definition, or its name if it was defined before. `within` is the namespace around it.
     fn record(&mut self, message: &MessageDescriptor, within: Option<&str>) -> Result<(), PlanError> {
         let Some(namespace) = self.define("record", message.full_name(), within)? else { return Ok(()) };
@@ -51,9 +52,6 @@ impl Writer {
                 return refuse(format!("`{}`: two fields have this name", field.full_name()));
             }
             check_name(field.name(), field.full_name())?;
-            if field.is_group() {
-                return refuse(format!("`{}` is a group, which is not supported; use a message", field.full_name()));
-            }
             self.text.push_str(if i > 0 { ",{" } else { "{" });
             let _ = write!(self.text, "\"name\":\"{}\",\"type\":", field.name());
             self.field(field, message.is_map_entry(), &namespace)?;
@@ -71,17 +69,17 @@ impl Writer {
         }
         if field.is_list() {
             self.text.push_str("{\"type\":\"array\",\"items\":");
-            self.value(field, namespace)?;
+            self.value(field, Some(namespace))?;
             self.text.push_str("},\"default\":[]");
             return Ok(());
         }
-        if field.supports_presence() && !in_entry && !field.is_required() {
+        if has_presence(field) && !in_entry && !field.is_required() {
             self.text.push_str("[\"null\",");
-            self.value(field, namespace)?;
+            self.value(field, Some(namespace))?;
             self.text.push_str("],\"default\":null");
             return Ok(());
         }
-        self.value(field, namespace)?;
+        self.value(field, Some(namespace))?;
         if !field.is_required() {
             self.default_of(field);
         }
@@ -93,7 +91,7 @@ impl Writer {
         let entry = kind.as_message().expect("a map is a list of entry messages");
         if entry.map_entry_key_field().kind() == Kind::String {
             self.text.push_str("{\"type\":\"map\",\"values\":");
-            self.value(&entry.map_entry_value_field(), namespace)?;
+            self.value(&entry.map_entry_value_field(), Some(namespace))?;
             self.text.push_str("},\"default\":{}");
         } else {
             self.text.push_str("{\"type\":\"array\",\"items\":");
@@ -104,44 +102,51 @@ impl Writer {
     }
 
     /// The type of one value.
-    fn value(&mut self, field: &FieldDescriptor, namespace: &str) -> Result<(), PlanError> {
+    fn value(&mut self, field: &FieldDescriptor, within: Option<&str>) -> Result<(), PlanError> {
         let name = match field.kind() {
             Kind::Bool => "\"boolean\"",
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => "\"int\"",
             Kind::Uint32 | Kind::Fixed32 => "\"long\"",
+            Kind::Uint64 | Kind::Fixed64 if self.policies.uint64 == Uint64Policy::Decimal => {
+                "{\"type\":\"bytes\",\"logicalType\":\"decimal\",\"precision\":20,\"scale\":0}"
+            }
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => "\"long\"",
             Kind::Float => "\"float\"",
             Kind::Double => "\"double\"",
             Kind::String => "\"string\"",
             Kind::Bytes => "\"bytes\"",
-            Kind::Enum(en) => return self.enumeration(&en, namespace),
-            Kind::Message(message) => return self.message(&message, namespace),
+            Kind::Enum(en) if self.policies.unknown_enum == UnknownEnumPolicy::String => {
+                let _ = write!(self.text, "{{\"type\":\"string\",\"proto.type\":\"{}\"}}", en.full_name());
+                return Ok(());
+            }
+            Kind::Enum(en) => return self.enumeration(&en, within),
+            Kind::Message(message) => return self.message(&message, within),
         };
         self.text.push_str(name);
         Ok(())
     }
 
-    fn message(&mut self, message: &MessageDescriptor, namespace: &str) -> Result<(), PlanError> {
+    fn message(&mut self, message: &MessageDescriptor, within: Option<&str>) -> Result<(), PlanError> {
         let name = message.full_name();
         match well_known(message)? {
             WellKnown::Timestamp => self.text.push_str("{\"type\":\"long\",\"logicalType\":\"timestamp-micros\"}"),
             WellKnown::Duration => {
                 let _ = write!(self.text, "{{\"type\":\"long\",\"proto.type\":\"{name}\",\"unit\":\"micros\"}}");
             }
-            WellKnown::Struct | WellKnown::Value | WellKnown::ListValue => {
+            WellKnown::Struct | WellKnown::Value | WellKnown::ListValue | WellKnown::Any => {
                 let _ = write!(self.text, "{{\"type\":\"string\",\"proto.type\":\"{name}\"}}");
             }
             WellKnown::Wrapper => {
                 let value = declared_fields(message).into_iter().next().expect("well_known checked the field");
-                self.value(&value, namespace)?;
+                self.value(&value, within)?;
             }
-            WellKnown::None | WellKnown::FieldMask => self.record(message, Some(namespace))?,
+            WellKnown::None | WellKnown::FieldMask => self.record(message, within)?,
         }
         Ok(())
     }
 
-    fn enumeration(&mut self, en: &EnumDescriptor, within: &str) -> Result<(), PlanError> {
-        if self.define("enum", en.full_name(), Some(within))?.is_none() {
+    fn enumeration(&mut self, en: &EnumDescriptor, within: Option<&str>) -> Result<(), PlanError> {
+        if self.define("enum", en.full_name(), within)?.is_none() {
             return Ok(());
         }
         let symbols: Vec<_> = en.enum_descriptor_proto().value.iter().map(|v| format!("\"{}\"", v.name())).collect();
@@ -187,18 +192,19 @@ impl Writer {
                 format!("\"{}\"", first.unwrap_or_default())
             }
             Kind::Message(_) => return,
+            Kind::Uint64 | Kind::Fixed64 if self.policies.uint64 == Uint64Policy::Decimal => "\"\\u0000\"".to_owned(),
             _ => "0".to_owned(),
         };
         let _ = write!(self.text, ",\"default\":{default}");
     }
 }
 
-const AVRO_TYPES: [&str; 14] = [
+pub(super) const AVRO_TYPES: [&str; 14] = [
     "null", "boolean", "int", "long", "float", "double", "bytes", "string", "record", "error", "enum", "array", "map",
     "fixed",
 ];
 
-fn check_name(name: &str, full: &str) -> Result<(), PlanError> {
+pub(super) fn check_name(name: &str, full: &str) -> Result<(), PlanError> {
     let mut letters = name.bytes();
     let starts_well = letters.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     if starts_well && letters.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
@@ -207,6 +213,6 @@ fn check_name(name: &str, full: &str) -> Result<(), PlanError> {
     refuse(format!("`{full}`: `{name}` is not a name that Avro allows (letters, digits and `_`)"))
 }
 
-fn refuse<T>(message: String) -> Result<T, PlanError> {
+pub(super) fn refuse<T>(message: String) -> Result<T, PlanError> {
     Err(PlanError { message })
 }

@@ -35,6 +35,11 @@ impl Buffer {
         }
     }
 
+    /// Forgets what was written after the first `len` bytes.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// The next `N` bytes, to be filled in whole or in part; `len` is left to the caller.
     #[inline]
     fn next<const N: usize>(&mut self) -> &mut [u8; N] {

@@ -7,12 +7,12 @@
 use super::buffer::Buffer;
 use super::fail::{Done, Fail, Step};
 use super::maps::{self, KEY, VALUE};
-use super::plan::{Kind, Plan, Shape, Slot, Table, WellKnown};
+use super::plan::{Kind, Plan, Shape, Slot, Table};
 use super::slots::{Holds, List, Message, Node, Slots, Span};
 use super::time;
+use super::well_known::WellKnown;
 use super::wire::Unpack;
 use crate::outcome::Code;
-use crate::route::TimestampPolicy;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,8 +25,7 @@ pub(super) fn write_message(slots: &mut Slots<'_>, index: u16, frame: usize, out
         WellKnown::None => write_object(slots, index, frame, out)?,
         WellKnown::Timestamp => {
             let (seconds, nanos) = (slots.word(table, frame, 0) as i64, slots.word(table, frame, 1) as i32);
-            let clamp = plan.mapping.invalid_timestamp == TimestampPolicy::Clamp;
-            let (seconds, nanos) = time::timestamp_in_range(seconds, nanos, clamp)?;
+            let (seconds, nanos) = time::timestamp_in_range(seconds, nanos, plan.clamp_timestamps)?;
             write_quoted(time::timestamp_text(seconds, nanos).as_bytes(), out);
         }
         WellKnown::Duration => {
@@ -47,6 +46,7 @@ pub(super) fn write_message(slots: &mut Slots<'_>, index: u16, frame: usize, out
             write_list(slots, &table.slots[0], list, step_in(index), out)?;
         }
         WellKnown::Value => write_any_value(slots, table, index, frame, out)?,
+        WellKnown::Any => write_any(slots, table, index, frame, out)?,
     }
     slots.check_expansion(out.len())
 }
@@ -56,10 +56,15 @@ fn step_in(table: u16) -> Step {
 }
 
 fn write_object(slots: &mut Slots<'_>, index: u16, frame: usize, out: &mut Buffer) -> Done {
+    out.byte(b'{');
+    write_members(slots, index, frame, true, out)?;
+    out.byte(b'}');
+    Ok(())
+}
+
+fn write_members(slots: &mut Slots<'_>, index: u16, frame: usize, mut first: bool, out: &mut Buffer) -> Done {
     let plan = slots.plan;
     let table = &plan.tables[usize::from(index)];
-    out.byte(b'{');
-    let mut first = true;
     for (at, slot) in table.slots.iter().enumerate() {
         if !slots.is_set(table, frame, at) {
             continue;
@@ -77,8 +82,44 @@ fn write_object(slots: &mut Slots<'_>, index: u16, frame: usize, out: &mut Buffe
             Shape::Map => write_map(slots, slot, List(word), step, out)?,
         }
     }
-    out.byte(b'}');
     Ok(())
+}
+
+/// Position of the fields of `google.protobuf.Any`.
+const TYPE_URL: usize = 0;
+const CONTENT: usize = 1;
+
+/// A `google.protobuf.Any`: the message inside with its type beside, or an empty object for nothing at all.
+fn write_any(slots: &mut Slots<'_>, table: &Table, index: u16, frame: usize, out: &mut Buffer) -> Done {
+    let plan = slots.plan;
+    let url = slots.bytes(Span(slots.word(table, frame, TYPE_URL)));
+    let content = Span(slots.word(table, frame, CONTENT));
+    if url.is_empty() && content.len() == 0 {
+        out.slice(b"{}");
+        return Ok(());
+    }
+    let Some(child) = plan.type_of_any(url) else { return Err(unknown_any()) };
+    let mark = slots.enter(Step::field(index, CONTENT as u16))?;
+    let inner = slots.frames.frame(&plan.tables[usize::from(child)])?;
+    super::wire::scan(slots, child, inner, content)?;
+    slots.check_required(child, inner)?;
+    out.slice(b"{\"@type\":");
+    write_quoted(url, out);
+    if plan.tables[usize::from(child)].well_known == WellKnown::None {
+        write_members(slots, child, inner, false, out)?;
+    } else {
+        out.slice(b",\"value\":");
+        write_message(slots, child, inner, out)?;
+    }
+    out.byte(b'}');
+    slots.leave(mark);
+    Ok(())
+}
+
+#[cold]
+pub(super) fn unknown_any() -> Box<Fail> {
+    let what = "the `google.protobuf.Any` holds a message that the schema's files do not declare; import its file";
+    Fail::new(Code::InvalidPayload, what)
 }
 
 /// A `google.protobuf.Value`: the member of its oneof that is set.

@@ -34,6 +34,9 @@ pub(super) fn open_entries(slots: &mut Slots<'_>, entry: u16, list: List, field:
             fail.at = Some(Step { index: count, ..field });
             fail
         })?;
+        if table.missing_value != 0 && !slots.is_present(frame, VALUE) {
+            slots.frames.words[frame + table.values_at + VALUE] = table.missing_value;
+        }
         // A closed enum's unknown number makes the whole entry unknown.
         if !slots.unnamed_enum {
             super::slots::append(&mut opened.0, slots.frames.nodes, frame as u64, Holds::Frame)?;

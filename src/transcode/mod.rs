@@ -7,14 +7,17 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `plan` | compiles a descriptor to tables: how each field is read, kept and written |
+//! | `plan` | the tables: how each field is read, kept and written |
+//! | `compile` | makes them of a descriptor |
+//! | `avro_ops` | what fields are in Avro, by the mapping |
+//! | `well_known`, `editions` | well-known types; files of Protobuf's editions |
 //! | `names` | JSON member name -> slot |
 //! | `slots` | frames of slots and lists of nodes, where values stand between reading and writing |
 //! | `maps` | entries of map fields, each key once |
 //! | `wire`, `json` | the front-ends: fill frames from Protobuf, from proto3 JSON |
 //! | `avro`, `protobuf`, `json_out` | the back-ends: write frames |
 //! | `key` | the record's key |
-//! | `avro_schema` | the Avro schema of the mapping |
+//! | `avro_schema`, `java_schema` | the Avro schema of the mapping `presence`, of `java-avro` |
 //! | `time` | timestamps and durations |
 //! | `buffer`, `fail` | output bytes; errors and their paths |
 //! | `read` | values back to JSON, for tools |
@@ -26,9 +29,13 @@ use crate::outcome::{Code, EventError};
 use crate::route::{Encoding, Mapping, UnknownFields};
 
 mod avro;
+mod avro_ops;
 mod avro_schema;
 mod buffer;
+mod compile;
+mod editions;
 mod fail;
+mod java_schema;
 mod json;
 mod json_out;
 mod key;
@@ -39,11 +46,13 @@ mod protobuf;
 pub mod read;
 mod slots;
 mod time;
+mod well_known;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
+pub use editions::{lower_editions, read_descriptor_set};
 use fail::{Done, Fail, Naming, event_error};
 pub use plan::Plan;
 pub use slots::Scratch;
@@ -108,7 +117,7 @@ const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 impl Plan {
     /// Compiles a message. Cost: some tens of microseconds; call it on a blocking thread.
     pub fn compile(message: &MessageDescriptor, settings: &PlanSettings<'_>) -> Result<Plan, PlanError> {
-        plan::compile(message, settings)
+        compile::compile(message, settings)
     }
 
     /// Appends the transcoded payload to `output.value` and sets its other fields. After an error `output` holds
@@ -146,6 +155,8 @@ impl Plan {
                 order,
                 unknown,
                 notes: Notes { output },
+                out,
+                any: json::AnyState::default(),
             })?,
         };
         let mut slots = Slots {
@@ -167,7 +178,7 @@ impl Plan {
         let has_key = !self.key.is_empty() && key::extract(&mut slots, root, out)?;
         let key_bytes = out.len();
         match self.encoding {
-            Encoding::Avro => avro::write_message(&mut slots, 0, root, out)?,
+            Encoding::Avro => avro::write_root(&mut slots, root, out)?,
             Encoding::Protobuf => protobuf::write_message(&mut slots, 0, root, out)?,
             Encoding::Json => json_out::write_message(&mut slots, 0, root, out)?,
             Encoding::RawJson => unreachable!("compile refuses raw_json"),
@@ -182,5 +193,8 @@ impl Plan {
 
 /// The Avro schema that a mapping derives from a message, as JSON text in Avro's usual member order.
 pub fn avro_schema(message: &MessageDescriptor, mapping: &Mapping) -> Result<String, PlanError> {
-    avro_schema::derive(message, mapping)
+    match mapping {
+        Mapping::Presence(policies) => avro_schema::derive(message, policies),
+        Mapping::JavaAvro(java) => java_schema::derive(message, java),
+    }
 }

@@ -1,16 +1,15 @@
 //! The compiled plan: tables that say, for every field of a message and of the messages inside it, how it is read
 //! from Protobuf or JSON, where it is kept meanwhile, and how it is written.
 //!
-//! In: a message descriptor and the settings. Out: [`Plan`], immutable. Never: looks at a payload. Everything that
-//! depends on the mapping is decided here, so that the loops that emit only follow the tables.
+//! In: what `compile` makes of a message descriptor and the settings. Out: [`Plan`], immutable. Never: looks at a payload.
+//! Everything that depends on the mapping is decided when it is compiled, so that the loops that emit only follow the
+//! tables.
 
 use std::collections::HashMap;
 
-use prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, MessageDescriptor, Syntax};
-
 use super::names::NameTable;
-use super::{PlanError, PlanSettings, avro_schema, key};
-use crate::route::{Encoding, Mapping, UnknownFields};
+use super::well_known::WellKnown;
+use crate::route::{Encoding, UnknownFields};
 
 /// A compiled schema. Immutable, shared by all threads.
 #[derive(Debug)]
@@ -19,10 +18,33 @@ pub struct Plan {
     pub(super) tables: Vec<Table>,
     pub(super) enums: Vec<EnumTable>,
     pub(super) encoding: Encoding,
-    pub(super) mapping: Mapping,
+    /// What the root message is in Avro.
+    pub(super) root: AvroOp,
+    pub(super) unnamed_enum: UnnamedEnum,
+    /// Whether a `Timestamp` out of range becomes the nearest in range; else it is refused.
+    pub(super) clamp_timestamps: bool,
     pub(super) unknown_fields: UnknownFields,
+    /// Full names of the messages that an `Any` may hold; empty if there is no `Any`.
+    pub(super) any: HashMap<String, u16>,
     /// Slots that lead to the key, the root's first; empty if the event type has no key field.
     pub(super) key: Vec<u16>,
+}
+
+impl Plan {
+    /// The table of the message that a `google.protobuf.Any` with this type URL holds: its name is what follows the
+    /// last `/`.
+    pub(super) fn type_of_any(&self, url: &[u8]) -> Option<u16> {
+        let slash = url.iter().rposition(|byte| *byte == b'/')?;
+        let name = std::str::from_utf8(&url[slash + 1..]).ok()?;
+        self.any.get(name).copied()
+    }
+}
+
+/// What becomes of an open enum's number without a symbol, where Avro has an enum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnnamedEnum {
+    FirstSymbol,
+    Reject,
 }
 
 /// One message.
@@ -46,13 +68,15 @@ pub(super) struct Table {
     /// Where the words of the slots begin.
     pub(super) values_at: usize,
     /// What to do with a tag, for the tags of small field numbers.
-    by_tag: Vec<Hit>,
+    pub(super) by_tag: Vec<Hit>,
     /// The same for large field numbers: the table above must not grow with the largest number.
-    far: HashMap<u32, Hit>,
+    pub(super) far: HashMap<u32, Hit>,
+    /// Of a map entry: the word of a value that is missing. Not zero for a closed enum without a zero.
+    pub(super) missing_value: u64,
 }
 
 /// Field numbers up to this one are looked up in a dense table (8 entries of 4 bytes each).
-const DENSE_NUMBER_MAX: u32 = 511;
+pub(super) const DENSE_NUMBER_MAX: u32 = 511;
 
 /// What the wire scan does with a tag.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +111,8 @@ pub(super) enum Read {
     ClosedEnum,
     /// A run of a closed enum's numbers.
     PackedClosedEnum,
+    /// A message between a start and an end tag.
+    Group,
     /// No known field with this wire type: skipped.
     Unknown,
 }
@@ -105,7 +131,7 @@ pub(super) enum Store {
 }
 
 impl Hit {
-    const UNKNOWN: Hit = Hit { slot: 0, read: Read::Unknown, store: Store::Implicit };
+    pub(super) const UNKNOWN: Hit = Hit { slot: 0, read: Read::Unknown, store: Store::Implicit };
 }
 
 /// One field.
@@ -124,8 +150,12 @@ pub(super) struct Slot {
     pub(super) oneof: Option<u16>,
     /// Whether canonical Protobuf packs it.
     pub(super) packed: bool,
+    /// Whether a message stands between tags instead of behind a length.
+    pub(super) group: bool,
     pub(super) avro: AvroOp,
     pub(super) layout: AvroLayout,
+    /// The datum that stands for absence, with [`AvroLayout::Defaulted`].
+    pub(super) default: Box<[u8]>,
 }
 
 /// Protobuf type; messages and enums by their index in the plan.
@@ -175,23 +205,33 @@ pub(super) enum Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AvroOp {
     Bool,
-    /// Sign-extended or zero-extended already: every 32-bit integer, and signed 64-bit ones.
+    /// Sign-extended or zero-extended already.
     Long,
-    /// Over 2^63-1 the policy decides.
+    /// The lower 32 bits as a signed number: over 2^31-1 they wrap.
+    Int,
+    /// Over 2^63-1 it is refused.
     UnsignedLong,
+    /// An unsigned number as `decimal(20,0)`.
+    Decimal,
     Float,
     Double,
     /// Length and bytes: string and bytes.
     Bytes,
     Enum(u16),
+    /// An enum's symbol, or its number, as a string.
+    EnumText(u16),
     Record(u16),
     /// Microseconds of a `Timestamp`.
     Timestamp(u16),
+    /// Milliseconds of a `Timestamp` by Java's arithmetic.
+    JavaMillis(u16),
+    /// Microseconds of a `Timestamp` by Java's arithmetic.
+    JavaMicros(u16),
     /// Microseconds of a `Duration`.
     Duration(u16),
     /// The value inside a wrapper message.
     Wrapper(u16),
-    /// `Struct`, `Value`, `ListValue`: their JSON text.
+    /// `Struct`, `Value`, `ListValue`, `Any`: their JSON text.
     JsonText(u16),
 }
 
@@ -201,25 +241,13 @@ pub(super) enum AvroLayout {
     Plain,
     /// Union of null and the type.
     Nullable,
+    /// The type itself; absence is written as the slot's default.
+    Defaulted,
     Array,
     /// An Avro map: string keys.
     Map,
-    /// An array of records of key and value: other keys.
+    /// An array of records of key and value.
     Entries,
-}
-
-/// Messages with a JSON form of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WellKnown {
-    /// An ordinary message.
-    None,
-    Timestamp,
-    Duration,
-    Wrapper,
-    Struct,
-    Value,
-    ListValue,
-    FieldMask,
 }
 
 /// One enum.
@@ -234,14 +262,14 @@ pub(super) struct EnumTable {
     /// In the order of declaration, aliases included.
     pub(super) symbols: Vec<String>,
     /// Numbers of the symbols that stand in `dense`, the first of them.
-    dense_from: i32,
+    pub(super) dense_from: i32,
     /// Ordinal plus one, zero for none.
-    dense: Vec<u16>,
-    sparse: HashMap<i32, u16>,
+    pub(super) dense: Vec<u16>,
+    pub(super) sparse: HashMap<i32, u16>,
     /// Symbol -> ordinal.
-    names: NameTable,
+    pub(super) names: NameTable,
     /// The number of each symbol.
-    numbers: Vec<i32>,
+    pub(super) numbers: Vec<i32>,
 }
 
 impl EnumTable {
@@ -286,314 +314,6 @@ impl Table {
     }
 }
 
-/// Compiles the message and every message it can hold.
-pub(super) fn compile(message: &MessageDescriptor, settings: &PlanSettings<'_>) -> Result<Plan, PlanError> {
-    if settings.encoding == Encoding::RawJson {
-        return Err(PlanError { message: "encoding `raw_json` has no schema, so there is nothing to compile".into() });
-    }
-    if well_known(message)? != WellKnown::None {
-        let name = message.full_name();
-        return Err(PlanError { message: format!("`{name}` has a JSON form of its own and cannot be an event") });
-    }
-    if settings.encoding == Encoding::Avro {
-        avro_schema::derive(message, &settings.mapping)?;
-    }
-    let mut compiler = Compiler::default();
-    compiler.message(message)?;
-    let mut done = 0;
-    while let Some(message) = compiler.pending.get(done).cloned() {
-        let table = compiler.table(&message)?;
-        compiler.tables.push(table);
-        done += 1;
-    }
-    let Compiler { tables, enums, .. } = compiler;
-    let (mapping, unknown_fields) = (settings.mapping, settings.unknown_fields);
-    let mut plan = Plan { tables, enums, encoding: settings.encoding, mapping, unknown_fields, key: Vec::new() };
-    if let Some(path) = settings.key {
-        plan.key = key::compile(&plan, path)?;
-    }
-    Ok(plan)
-}
-
-/// The fields of a message in the order of declaration; the descriptor itself iterates by number.
-pub(super) fn declared_fields(message: &MessageDescriptor) -> Vec<FieldDescriptor> {
-    let numbers = message.descriptor_proto().field.iter().map(|field| field.number().unsigned_abs());
-    numbers.filter_map(|number| message.get_field(number)).collect()
-}
-
-/// Which JSON form a message has; refuses well-known types that are not supported or not what they should be.
-pub(super) fn well_known(message: &MessageDescriptor) -> Result<WellKnown, PlanError> {
-    let name = message.full_name();
-    let Some(short) = name.strip_prefix("google.protobuf.") else { return Ok(WellKnown::None) };
-    let (well_known, fields): (_, &[(u32, &str)]) = match short {
-        "Timestamp" => (WellKnown::Timestamp, &[(1, "int64"), (2, "int32")]),
-        "Duration" => (WellKnown::Duration, &[(1, "int64"), (2, "int32")]),
-        "DoubleValue" => (WellKnown::Wrapper, &[(1, "double")]),
-        "FloatValue" => (WellKnown::Wrapper, &[(1, "float")]),
-        "Int64Value" => (WellKnown::Wrapper, &[(1, "int64")]),
-        "UInt64Value" => (WellKnown::Wrapper, &[(1, "uint64")]),
-        "Int32Value" => (WellKnown::Wrapper, &[(1, "int32")]),
-        "UInt32Value" => (WellKnown::Wrapper, &[(1, "uint32")]),
-        "BoolValue" => (WellKnown::Wrapper, &[(1, "bool")]),
-        "StringValue" => (WellKnown::Wrapper, &[(1, "string")]),
-        "BytesValue" => (WellKnown::Wrapper, &[(1, "bytes")]),
-        "Struct" => (WellKnown::Struct, &[(1, "google.protobuf.Struct.FieldsEntry")]),
-        "Value" => {
-            let kinds: &[(u32, &str)] = &[
-                (1, "google.protobuf.NullValue"),
-                (2, "double"),
-                (3, "string"),
-                (4, "bool"),
-                (5, "google.protobuf.Struct"),
-                (6, "google.protobuf.ListValue"),
-            ];
-            (WellKnown::Value, kinds)
-        }
-        "ListValue" => (WellKnown::ListValue, &[(1, "google.protobuf.Value")]),
-        "FieldMask" => (WellKnown::FieldMask, &[(1, "string")]),
-        "Any" => {
-            let message = "`google.protobuf.Any` is not supported: the schema does not say what is inside; \
-                           use a oneof of the messages that it may hold";
-            return Err(PlanError { message: message.into() });
-        }
-        _ => return Ok(WellKnown::None),
-    };
-    // Positions are relied on too, so the order of declaration counts.
-    let has: Vec<_> = declared_fields(message).iter().map(|field| (field.number(), kind_name(field))).collect();
-    let is_list = |short| matches!(short, "ListValue" | "FieldMask" | "Struct");
-    let lists_fit = message.fields().all(|f| (f.cardinality() == Cardinality::Repeated) == is_list(short));
-    if has.iter().map(|(n, k)| (*n, k.as_str())).eq(fields.iter().copied()) && lists_fit {
-        Ok(well_known)
-    } else {
-        Err(PlanError {
-            message: format!("`{name}` is not declared as in protobuf's own file, so its meaning is unknown"),
-        })
-    }
-}
-
-fn kind_name(field: &FieldDescriptor) -> String {
-    match field.kind() {
-        prost_reflect::Kind::Message(message) => message.full_name().to_owned(),
-        prost_reflect::Kind::Enum(en) => en.full_name().to_owned(),
-        scalar => format!("{scalar:?}").to_lowercase(),
-    }
-}
-
-#[derive(Default)]
-struct Compiler {
-    /// Messages in the order of their tables; those from `tables.len()` on wait to be compiled.
-    pending: Vec<MessageDescriptor>,
-    message_index: HashMap<String, u16>,
-    tables: Vec<Table>,
-    enum_index: HashMap<String, u16>,
-    enums: Vec<EnumTable>,
-}
-
-impl Compiler {
-    /// The index of a message's table, which is compiled later if it is new: schemas may be recursive.
-    fn message(&mut self, message: &MessageDescriptor) -> Result<u16, PlanError> {
-        if let Some(index) = self.message_index.get(message.full_name()) {
-            return Ok(*index);
-        }
-        let index = small(self.pending.len(), message.full_name(), "messages")?;
-        self.message_index.insert(message.full_name().to_owned(), index);
-        self.pending.push(message.clone());
-        Ok(index)
-    }
-
-    fn table(&mut self, message: &MessageDescriptor) -> Result<Table, PlanError> {
-        let name = message.full_name().to_owned();
-        let fields = declared_fields(message);
-        small(fields.len() * 2, &name, "fields")?;
-        let bit_words = fields.len().div_ceil(64);
-        let oneofs: Vec<_> = message.oneofs().filter(|oneof| !oneof.is_synthetic()).collect();
-        let mut slots = Vec::with_capacity(fields.len());
-        for field in &fields {
-            let oneof = field.containing_oneof().and_then(|of| oneofs.iter().position(|o| *o == of));
-            let oneof = oneof.map(|i| (2 * bit_words + i) as u16);
-            slots.push(self.slot(field, message.is_map_entry(), oneof)?);
-        }
-        let mut by_number: Vec<u16> = (0..slots.len() as u16).collect();
-        by_number.sort_by_key(|slot| slots[usize::from(*slot)].number);
-        let required = (0..slots.len() as u16).filter(|slot| fields[usize::from(*slot)].is_required()).collect();
-        let names = NameTable::new(slots.iter().map(|slot| [slot.json_name.as_str(), slot.name.as_str()]));
-        let names = names.map_err(|clash| PlanError {
-            message: format!("`{name}`: two fields have the JSON name `{clash}`; rename one or set `json_name`"),
-        })?;
-        if message.is_map_entry() && slots.iter().map(|slot| slot.number).ne([1, 2]) {
-            return Err(PlanError { message: format!("`{name}` is a map entry, but has not just a key and a value") });
-        }
-        let (by_tag, far) = tag_tables(&slots, &by_number, &self.enums);
-        let values_at = 2 * bit_words + oneofs.len();
-        let words = values_at + slots.len();
-        let well_known = well_known(message)?;
-        Ok(Table { name, well_known, slots, by_number, required, names, words, bit_words, values_at, by_tag, far })
-    }
-
-    fn slot(&mut self, field: &FieldDescriptor, in_entry: bool, oneof: Option<u16>) -> Result<Slot, PlanError> {
-        if field.is_group() {
-            return Err(PlanError {
-                message: format!("`{}` is a group, which is not supported; use a message", field.full_name()),
-            });
-        }
-        let kind = self.kind(field)?;
-        let shape = match (field.is_map(), field.is_list()) {
-            (true, _) => Shape::Map,
-            (_, true) => Shape::Repeated,
-            _ => Shape::Singular,
-        };
-        let presence = shape == Shape::Singular && field.supports_presence();
-        let avro = avro_op(field, kind)?;
-        let layout = match shape {
-            Shape::Map if has_string_keys(field) => AvroLayout::Map,
-            Shape::Map => AvroLayout::Entries,
-            Shape::Repeated => AvroLayout::Array,
-            Shape::Singular if presence && !in_entry && !field.is_required() => AvroLayout::Nullable,
-            Shape::Singular => AvroLayout::Plain,
-        };
-        Ok(Slot {
-            name: field.name().to_owned(),
-            json_name: field.json_name().to_owned(),
-            json_key: format!("{}\":", field.json_name()).into_bytes(),
-            number: field.number(),
-            kind,
-            shape,
-            presence,
-            oneof,
-            packed: field.is_packed(),
-            avro,
-            layout,
-        })
-    }
-
-    fn kind(&mut self, field: &FieldDescriptor) -> Result<Kind, PlanError> {
-        use prost_reflect::Kind as Declared;
-        Ok(match field.kind() {
-            Declared::Bool => Kind::Bool,
-            Declared::Int32 => Kind::Int32,
-            Declared::Sint32 => Kind::Sint32,
-            Declared::Sfixed32 => Kind::Sfixed32,
-            Declared::Uint32 => Kind::Uint32,
-            Declared::Fixed32 => Kind::Fixed32,
-            Declared::Int64 => Kind::Int64,
-            Declared::Sint64 => Kind::Sint64,
-            Declared::Sfixed64 => Kind::Sfixed64,
-            Declared::Uint64 => Kind::Uint64,
-            Declared::Fixed64 => Kind::Fixed64,
-            Declared::Float => Kind::Float,
-            Declared::Double => Kind::Double,
-            Declared::String => Kind::String,
-            Declared::Bytes => Kind::Bytes,
-            Declared::Enum(en) => Kind::Enum(self.enumeration(&en)?),
-            Declared::Message(message) => Kind::Message(self.message(&message)?),
-        })
-    }
-
-    fn enumeration(&mut self, en: &EnumDescriptor) -> Result<u16, PlanError> {
-        if let Some(index) = self.enum_index.get(en.full_name()) {
-            return Ok(*index);
-        }
-        let index = small(self.enums.len(), en.full_name(), "enums")?;
-        self.enum_index.insert(en.full_name().to_owned(), index);
-        self.enums.push(enum_table(en)?);
-        Ok(index)
-    }
-}
-
-fn enum_table(en: &EnumDescriptor) -> Result<EnumTable, PlanError> {
-    let declared = &en.enum_descriptor_proto().value;
-    small(declared.len(), en.full_name(), "symbols")?;
-    // Enums are mostly small and start at zero; numbers beyond stand in the hash table.
-    let dense_from = declared.iter().map(|v| v.number()).min().unwrap_or(0).max(-64);
-    let (mut dense, mut sparse) = (Vec::new(), HashMap::new());
-    for (ordinal, value) in declared.iter().enumerate() {
-        let (number, ordinal) = (value.number(), ordinal as u16);
-        match usize::try_from(i64::from(number) - i64::from(dense_from)) {
-            Ok(i) if i < 256 => {
-                dense.resize(dense.len().max(i + 1), 0);
-                if dense[i] == 0 {
-                    dense[i] = ordinal + 1;
-                }
-            }
-            _ => {
-                sparse.entry(number).or_insert(ordinal);
-            }
-        }
-    }
-    let names = NameTable::new(declared.iter().map(|value| [value.name(); 2]))
-        .expect("a descriptor is refused when an enum has a symbol twice");
-    Ok(EnumTable {
-        name: en.full_name().to_owned(),
-        closed: en.parent_file().syntax() == Syntax::Proto2,
-        is_null: en.full_name() == "google.protobuf.NullValue",
-        symbols: declared.iter().map(|value| value.name().to_owned()).collect(),
-        dense_from,
-        dense,
-        sparse,
-        names,
-        numbers: declared.iter().map(|value| value.number()).collect(),
-    })
-}
-
-fn has_string_keys(map: &FieldDescriptor) -> bool {
-    let entry = map.kind();
-    let key = entry.as_message().map(|entry| entry.map_entry_key_field().kind());
-    matches!(key, Some(prost_reflect::Kind::String))
-}
-
-fn avro_op(field: &FieldDescriptor, kind: Kind) -> Result<AvroOp, PlanError> {
-    Ok(match kind {
-        Kind::Bool => AvroOp::Bool,
-        Kind::Uint64 | Kind::Fixed64 => AvroOp::UnsignedLong,
-        Kind::Float => AvroOp::Float,
-        Kind::Double => AvroOp::Double,
-        Kind::String | Kind::Bytes => AvroOp::Bytes,
-        Kind::Enum(index) => AvroOp::Enum(index),
-        Kind::Message(index) => {
-            let declared = field.kind();
-            let message = declared.as_message().expect("a message kind has a message");
-            match well_known(message)? {
-                WellKnown::Timestamp => AvroOp::Timestamp(index),
-                WellKnown::Duration => AvroOp::Duration(index),
-                WellKnown::Wrapper => AvroOp::Wrapper(index),
-                WellKnown::Struct | WellKnown::Value | WellKnown::ListValue => AvroOp::JsonText(index),
-                WellKnown::None | WellKnown::FieldMask => AvroOp::Record(index),
-            }
-        }
-        _ => AvroOp::Long,
-    })
-}
-
-fn tag_tables(slots: &[Slot], by_number: &[u16], enums: &[EnumTable]) -> (Vec<Hit>, HashMap<u32, Hit>) {
-    let numbers = by_number.iter().map(|slot| slots[usize::from(*slot)].number);
-    let dense_max = numbers.filter(|number| *number <= DENSE_NUMBER_MAX).max();
-    let mut dense = vec![Hit::UNKNOWN; dense_max.map_or(0, |number| (number as usize + 1) * 8)];
-    let mut far = HashMap::new();
-    for (index, slot) in slots.iter().enumerate() {
-        let store = match slot {
-            Slot { kind: Kind::Message(_), .. } => Store::Messages,
-            Slot { shape: Shape::Repeated, .. } => Store::List,
-            Slot { presence: true, .. } => Store::Present,
-            _ => Store::Implicit,
-        };
-        let mut put = |wire_type: u32, read| {
-            let (tag, hit) = (slot.number << 3 | wire_type, Hit { slot: index as u16, read, store });
-            match dense.get_mut(tag as usize) {
-                Some(entry) => *entry = hit,
-                None => drop(far.insert(tag, hit)),
-            }
-        };
-        let wire_type = slot.kind.wire_type();
-        let read = read_of(slot.kind, enums);
-        let is_oneof = slot.oneof.is_some() && read != Read::ClosedEnum;
-        put(wire_type, if is_oneof { Read::Oneof } else { read });
-        if slot.shape == Shape::Repeated && wire_type != 2 {
-            put(2, if read == Read::ClosedEnum { Read::PackedClosedEnum } else { Read::Packed });
-        }
-    }
-    (dense, far)
-}
-
 /// How a value of this kind is read, oneofs aside.
 pub(super) fn read_of(kind: Kind, enums: &[EnumTable]) -> Read {
     match kind {
@@ -611,10 +331,4 @@ pub(super) fn read_of(kind: Kind, enums: &[EnumTable]) -> Read {
         Kind::Enum(index) if enums[usize::from(index)].closed => Read::ClosedEnum,
         Kind::Enum(_) => Read::VarintSigned32,
     }
-}
-
-/// Plans index with 16 bits.
-fn small(n: usize, name: &str, what: &str) -> Result<u16, PlanError> {
-    let refused = |_| PlanError { message: format!("`{name}`: a plan can hold at most 65,535 {what}") };
-    u16::try_from(n).map_err(refused)
 }

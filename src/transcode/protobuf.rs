@@ -32,6 +32,10 @@ pub(super) fn write_message(slots: &mut Slots<'_>, index: u16, frame: usize, out
     slots.check_expansion(out.len())
 }
 
+/// Wire types of the start and the end of a group.
+const START: u32 = 3;
+const END: u32 = 4;
+
 fn write_tag(slot: &Slot, wire_type: u32, out: &mut Buffer) {
     out.varint(u64::from(slot.number << 3 | wire_type));
 }
@@ -39,10 +43,10 @@ fn write_tag(slot: &Slot, wire_type: u32, out: &mut Buffer) {
 /// Tag and value of a singular field or of a key or value in a map entry.
 #[inline]
 fn write_field(slots: &mut Slots<'_>, slot: &Slot, word: u64, step: Step, out: &mut Buffer) -> Done {
-    write_tag(slot, slot.kind.wire_type(), out);
     match slot.kind {
-        Kind::Message(child) => write_inner(slots, child, Message::Parts(List(word)), step, out),
+        Kind::Message(child) => write_inner(slots, slot, child, Message::Parts(List(word)), step, out),
         kind => {
+            write_tag(slot, kind.wire_type(), out);
             write_scalar(slots, kind, word, out);
             Ok(())
         }
@@ -64,12 +68,26 @@ fn write_scalar(slots: &Slots<'_>, kind: Kind, word: u64, out: &mut Buffer) {
     }
 }
 
-fn write_inner(slots: &mut Slots<'_>, child: u16, message: Message, step: Step, out: &mut Buffer) -> Done {
+fn write_inner(
+    slots: &mut Slots<'_>,
+    slot: &Slot,
+    child: u16,
+    message: Message,
+    step: Step,
+    out: &mut Buffer,
+) -> Done {
     let mark = slots.enter(step)?;
     let frame = slots.open(child, message)?;
-    let length = out.open_length(expected_len(slots, message));
-    write_message(slots, child, frame, out)?;
-    out.close_length(length);
+    if slot.group {
+        write_tag(slot, START, out);
+        write_message(slots, child, frame, out)?;
+        write_tag(slot, END, out);
+    } else {
+        write_tag(slot, 2, out);
+        let length = out.open_length(expected_len(slots, message));
+        write_message(slots, child, frame, out)?;
+        out.close_length(length);
+    }
     slots.leave(mark);
     Ok(())
 }
@@ -110,10 +128,7 @@ fn write_list(slots: &mut Slots<'_>, slot: &Slot, list: List, step: Step, out: &
         let Node { value, next, holds } = slots.frames.nodes[node as usize];
         let step = Step { index, ..step };
         match (slot.kind, holds) {
-            (Kind::Message(child), _) => {
-                write_tag(slot, 2, out);
-                write_inner(slots, child, Message::Element(node), step, out)?;
-            }
+            (Kind::Message(child), _) => write_inner(slots, slot, child, Message::Element(node), step, out)?,
             (kind, Holds::Packed(_)) => {
                 for word in Unpack::new(slots.bytes(Span(value)), kind) {
                     write_field(slots, slot, word, step, out)?;

@@ -17,7 +17,7 @@ use super::json_out::write_quoted;
 use super::{Output, Plan, PlanError, PlanSettings, Scratch, time};
 use crate::envelope::Payload;
 use crate::outcome::EventError;
-use crate::route::{Encoding, Mapping, TimestampPolicy, UnknownFields};
+use crate::route::{Encoding, Mapping, Presence, TimestampPolicy, UnknownFields};
 
 /// What stands in place of a sensitive value.
 const MASK: &[u8] = b"\"***\"";
@@ -61,7 +61,7 @@ pub fn avro_to_json(schema_json: &str, datum: &[u8], sensitive: &[String]) -> Re
 /// A Protobuf message as proto3 JSON. Unknown fields are left out, timestamps out of range shown as the nearest.
 /// `sensitive` are dotted paths of field names whose values are masked.
 pub fn protobuf_to_json(message: &MessageDescriptor, value: &[u8], sensitive: &[String]) -> Result<String, ReadError> {
-    let mapping = Mapping { invalid_timestamp: TimestampPolicy::Clamp, ..Mapping::default() };
+    let mapping = Mapping::Presence(Presence { invalid_timestamp: TimestampPolicy::Clamp, ..Presence::default() });
     let unknown_fields = UnknownFields::Drop;
     let settings = PlanSettings { encoding: Encoding::Json, mapping, key: None, unknown_fields };
     let plan = Plan::compile(message, &settings)?;

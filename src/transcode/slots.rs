@@ -112,6 +112,8 @@ pub(super) enum Holds {
     Unread,
     /// The index of a frame.
     Frame,
+    /// The index of a frame that was read from a group; whether all that is required is there was not checked yet.
+    Group,
     /// The span of packed scalars, and how many they are.
     Packed(u32),
 }
@@ -301,8 +303,13 @@ impl<'a> Slots<'a> {
         let table = &plan.tables[usize::from(index)];
         if node != 0 {
             let first = self.frames.nodes[node as usize];
-            if first.holds == Holds::Frame {
-                return Ok(first.value as usize);
+            match first.holds {
+                Holds::Frame => return Ok(first.value as usize),
+                Holds::Group => {
+                    self.check_required(index, first.value as usize)?;
+                    return Ok(first.value as usize);
+                }
+                _ => {}
             }
         }
         let frame = self.frames.frame(table)?;

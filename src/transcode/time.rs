@@ -34,6 +34,12 @@ pub(super) fn timestamp_in_range(seconds: i64, nanos: i32, clamp: bool) -> Done<
     Ok((all.div_euclid(NANOS) as i64, all.rem_euclid(NANOS) as i32))
 }
 
+/// Units of a timestamp as Java's conversions count them: nanoseconds are cut off towards zero, whatever is out of range is
+/// carried, and what a `long` cannot hold wraps.
+pub(super) fn java_count(seconds: i64, nanos: i32, per_second: i64) -> i64 {
+    seconds.wrapping_mul(per_second).wrapping_add(i64::from(nanos) / (1_000_000_000 / per_second))
+}
+
 /// Microseconds, rounded down; out of range is refused.
 pub(super) fn duration_micros(seconds: i64, nanos: i32) -> Done<i64> {
     let in_range = (-DURATION_SECONDS_MAX..=DURATION_SECONDS_MAX).contains(&seconds);

@@ -6,7 +6,7 @@
 //! written), or trusts a length.
 
 use super::fail::{Done, Fail, Step};
-use super::plan::{Hit, Kind, Read, Slot, Store, Table, read_of};
+use super::plan::{Hit, Kind, Read, Shape, Slot, Store, Table, read_of};
 use super::slots::{DEPTH_MAX, Frames, Holds, List, Node, Slots, Span, append, too_deep};
 use crate::outcome::Code;
 
@@ -20,12 +20,21 @@ pub(super) fn scan(slots: &mut Slots<'_>, index: u16, frame: usize, span: Span) 
         base: span.0 & !0xffff_ffff,
         pos: 0,
         table: index,
+        group: 0,
     };
+    scan_fields(slots, table, frame, &mut message)
+}
+
+/// Reads fields until the end of the message, or of the group that the cursor is in.
+fn scan_fields(slots: &mut Slots<'_>, table: &Table, frame: usize, message: &mut Cursor<'_>) -> Done {
     loop {
         let words = &mut slots.frames.words[frame..frame + table.words];
-        match scan_plain(&mut message, table, words, slots.frames.nodes)? {
+        match scan_plain(message, table, words, slots.frames.nodes)? {
+            None if message.group != 0 => return Err(malformed("a group has no end")),
             None => return Ok(()),
-            Some((tag, hit)) => read_rare(slots, table, frame, &mut message, tag, hit)?,
+            // The end of any other group is a mistake, which skipping it finds.
+            Some((tag, _)) if message.group != 0 && tag == message.group << 3 | 4 => return Ok(()),
+            Some((tag, hit)) => read_rare(slots, table, frame, message, tag, hit)?,
         }
     }
 }
@@ -36,6 +45,8 @@ struct Cursor<'a> {
     base: u64,
     pos: usize,
     table: u16,
+    /// Number of the group that these bytes are read as, zero for a message.
+    group: u32,
 }
 
 /// The hot loop: reads fields until the end, or until one that needs more than its own frame; its tag is read then.
@@ -47,7 +58,7 @@ fn scan_plain(
     words: &mut [u64],
     nodes: &mut Vec<Node>,
 ) -> Done<Option<(u32, Hit)>> {
-    let Cursor { bytes, base, mut pos, table: index } = *message;
+    let Cursor { bytes, base, mut pos, table: index, .. } = *message;
     while pos < bytes.len() {
         let tag = read_tag(bytes, &mut pos)?;
         let hit = table.hit(tag);
@@ -107,7 +118,12 @@ fn read_value(bytes: &[u8], base: u64, pos: &mut usize, read: Read, step: Step) 
             let start = length_delimited(bytes, pos, step)?;
             base + Span::payload(start, *pos - start).0
         }
-        Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::Packed | Read::PackedClosedEnum => {
+        Read::Unknown
+        | Read::Oneof
+        | Read::ClosedEnum
+        | Read::Packed
+        | Read::PackedClosedEnum
+        | Read::Group => {
             unreachable!("these are more than a value")
         }
     })
@@ -123,6 +139,7 @@ fn read_rare(slots: &mut Slots<'_>, table: &Table, frame: usize, message: &mut C
             message.pos = skip(message.bytes, message.pos, tag, 0)?;
             unknown(slots, table, tag >> 3)
         }
+        Read::Group => read_group(slots, table, hit.slot, frame, message),
         Read::PackedClosedEnum => read_packed_enum(slots, table, hit.slot, frame, message),
         Read::ClosedEnum => {
             let number = varint(message.bytes, &mut message.pos, step)? as i32;
@@ -151,6 +168,36 @@ fn read_rare(slots: &mut Slots<'_>, table: &Table, frame: usize, message: &mut C
             Ok(())
         }
     }
+}
+
+/// A known group: its fields are read at once, because its end is found only by reading them.
+fn read_group(slots: &mut Slots<'_>, table: &Table, at: u16, frame: usize, message: &mut Cursor<'_>) -> Done {
+    let slot = &table.slots[usize::from(at)];
+    let Kind::Message(child) = slot.kind else { unreachable!("a group is a message") };
+    let step = Step::field(message.table, at);
+    if slots.path.len() >= DEPTH_MAX {
+        return Err(too_deep().at(step));
+    }
+    if slot.oneof.is_some() {
+        choose(slots, table, message.table, frame, at)?;
+    }
+    let word = frame + table.at(at);
+    let list = List(slots.frames.words[word]);
+    let inner_table = &slots.plan.tables[usize::from(child)];
+    let inner = if slot.shape == Shape::Singular && list.head() != 0 {
+        slots.frames.nodes[list.head() as usize].value as usize
+    } else {
+        let inner = slots.frames.frame(inner_table)?;
+        slots.frames.append(word, inner as u64, Holds::Group)?;
+        inner
+    };
+    set_present(&mut slots.frames, frame, usize::from(at));
+    slots.path.push(step);
+    let mut group = Cursor { table: child, group: slot.number, ..*message };
+    scan_fields(slots, inner_table, inner, &mut group)?;
+    slots.path.pop();
+    message.pos = group.pos;
+    Ok(())
 }
 
 fn set_present(frames: &mut Frames<'_>, frame: usize, slot: usize) {

@@ -10,8 +10,10 @@ use crate::outcome::Code;
 use crate::route::UnknownFields;
 use crate::transcode::fail::{Done, Fail, Naming, Step, shown_name};
 use crate::transcode::maps::{self, KEY, VALUE};
-use crate::transcode::plan::{Kind, Plan, Shape, Slot, Table, WellKnown};
+use crate::transcode::buffer::Buffer;
+use crate::transcode::plan::{Kind, Plan, Shape, Slot, Table};
 use crate::transcode::slots::{DEPTH_MAX, Frames, Holds, Notes, Span, append, missing_field, too_deep};
+use crate::transcode::well_known::WellKnown;
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -28,6 +30,19 @@ pub(in crate::transcode) struct Reader<'r, 'a> {
     /// Names of the root's unknown members, which must differ when they become properties.
     pub(in crate::transcode) unknown: &'r mut Vec<u64>,
     pub(in crate::transcode) notes: Notes<'r>,
+    /// Where the message inside an `Any` is written; left as it was.
+    pub(in crate::transcode) out: &'r mut Buffer,
+    /// What is known of the `Any`s around.
+    pub(in crate::transcode) any: AnyState,
+}
+
+/// What is known of the `Any`s around the place that is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::transcode) struct AnyState {
+    /// Length of the path of the message whose `@type` is no field of it, if one is being read.
+    pub(super) type_at: Option<usize>,
+    /// Bytes that were read ahead to find an `@type`.
+    pub(super) ahead_bytes: usize,
 }
 
 /// Reads the whole payload; returns the root's frame.
@@ -36,9 +51,10 @@ pub(in crate::transcode) fn read_root(reader: &mut Reader<'_, '_>) -> Done<usize
         return Err(Fail::new(Code::InvalidUtf8, "the payload is not valid UTF-8"));
     }
     let frame = reader.frames.frame(&reader.plan.tables[0])?;
-    match reader.tokens.token()? {
-        Token::Object => reader.object(0, frame)?,
-        other => return Err(mismatch("an object", other)),
+    match (reader.plan.tables[0].well_known, reader.tokens.token()?) {
+        (WellKnown::None, Token::Object) => reader.object(0, frame)?,
+        (WellKnown::None, other) => return Err(mismatch("an object", other)),
+        (_, token) => reader.well_known(0, frame, token)?,
     }
     reader.tokens.end()?;
     reader.check_property_names()?;
@@ -90,6 +106,9 @@ impl<'r, 'a> Reader<'r, 'a> {
 
     #[cold]
     fn unknown_member(&mut self, index: u16, name: Span) -> Done {
+        if self.any.type_at == Some(self.path.len()) && self.bytes(name) == b"@type" {
+            return self.tokens.skip_value(self.path.len() + 1, self.side);
+        }
         let table = &self.plan.tables[usize::from(index)];
         if self.path.is_empty() && self.plan.unknown_fields == UnknownFields::Properties {
             self.unknown.push(name.0);

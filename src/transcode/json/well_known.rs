@@ -1,15 +1,16 @@
 //! Messages with a JSON form of their own: timestamps, durations, wrappers, `Struct` and its kin, field masks.
 //!
-//! In: the value in that form. Out: the message's slots, as if its fields had been written. Never: an `Any`, which the
-//! plan refuses.
+//! In: the value in that form. Out: the message's slots, as if its fields had been written. Never: an `Any`, which has a
+//! file of its own.
 
 use super::reader::{Reader, mismatch};
 use super::tokenizer::Token;
 use crate::outcome::Code;
 use crate::transcode::fail::{Done, Fail, Step};
-use crate::transcode::plan::{Kind, WellKnown};
+use crate::transcode::plan::Kind;
 use crate::transcode::slots::{Holds, Span};
 use crate::transcode::time;
+use crate::transcode::well_known::WellKnown;
 
 /// Position of the members of `google.protobuf.Value`; the plan has checked their numbers, which are one more.
 const NULL: u16 = 0;
@@ -22,6 +23,9 @@ const LIST: u16 = 5;
 impl Reader<'_, '_> {
     /// Reads the message's JSON form, which starts with `token`, into its frame.
     pub(super) fn well_known(&mut self, index: u16, frame: usize, token: Token) -> Done {
+        if self.plan.tables[usize::from(index)].well_known == WellKnown::Any {
+            return self.any(index, frame, token);
+        }
         // Senders do not know the fields inside these messages, so paths end at the message.
         self.read_well_known(index, frame, token).map_err(|mut fail| {
             fail.at = None;
@@ -48,7 +52,7 @@ impl Reader<'_, '_> {
             (WellKnown::Struct, _) => self.map(table.slots[0].kind, first, token, step),
             (WellKnown::ListValue, _) => self.list(table.slots[0].kind, first, token, step),
             (WellKnown::Value, _) => self.any_value(index, frame, token),
-            (WellKnown::Wrapper | WellKnown::None, _) => {
+            (WellKnown::Wrapper | WellKnown::None | WellKnown::Any, _) => {
                 if let Some(value) = self.value(table.slots[0].kind, token, step)? {
                     self.frames.words[first] = value;
                 }

@@ -11,7 +11,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, Value};
 
 use super::*;
 use crate::transcode::avro_schema;
-use crate::transcode::plan::declared_fields;
+use crate::transcode::well_known::declared_fields;
 
 fn message() -> MessageDescriptor {
     let content = r#"

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::outcome::Code;
-use crate::route::{TimestampPolicy, Uint64Policy, UnknownEnumPolicy};
+use crate::route::{Presence, TimestampPolicy, Uint64Policy, UnknownEnumPolicy};
 
 const PROTO2: &str = r#"
     syntax = "proto2";
@@ -249,24 +249,24 @@ fn proto2_keeps_presence_closed_enums_and_required_fields() {
 #[test]
 fn the_mapping_s_policies_decide_what_avro_cannot_hold() {
     let message = proto3_message();
-    let avro = |mapping, payload: &str| {
-        let settings = PlanSettings { mapping, ..settings(Encoding::Avro) };
+    let avro = |policies, payload: &str| {
+        let settings = PlanSettings { mapping: Mapping::Presence(policies), ..settings(Encoding::Avro) };
         run(&message, &settings, Payload::Protobuf(&hex(payload)))
     };
-    let default = Mapping::default();
-    let code = |mapping, payload| avro(mapping, payload).map(|_| ()).map_err(|e| e.code);
+    let default = Presence::default();
+    let code = |policies, payload| avro(policies, payload).map(|_| ()).map_err(|e| e.code);
     let too_large = "20 ffffffffffffffffff01";
     assert_eq!(code(default, too_large), Err(Code::OutOfRange));
-    assert_eq!(code(Mapping { uint64: Uint64Policy::Wrap, ..default }, too_large), Ok(()));
+    assert_eq!(code(Presence { uint64: Uint64Policy::Wrap, ..default }, too_large), Ok(()));
     let unknown_color = "5063 f201 0163";
     assert_eq!(avro(default, unknown_color).unwrap().enums_defaulted, 2);
-    let rejects = Mapping { unknown_enum: UnknownEnumPolicy::Reject, ..default };
+    let rejects = Presence { unknown_enum: UnknownEnumPolicy::Reject, ..default };
     assert_eq!(code(rejects, unknown_color), Err(Code::UnknownEnumValue));
     let error = avro(rejects, "f201 020063").unwrap_err();
     assert!(error.message.starts_with("$.colors[1] (field 30): "), "{}", error.message);
     let late = "e201 0a 08 ffffffffffffffff7f";
     assert_eq!(code(default, late), Err(Code::OutOfRange));
-    assert_eq!(code(Mapping { invalid_timestamp: TimestampPolicy::Clamp, ..default }, late), Ok(()));
+    assert_eq!(code(Presence { invalid_timestamp: TimestampPolicy::Clamp, ..default }, late), Ok(()));
 }
 
 #[test]
