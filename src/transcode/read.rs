@@ -124,9 +124,19 @@ fn write_avro(value: &Value, out: &mut Buffer) {
         Value::TimestampMillis(n) => write_timestamp(i128::from(*n) * 1_000_000, out),
         Value::TimestampNanos(n) => write_timestamp(i128::from(*n), out),
         Value::Uuid(id) => write_quoted(id.to_string().as_bytes(), out),
+        Value::Decimal(number) => write_decimal(number, out),
         // None of our schemas has these; show them rather than fail.
         other => write_quoted(format!("{other:?}").as_bytes(), out),
     }
+}
+
+/// A number of scale zero and at most 16 bytes, as our mappings write them; quoted, because JSON's numbers are floats to many.
+fn write_decimal(number: &apache_avro::Decimal, out: &mut Buffer) {
+    let bytes = Vec::try_from(number.clone()).unwrap_or_default();
+    let negative = bytes.first().is_some_and(|first| *first >= 0x80);
+    let start = if negative { -1 } else { 0 };
+    let value = bytes.iter().fold(start, |value: i128, byte| value << 8 | i128::from(*byte));
+    write_quoted(value.to_string().as_bytes(), out);
 }
 
 fn write_float(value: f64, text: &str, out: &mut Buffer) {

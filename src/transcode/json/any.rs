@@ -17,6 +17,9 @@ use crate::transcode::well_known::WellKnown;
 const TYPE_URL: u16 = 0;
 const CONTENT: u16 = 1;
 
+/// Has a JSON form of its own for some implementations, which write it as `value`, and none for others.
+const EMPTY: &str = "google.protobuf.Empty";
+
 /// Senders write `@type` first or last. Where `Any`s nest and it comes last, the inner ones are read once for each outer one.
 const AHEAD_MAX: usize = 8;
 
@@ -42,10 +45,10 @@ impl Reader<'_, '_> {
         let inner = self.frames.frame(&self.plan.tables[usize::from(child)])?;
         self.path.push(Step::field(index, CONTENT));
         let type_at = self.any.type_at.replace(self.path.len());
-        if self.plan.tables[usize::from(child)].well_known == WellKnown::None {
-            self.object(child, inner)?;
-        } else {
-            self.value_member(child, inner)?;
+        let table = &self.plan.tables[usize::from(child)];
+        match table.well_known {
+            WellKnown::None if table.name != EMPTY => self.object(child, inner)?,
+            _ => self.value_member(child, inner)?,
         }
         let content = self.encode(child, inner)?;
         self.any.type_at = type_at;
@@ -103,8 +106,11 @@ impl Reader<'_, '_> {
             match self.bytes(name) {
                 b"@type" => self.tokens.skip_value(self.path.len(), self.side)?,
                 b"value" if !std::mem::replace(&mut found, true) => {
-                    let token = self.tokens.token()?;
-                    self.well_known(child, frame, token)?;
+                    match (self.plan.tables[usize::from(child)].well_known, self.tokens.token()?) {
+                        (WellKnown::None, Token::Object) => self.object(child, frame)?,
+                        (WellKnown::None, token) => return Err(mismatch("an object", token)),
+                        (_, token) => self.well_known(child, frame, token)?,
+                    }
                 }
                 _ => {
                     let what = "this `google.protobuf.Any` has the members `@type` and `value` only, each once";
@@ -113,7 +119,7 @@ impl Reader<'_, '_> {
             }
             more = self.tokens.more(b'}')?;
         }
-        if found {
+        if found || self.plan.tables[usize::from(child)].name == EMPTY {
             return Ok(());
         }
         Err(Fail::new(Code::InvalidPayload, "the `google.protobuf.Any` has no `value`"))

@@ -12,6 +12,7 @@ mod amplification;
 mod differential;
 mod java_avro;
 mod json_rules;
+mod presence;
 mod schema;
 mod wire_rules;
 
@@ -64,6 +65,11 @@ pub(super) fn run(
 ) -> Result<Output, EventError> {
     let plan = Plan::compile(message, settings).unwrap_or_else(|PlanError { message }| panic!("{message}"));
     transcode(&plan, payload)
+}
+
+/// Hexadecimal digits of bytes.
+pub(super) fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Bytes from hexadecimal digits; whitespace does not count.
