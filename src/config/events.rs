@@ -203,8 +203,7 @@ fn mapping(table: &mut Table<'_>) -> Mapping {
 }
 
 fn presence(table: &mut Table<'_>, defaults: Presence) -> Presence {
-    let uint64 =
-        [("reject", Uint64Policy::Reject), ("wrap", Uint64Policy::Wrap), ("decimal", Uint64Policy::Decimal)];
+    let uint64 = [("reject", Uint64Policy::Reject), ("wrap", Uint64Policy::Wrap), ("decimal", Uint64Policy::Decimal)];
     let unknown_enum = [
         ("default_symbol", UnknownEnumPolicy::DefaultSymbol),
         ("reject", UnknownEnumPolicy::Reject),

@@ -14,6 +14,7 @@ use prost_reflect::{FileDescriptor, MessageDescriptor};
 use protox::file::{File, FileResolver, GoogleFileResolver};
 
 use super::source::{Family, Kind, Schema};
+use crate::transcode::lower_editions;
 
 /// Candidates that an error lists at most.
 const CANDIDATES_MAX: usize = 10;
@@ -119,16 +120,34 @@ impl Compilation {
 /// Parses a file, from text or from the base64 `FileDescriptorProto` that Python's clients register.
 pub(crate) fn read(name: &str, schema: &Schema) -> Result<File, CompileError> {
     let Some(encoded) = base64_form(&schema.text) else {
-        return File::from_source(name, &schema.text).map_err(|cause| error(one_line(&format!("{cause:?}"))));
+        return File::from_source(name, &schema.text).map_err(|cause| {
+            let hint = if is_of_an_edition(&schema.text) { EDITION_AS_TEXT } else { "" };
+            error(format!("{}{hint}", one_line(&format!("{cause:?}"))))
+        });
     };
     let bytes = BASE64
         .decode(encoded)
         .map_err(|_| error(format!("`{name}` is neither Protobuf text nor a base64 file descriptor")))?;
+    let lowered = lower_editions(name, &bytes).map_err(|cause| error(format!("`{name}` is base64, but {cause}")))?;
+    if let Some(lowered) = lowered {
+        return File::decode_file_descriptor_proto(lowered.as_slice())
+            .map_err(|cause| error(format!("`{name}` cannot be read as a file descriptor: {cause}")));
+    }
     let mut file = FileDescriptorProto::decode(bytes.as_slice())
         .map_err(|cause| error(format!("`{name}` is base64, but not of a file descriptor: {cause}")))?;
     // The descriptor's own name is the one from its author's disk; imports use the name of the reference.
     file.name = Some(name.to_owned());
     Ok(File::from_file_descriptor_proto(file))
+}
+
+/// What to do about a file of an edition, which cannot be compiled from text.
+const EDITION_AS_TEXT: &str = "; files of Protobuf editions are read as descriptors only: register the base64 \
+    `FileDescriptorProto` of the file instead of its text, or use `syntax = \"proto3\"`";
+
+/// Whether the first statement of a Protobuf text says its edition.
+fn is_of_an_edition(text: &str) -> bool {
+    let statements = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    statements.take(1).any(|first| first.starts_with("edition"))
 }
 
 /// The text without line breaks, if it can be nothing but base64: every Protobuf file has a quote, brace or semicolon.
@@ -208,7 +227,7 @@ mod tests {
         check("syntax = \"proto3\"; message A { string x = ; }", &[], Err("root.proto:1:"));
         check("syntax = \"proto3\"; message A { B b = 1; }", &[], Err("'B'"));
         check("syntax = \"proto3\"; import \"gone.proto\"; message A {}", &[], Err("gone.proto"));
-        check("edition = \"2023\"; message A {}", &[], Err("root.proto"));
+        check("// A.\nedition = \"2023\"; message A {}", &[], Err("register the base64 `FileDescriptorProto`"));
         check("AAAA", &[], Err("not of a file descriptor"));
         check("AAA", &[], Err("neither"));
         check("syntax = \"proto3\"; message A { string foo_bar = 1; string fooBar = 2; }", &[], Err("fooBar"));
@@ -280,6 +299,41 @@ mod tests {
         assert!(message.descriptor.get_field(2).expect("tags").is_map());
         let wrapped = format!("{}\n{}\n", &encoded[..8], &encoded[8..]);
         compile("registered.proto", &family(&wrapped, &[])).expect("line breaks are allowed");
+    }
+
+    #[test]
+    fn a_file_of_an_edition_is_read_from_its_descriptor() {
+        use prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto};
+        // `edition` is field 14, which the types of prost do not have.
+        let edition = |number: u64| {
+            let field = FieldDescriptorProto {
+                name: Some("a".to_owned()),
+                number: Some(1),
+                label: Some(1),
+                r#type: Some(5),
+                ..FieldDescriptorProto::default()
+            };
+            let name = Some("M".to_owned());
+            let message = DescriptorProto { name, field: vec![field], ..DescriptorProto::default() };
+            let file = FileDescriptorProto {
+                name: Some("disk/name.proto".to_owned()),
+                package: Some("b.v".to_owned()),
+                message_type: vec![message],
+                syntax: Some("editions".to_owned()),
+                ..FileDescriptorProto::default()
+            };
+            let mut bytes = file.encode_to_vec();
+            prost_reflect::prost::encoding::uint64::encode(14, &number, &mut bytes);
+            // `options.features.field_presence = IMPLICIT`, which prost does not have either.
+            bytes.extend([0x42, 5, 0x92, 3, 2, 8, 2]);
+            BASE64.encode(bytes)
+        };
+        let compiled = compile("root.proto", &family(&edition(1000), &[])).expect("edition 2023");
+        assert_eq!(compiled.file.name(), "root.proto");
+        let message = compiled.message("b.v.M", None).expect("there").descriptor;
+        let avro = crate::transcode::avro_schema(&message, &crate::route::Mapping::default()).expect("good");
+        assert!(avro.contains(r#"{"name":"a","type":"int","default":0,"proto.number":1}"#), "{avro}");
+        check(&edition(1998), &[], Err("edition 1998 is not known; 2023 and 2024 are"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub fn lower_editions(name: &str, descriptor: &[u8]) -> Result<Option<Vec<u8>>, 
 
 fn decode(message: &str, bytes: &[u8]) -> Result<DynamicMessage, PlanError> {
     let message = DescriptorPool::global().get_message_by_name(message).expect("descriptors describe themselves");
-    DynamicMessage::decode(message, bytes).map_err(|e| PlanError { message: format!("not a file descriptor: {e}") })
+    DynamicMessage::decode(message, bytes).map_err(|e| PlanError { message: format!("not of a file descriptor: {e}") })
 }
 
 fn lower_file(file: &mut DynamicMessage) -> Result<(), PlanError> {

@@ -122,14 +122,7 @@ impl Writer<'_> {
     }
 
     /// Opens the definition of a named type, or writes a reference and returns false.
-    fn define(
-        &mut self,
-        kind: &str,
-        name: &str,
-        namespace: &str,
-        full: &str,
-        within: &str,
-    ) -> Result<bool, PlanError> {
+    fn define(&mut self, kind: &str, name: &str, namespace: &str, full: &str, within: &str) -> Result<bool, PlanError> {
         let avro_name = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") };
         match self.defined.get(&avro_name) {
             Some(other) if other == full => {
@@ -232,7 +225,9 @@ fn class_of_file(path: &str) -> Result<String, PlanError> {
     let name = base.rsplit_once('.').map_or("", |(name, _)| name);
     // A registry does not keep the name of a file: what is left of `SUBJECT/VERSION.proto` is a number.
     if name.is_empty() || name.bytes().all(|byte| byte.is_ascii_digit()) {
-        return refuse(format!("the Avro namespace of `{path}` would come from the file's own name, which is lost; {hint}"));
+        return refuse(format!(
+            "the Avro namespace of `{path}` would come from the file's own name, which is lost; {hint}"
+        ));
     }
     let parts = name.trim_end_matches('_').split('_').map(|part| {
         let mut letters = part.chars();
@@ -251,7 +246,8 @@ fn java_float(scientific: &str) -> String {
     let exponent: i32 = exponent.parse().expect("the exponent of a float is a number");
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
     let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
-    let with_point = |before: &str, after: &str| format!("{sign}{before}.{}", if after.is_empty() { "0" } else { after });
+    let with_point =
+        |before: &str, after: &str| format!("{sign}{before}.{}", if after.is_empty() { "0" } else { after });
     match exponent {
         0..=6 => {
             let digits = format!("{digits:0<width$}", width = exponent as usize + 1);

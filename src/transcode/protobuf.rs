@@ -68,14 +68,7 @@ fn write_scalar(slots: &Slots<'_>, kind: Kind, word: u64, out: &mut Buffer) {
     }
 }
 
-fn write_inner(
-    slots: &mut Slots<'_>,
-    slot: &Slot,
-    child: u16,
-    message: Message,
-    step: Step,
-    out: &mut Buffer,
-) -> Done {
+fn write_inner(slots: &mut Slots<'_>, slot: &Slot, child: u16, message: Message, step: Step, out: &mut Buffer) -> Done {
     let mark = slots.enter(step)?;
     let frame = slots.open(child, message)?;
     if slot.group {

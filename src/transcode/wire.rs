@@ -118,12 +118,7 @@ fn read_value(bytes: &[u8], base: u64, pos: &mut usize, read: Read, step: Step) 
             let start = length_delimited(bytes, pos, step)?;
             base + Span::payload(start, *pos - start).0
         }
-        Read::Unknown
-        | Read::Oneof
-        | Read::ClosedEnum
-        | Read::Packed
-        | Read::PackedClosedEnum
-        | Read::Group => {
+        Read::Unknown | Read::Oneof | Read::ClosedEnum | Read::Packed | Read::PackedClosedEnum | Read::Group => {
             unreachable!("these are more than a value")
         }
     })

@@ -80,7 +80,8 @@ fn where_we_depart_from_java_we_do_so_on_purpose() {
     for Departure { reason, message, wire, java, ours } in DEPARTURES {
         let (message, mapping) = reference(&pool, message);
         let settings = PlanSettings { mapping, unknown_fields: UnknownFields::Drop, ..settings(Encoding::Avro) };
-        let datum = |payload: &str| run(&message, &settings, Payload::Protobuf(&hex(payload))).map(|output| output.value);
+        let datum =
+            |payload: &str| run(&message, &settings, Payload::Protobuf(&hex(payload))).map(|output| output.value);
         let found = datum(wire);
         assert_ne!(found, datum(java), "Java agrees by now: {reason}");
         assert_eq!(found.ok(), ours.map(|ours| datum(ours).unwrap()), "{reason}");
@@ -202,7 +203,10 @@ fn the_parameters_change_what_they_say() {
     let proto = "syntax = \"proto3\"; package p; message M { E e = 1; string s = 2; message N { message O {} O o = 1; } N n = 3; }
         enum E { A = 0; B = 1; }";
     let t = |java, expected| check_schema(proto, "p.M", java, Ok(expected));
-    t(java, r#"{"type":"record","name":"M","namespace":"p.Test","fields":[{"name":"e","type":{"type":"enum","name":"E","symbols":["A","B"]},"default":"A"}"#);
+    t(
+        java,
+        r#"{"type":"record","name":"M","namespace":"p.Test","fields":[{"name":"e","type":{"type":"enum","name":"E","symbols":["A","B"]},"default":"A"}"#,
+    );
     t(JavaAvro { enum_default: true, ..java }, r#""symbols":["A","B"],"default":"A"},"default":"A"}"#);
     t(java, r#"{"name":"s","type":{"type":"string","avro.java.string":"String"},"default":""}"#);
     t(JavaAvro { avro_java_string: false, ..java }, r#"{"name":"s","type":"string","default":""}"#);
@@ -239,7 +243,8 @@ fn defaults_are_printed_as_java_prints_them() {
         ("1.25e-4", "1.25E-4"),
         ("1e300", "1.0E300"),
     ] {
-        let proto = format!("syntax = \"proto2\"; package p; message M {{ optional double d = 1 [default = {value}]; }}");
+        let proto =
+            format!("syntax = \"proto2\"; package p; message M {{ optional double d = 1 [default = {value}]; }}");
         let expected = format!(r#"{{"name":"d","type":"double","default":{expected}}}"#);
         check_schema(&proto, "p.M", JavaAvro::default(), Ok(&expected));
     }
@@ -257,7 +262,12 @@ fn defaults_are_printed_as_java_prints_them() {
         let proto = format!(
             "syntax = \"proto2\"; package p; enum E {{ A = 3; B = 1; }} message M {{ optional {field}; required int32 z = 2; }}"
         );
-        check_schema(&proto, "p.M", JavaAvro::default(), Ok(&format!(r#","default":{expected}}},{{"name":"z","type":"int"}}]"#)));
+        check_schema(
+            &proto,
+            "p.M",
+            JavaAvro::default(),
+            Ok(&format!(r#","default":{expected}}},{{"name":"z","type":"int"}}]"#)),
+        );
     }
 }
 

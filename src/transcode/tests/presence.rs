@@ -123,7 +123,8 @@ fn an_enum_is_what_its_policy_says() {
     ];
     assert!(fields_of(&text).starts_with(&expected.join(",")), "{text}");
     assert_eq!(datum.unwrap(), "043939 02043939 04 043939 0a475245454e 00 02 0261 043939 00".replace(' ', ""));
-    let (_, datum) = avro(&message, policies(UnknownEnumPolicy::String), Payload::Protobuf(&hex("10 ffffffffffffffffff01")));
+    let (_, datum) =
+        avro(&message, policies(UnknownEnumPolicy::String), Payload::Protobuf(&hex("10 ffffffffffffffffff01")));
     assert_eq!(datum.unwrap(), "06524544 020a4c49474854 00 00".replace(' ', ""));
     // The number is counted only where another symbol stands for it.
     let defaulted = |unknown_enum| {
@@ -184,7 +185,12 @@ fn a_well_known_type_may_be_the_event_itself() {
         ("DoubleValue", r#""double""#, "1.5", "000000000000f83f"),
         ("StringValue", r#""string""#, r#""a""#, "0261"),
         ("BytesValue", r#""bytes""#, r#""/w==""#, "02ff"),
-        ("Struct", r#"{"type":"string","proto.type":"google.protobuf.Struct"}"#, r#"{"a":null}"#, "147b2261223a6e756c6c7d"),
+        (
+            "Struct",
+            r#"{"type":"string","proto.type":"google.protobuf.Struct"}"#,
+            r#"{"a":null}"#,
+            "147b2261223a6e756c6c7d",
+        ),
         ("Value", r#"{"type":"string","proto.type":"google.protobuf.Value"}"#, r#""a""#, "06226122"),
         ("ListValue", r#"{"type":"string","proto.type":"google.protobuf.ListValue"}"#, "[true]", "0c5b747275655d"),
         ("Any", r#"{"type":"string","proto.type":"google.protobuf.Any"}"#, "{}", "047b7d"),
@@ -266,7 +272,11 @@ fn an_any_that_cannot_be_read_is_refused_with_its_place() {
     refuse(r#"{"any":{"@type":1}}"#, Code::InvalidPayload, "$.any: expected a string as `@type`, received a number");
     refuse(r#"{"any":{"@type":"x/t.M","@type":"x/t.M"}}"#, Code::InvalidPayload, "$.any: `@type` stands there twice");
     refuse(r#"{"any":[]}"#, Code::InvalidPayload, "$.any: expected an object, received an array");
-    refuse(r#"{"any":{"@type":"x/t.Inner","a":"z"}}"#, Code::InvalidPayload, "$.any.value.a: expected a 32-bit integer");
+    refuse(
+        r#"{"any":{"@type":"x/t.Inner","a":"z"}}"#,
+        Code::InvalidPayload,
+        "$.any.value.a: expected a 32-bit integer",
+    );
     refuse(
         r#"{"any":{"@type":"x/google.protobuf.Duration"}}"#,
         Code::InvalidPayload,
@@ -305,7 +315,11 @@ fn a_group_is_a_message_with_another_frame() {
         ("0b 1001 0c", r#"{"g":{"a":1}}"#, "0b 1001 0c"),
         ("0b 0c", r#"{"g":{}}"#, "0b 0c"),
         // Merged, with a field between.
-        ("0b 1001 1a0178 0c 5801 0b 1002 1a0179 0c", r#"{"g":{"a":2,"b":["x","y"]},"after":1}"#, "0b 1002 1a0178 1a0179 0c 5801"),
+        (
+            "0b 1001 1a0178 0c 5801 0b 1002 1a0179 0c",
+            r#"{"g":{"a":2,"b":["x","y"]},"after":1}"#,
+            "0b 1002 1a0178 1a0179 0c 5801",
+        ),
         ("0b 23 2a02 5801 24 0c", r#"{"g":{"h":{"m":{"after":1}}}}"#, "0b 23 2a02 5801 24 0c"),
         ("33 3801 34 33 3802 34", r#"{"r":[{"c":1},{"c":2}]}"#, "33 3801 34 33 3802 34"),
         ("43 4801 44 5002", r#"{"e":2}"#, "5002"),
