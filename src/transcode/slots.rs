@@ -303,13 +303,12 @@ impl<'a> Slots<'a> {
         let table = &plan.tables[usize::from(index)];
         if node != 0 {
             let first = self.frames.nodes[node as usize];
-            match first.holds {
-                Holds::Frame => return Ok(first.value as usize),
-                Holds::Group => {
-                    self.check_required(index, first.value as usize)?;
-                    return Ok(first.value as usize);
+            if let Holds::Frame | Holds::Group = first.holds {
+                let frame = first.value as usize;
+                if first.holds == Holds::Group {
+                    self.check_required(index, frame)?;
                 }
-                _ => {}
+                return Ok(frame);
             }
         }
         let frame = self.frames.frame(table)?;

@@ -20,21 +20,12 @@ pub(super) fn scan(slots: &mut Slots<'_>, index: u16, frame: usize, span: Span) 
         base: span.0 & !0xffff_ffff,
         pos: 0,
         table: index,
-        group: 0,
     };
-    scan_fields(slots, table, frame, &mut message)
-}
-
-/// Reads fields until the end of the message, or of the group that the cursor is in.
-fn scan_fields(slots: &mut Slots<'_>, table: &Table, frame: usize, message: &mut Cursor<'_>) -> Done {
     loop {
         let words = &mut slots.frames.words[frame..frame + table.words];
-        match scan_plain(message, table, words, slots.frames.nodes)? {
-            None if message.group != 0 => return Err(malformed("a group has no end")),
+        match scan_plain(&mut message, table, words, slots.frames.nodes)? {
             None => return Ok(()),
-            // The end of any other group is a mistake, which skipping it finds.
-            Some((tag, _)) if message.group != 0 && tag == message.group << 3 | 4 => return Ok(()),
-            Some((tag, hit)) => read_rare(slots, table, frame, message, tag, hit)?,
+            Some((tag, hit)) => read_rare(slots, table, frame, &mut message, tag, hit)?,
         }
     }
 }
@@ -45,8 +36,6 @@ struct Cursor<'a> {
     base: u64,
     pos: usize,
     table: u16,
-    /// Number of the group that these bytes are read as, zero for a message.
-    group: u32,
 }
 
 /// The hot loop: reads fields until the end, or until one that needs more than its own frame; its tag is read then.
@@ -58,7 +47,7 @@ fn scan_plain(
     words: &mut [u64],
     nodes: &mut Vec<Node>,
 ) -> Done<Option<(u32, Hit)>> {
-    let Cursor { bytes, base, mut pos, table: index, .. } = *message;
+    let Cursor { bytes, base, mut pos, table: index } = *message;
     while pos < bytes.len() {
         let tag = read_tag(bytes, &mut pos)?;
         let hit = table.hit(tag);
@@ -188,8 +177,16 @@ fn read_group(slots: &mut Slots<'_>, table: &Table, at: u16, frame: usize, messa
     };
     set_present(&mut slots.frames, frame, usize::from(at));
     slots.path.push(step);
-    let mut group = Cursor { table: child, group: slot.number, ..*message };
-    scan_fields(slots, inner_table, inner, &mut group)?;
+    let mut group = Cursor { table: child, ..*message };
+    loop {
+        let words = &mut slots.frames.words[inner..inner + inner_table.words];
+        match scan_plain(&mut group, inner_table, words, slots.frames.nodes)? {
+            None => return Err(malformed("a group has no end")),
+            Some((tag, _)) if tag == slot.number << 3 | 4 => break,
+            // The end of another group is a mistake, which skipping it finds.
+            Some((tag, hit)) => read_rare(slots, inner_table, inner, &mut group, tag, hit)?,
+        }
+    }
     slots.path.pop();
     message.pos = group.pos;
     Ok(())

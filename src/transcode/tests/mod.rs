@@ -10,6 +10,7 @@ use crate::route::{Encoding, Mapping, UnknownFields};
 
 mod amplification;
 mod differential;
+mod edge_cases;
 mod java_avro;
 mod json_rules;
 mod presence;
