@@ -10,7 +10,7 @@ use dashmap::{DashMap, Entry};
 
 use super::client::RegistryError;
 use super::compile::{self, CompileError, EventMessage};
-use super::legal_names::with_legal_names;
+use super::legal_names;
 use super::load::{SchemaError, Skipped};
 use super::read::ValueReader;
 use super::snapshot::{Content, Held, HeldAvro};
@@ -407,17 +407,8 @@ fn frame(
 
 fn reader(encoding: Encoding, message: &EventMessage, avro: Option<&Candidate>) -> Result<ValueReader, PlanError> {
     match (encoding, avro) {
-        (Encoding::Avro, Some(avro)) => {
-            let unreadable = |e| PlanError { message: format!("the registered Avro schema cannot be read: {e}") };
-            let text = &avro.version.registered.schema.text;
-            ValueReader::avro(text, &avro.references).or_else(|error| {
-                let references: Option<Vec<_>> = avro.references.iter().map(|text| with_legal_names(text)).collect();
-                match (with_legal_names(text), references) {
-                    (Some(text), Some(references)) => ValueReader::avro(&text, &references).map_err(unreadable),
-                    _ => Err(unreadable(error)),
-                }
-            })
-        }
+        (Encoding::Avro, Some(avro)) => legal_names::reader(&avro.version.registered.schema.text, &avro.references)
+            .map_err(|error| PlanError { message: format!("the registered Avro schema cannot be read: {error}") }),
         (Encoding::Protobuf, _) => Ok(ValueReader::Protobuf(message.descriptor.clone())),
         _ => Ok(ValueReader::Json),
     }

@@ -1,12 +1,25 @@
 //! Avro schemas with names that Java writes and parsers refuse, for readers that only need the shape of a datum.
 //!
-//! In: a schema's text. Out: the same with legal names. Never: what is registered or compared; a name decides nothing
-//! about a datum.
+//! In: a schema's text. Out: a reader of its datums. Never: what is registered or compared; a name decides nothing about a
+//! datum.
 
 use serde_json::Value;
 
+use super::read::ValueReader;
+
+/// A reader of a schema, whether or not its names are legal.
+pub(super) fn reader(text: &str, references: &[String]) -> Result<ValueReader, apache_avro::Error> {
+    ValueReader::avro(text, references).or_else(|error| {
+        let references: Option<Vec<_>> = references.iter().map(|text| with_legal_names(text)).collect();
+        match (with_legal_names(text), references) {
+            (Some(text), Some(references)) => ValueReader::avro(&text, &references),
+            _ => Err(error),
+        }
+    })
+}
+
 /// The text with every character that Avro does not allow in names of types replaced by `_`; none if it is no JSON.
-pub(super) fn with_legal_names(text: &str) -> Option<String> {
+fn with_legal_names(text: &str) -> Option<String> {
     let mut schema = serde_json::from_str(text).ok()?;
     rename(&mut schema);
     Some(schema.to_string())
@@ -41,6 +54,17 @@ fn legal(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_a_schema_that_java_wrote_are_read() {
+        let java = r#"{"type":"record","name":"Order","namespace":"shop.v1.Shop","fields":[{"name":"item","type":["null",
+            {"type":"record","name":"Item","namespace":"shop.v1.Shop$Order","fields":[{"name":"sku",
+            "type":{"type":"string","avro.java.string":"String"},"default":""}]}],"default":null},
+            {"name":"next","type":["null","shop.v1.Shop$Order.Item"],"default":null}]}"#;
+        let shown = reader(java, &[]).unwrap().read(&[2, 2, b'x', 0], &[]);
+        assert_eq!(shown.unwrap(), r#"{"item":{"sku":"x"},"next":null}"#);
+        assert!(reader("{\"type\":\"recor\"}", &[]).is_err());
+    }
 
     #[test]
     fn names_become_legal_and_nothing_else_changes() {

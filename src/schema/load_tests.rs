@@ -9,7 +9,9 @@ use crate::config;
 use crate::dev::registry::{EmbeddedRegistry, Options};
 use crate::envelope::SchemaReference;
 use crate::outcome::Code;
-use crate::route::{Acks, EnvelopeForm, Framing, KeySource, Limits, Mapping, MissingKey, Reply, UnknownFields};
+use crate::route::{
+    Acks, EnvelopeForm, Framing, JavaAvro, KeySource, Limits, Mapping, MissingKey, NestedSep, Reply, UnknownFields,
+};
 
 const SUBJECT: &str = "shop.v1.Order";
 const AVRO_SUBJECT: &str = "shop.v1.Order-avro";
@@ -159,6 +161,31 @@ async fn an_avro_schema_in_other_words_is_found() {
     assert_eq!(compiled.prefix, [&[0], &chosen.registered.id.to_be_bytes()[..]].concat());
     let datum = [&compiled.prefix[..], &[2, b'x', 84]].concat();
     assert_eq!(compiled.value_as_json(&datum, &["id".to_owned()]).as_deref(), Some(r#"{"cents":42,"id":"***"}"#));
+}
+
+#[tokio::test]
+async fn a_schema_of_java_is_found_by_the_mapping_that_it_is_of() {
+    let (_server, registry) = start().await;
+    let text = "syntax = \"proto3\"; package shop.v1; option java_outer_classname = \"Shop\";
+        message Order { message Item { string sku = 1; } Item item = 1; uint64 total = 2; }";
+    put(&registry, SUBJECT, protobuf(text)).await;
+    let java = r#"{"type":"record","name":"Order","namespace":"shop.v1.Shop","fields":[{"name":"item","type":["null",
+        {"type":"record","name":"Item","namespace":"shop.v1.Shop_Order","fields":[{"name":"sku",
+        "type":{"type":"string","avro.java.string":"String"},"default":""}]}],"default":null},
+        {"name":"total","type":"long","default":0}]}"#;
+    put(&registry, AVRO_SUBJECT, Schema::new(Kind::Avro, java)).await;
+    let load = async |nested_sep| {
+        let mapping = Mapping::JavaAvro(JavaAvro { nested_sep, ..JavaAvro::default() });
+        let event_type = EventType { mapping, ..event_type(Encoding::Avro) };
+        Loader::new(Arc::clone(&registry), None).load(&event_type).await
+    };
+    let loaded = load(NestedSep::Underscore).await.expect("it is found");
+    let compiled = loaded.set.get(None).expect("the default");
+    let datum = [&compiled.prefix[..], &[2, 2, b'x', 1]].concat();
+    let shown = compiled.value_as_json(&datum, &[]);
+    assert_eq!(shown.as_deref(), Some(r#"{"item":{"sku":"x"},"total":-1}"#));
+    let error = load(NestedSep::Dot).await.expect_err("the item has another name").to_string();
+    assert!(error.contains("shop.v1.Shop.Order.Item derived, shop.v1.Shop_Order.Item in version 1"), "{error}");
 }
 
 #[tokio::test]

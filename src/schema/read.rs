@@ -92,9 +92,17 @@ fn avro_to_json(value: Avro) -> Value {
         Avro::TimestampMillis(millis) => timestamp(millis, 1_000),
         Avro::TimestampMicros(micros) => timestamp(micros, 1_000_000),
         Avro::TimestampNanos(nanos) => timestamp(nanos, 1_000_000_000),
+        Avro::Decimal(number) => decimal(number),
         // No mapping of ours writes the rest; a schema from elsewhere may, and its debug form is better than nothing.
         other => Value::String(format!("{other:?}")),
     }
+}
+
+/// A number of scale zero, as our mappings write `uint64`; as text, because JSON's numbers are floats to many.
+fn decimal(number: apache_avro::Decimal) -> Value {
+    let bytes = Vec::try_from(number).unwrap_or_default();
+    let start = if bytes.first().is_some_and(|first| *first >= 0x80) { -1 } else { 0 };
+    Value::String(bytes.iter().fold(start, |value: i128, byte| value << 8 | i128::from(*byte)).to_string())
 }
 
 /// JSON has no NaN and no infinities; proto3 JSON writes them as strings.

@@ -11,7 +11,7 @@ use super::names::NameTable;
 use super::plan::{
     DENSE_NUMBER_MAX, EnumTable, Hit, Kind, Plan, Read, Shape, Slot, Store, Table, UnnamedEnum, read_of,
 };
-use super::well_known::{WellKnown, declared_fields, well_known};
+use super::well_known::{EVERYWHERE, WellKnown, declared_fields, well_known};
 use super::{PlanError, PlanSettings, avro_schema, editions, key};
 use crate::route::{Encoding, JavaUnknownEnum, Mapping, TimestampPolicy, UnknownEnumPolicy};
 
@@ -80,12 +80,17 @@ impl Compiler {
         Ok(())
     }
 
-    /// An `Any` may hold every message that the schema's files declare: those it can name and we can read.
+    /// An `Any` may hold every message that the schema's files declare, and the well-known types.
     fn compile_what_any_may_hold(&mut self, root: &MessageDescriptor) -> Result<HashMap<String, u16>, PlanError> {
         if self.tables.iter().all(|table| table.well_known != WellKnown::Any) {
             return Ok(HashMap::new());
         }
-        let messages = root.parent_pool().all_messages().filter(|message| !message.is_map_entry());
+        let global = prost_reflect::DescriptorPool::global();
+        let pool = root.parent_pool();
+        let everywhere = EVERYWHERE.iter().map(|name| format!("google.protobuf.{name}"));
+        let everywhere = everywhere.filter(|name| pool.get_message_by_name(name).is_none());
+        let everywhere: Vec<_> = everywhere.filter_map(|name| global.get_message_by_name(&name)).collect();
+        let messages = pool.all_messages().filter(|message| !message.is_map_entry()).chain(everywhere);
         let named = messages.map(|message| Ok((message.full_name().to_owned(), self.message(&message)?)));
         let named = named.collect::<Result<_, PlanError>>()?;
         self.compile_pending()?;

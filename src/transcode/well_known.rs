@@ -22,6 +22,26 @@ pub(super) enum WellKnown {
     Any,
 }
 
+/// Messages that an `Any` may hold though the schema's files do not import them: every implementation knows them.
+pub(super) const EVERYWHERE: [&str; 16] = [
+    "Any",
+    "BoolValue",
+    "BytesValue",
+    "DoubleValue",
+    "Duration",
+    "Empty",
+    "FieldMask",
+    "FloatValue",
+    "Int32Value",
+    "Int64Value",
+    "ListValue",
+    "StringValue",
+    "Struct",
+    "Timestamp",
+    "UInt32Value",
+    "UInt64Value",
+];
+
 /// Which JSON form a message has; refuses well-known types that are not what they should be.
 pub(super) fn well_known(message: &MessageDescriptor) -> Result<WellKnown, PlanError> {
     let name = message.full_name();

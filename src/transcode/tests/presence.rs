@@ -257,6 +257,10 @@ fn an_any_is_the_message_in_it_whichever_form_it_came_in() {
     check_json(&message, Payload::Json(empty.as_bytes()), Ok(empty));
     let with_value = br#"{"any":{"value":{},"@type":"x/google.protobuf.Empty"}}"#;
     check_json(&message, Payload::Json(with_value), Ok(empty));
+    // The well-known types need no import.
+    let alone = "syntax = \"proto3\"; package t; import \"google/protobuf/any.proto\"; message M { google.protobuf.Any any = 1; }";
+    let json = r#"{"any":{"@type":"x/google.protobuf.Struct","value":{"a":null}}}"#;
+    check_json(&descriptor(alone, "t.M"), Payload::Json(json.as_bytes()), Ok(json));
     let last = r#"{"any":{"a":1,"b":"\u0079","\u0040type":"x\/t.Inner"}}"#;
     check_json(&message, Payload::Json(last.as_bytes()), Ok(r#"{"any":{"@type":"x/t.Inner","a":1,"b":"y"}}"#));
 }
