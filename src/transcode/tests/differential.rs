@@ -10,6 +10,7 @@ use prost_reflect::prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, Value};
 
 use super::*;
+use crate::route::{JavaAvro, Presence, Uint64Policy, UnknownEnumPolicy};
 use crate::transcode::avro_schema;
 use crate::transcode::well_known::declared_fields;
 
@@ -91,44 +92,69 @@ fn one(field: &FieldDescriptor, steer: &mut std::slice::Iter<'_, u8>, depth: usi
     }
 }
 
+/// Groups, closed enums, required fields, messages in a oneof, defaults.
+fn proto2_message() -> MessageDescriptor {
+    let proto = r#"syntax = "proto2"; package t;
+        enum Color { RED = 0; GREEN = 5; BLUE = -7; }
+        message M {
+          optional group G = 1 { optional int32 a = 2; repeated group H = 3 { optional M m = 4; repeated Color c = 5; } }
+          repeated group R = 6 { optional string s = 7; }
+          optional Color color = 8 [default = GREEN]; repeated Color colors = 9 [packed = true];
+          oneof o { group X = 10 { optional uint64 u = 11; } M m = 12; Color one = 13; bytes b = 14; }
+          map<int32, Color> by_number = 15; optional int32 number = 16 [default = 7]; repeated fixed64 fixed = 17;
+        }"#;
+    descriptor(proto, "t.M")
+}
+
+/// What Avro has other types for by the policies.
+#[derive(Clone, Copy)]
+struct Types {
+    decimal: bool,
+    symbols: bool,
+}
+
 /// The Avro value of a message by the `presence` mapping, written down independently of the plan.
-fn avro_of(message: &DynamicMessage) -> Avro {
+fn avro_of(message: &DynamicMessage, types: Types) -> Avro {
     let fields = declared_fields(&prost_reflect::ReflectMessage::descriptor(message));
     let members = fields.iter().map(|field| {
         let value = message.get_field(field);
         let value = match &*value {
-            Value::List(items) => Avro::Array(items.iter().map(|item| avro_value(item, &field.kind())).collect()),
+            Value::List(items) => {
+                Avro::Array(items.iter().map(|item| avro_value(item, &field.kind(), types)).collect())
+            }
             Value::Map(entries) => {
                 let entry = field.kind();
                 let kind = entry.as_message().unwrap().map_entry_value_field().kind();
                 if entries.keys().all(|key| matches!(key, MapKey::String(_))) && field.name() == "by_name" {
                     let text = |key: &MapKey| key.as_str().unwrap().to_owned();
-                    Avro::Map(entries.iter().map(|(key, value)| (text(key), avro_value(value, &kind))).collect())
+                    Avro::Map(entries.iter().map(|(key, value)| (text(key), avro_value(value, &kind, types))).collect())
                 } else {
                     let key = |key: &MapKey| match key {
                         MapKey::I32(n) => Avro::Int(*n),
                         MapKey::Bool(b) => Avro::Boolean(*b),
                         other => panic!("{other:?}"),
                     };
-                    let pair = |(k, v)| vec![("key".to_owned(), key(k)), ("value".to_owned(), avro_value(v, &kind))];
+                    let pair =
+                        |(k, v)| vec![("key".to_owned(), key(k)), ("value".to_owned(), avro_value(v, &kind, types))];
                     Avro::Array(entries.iter().map(|entry| Avro::Record(pair(entry))).collect())
                 }
             }
             _ if field.supports_presence() && !message.has_field(field) => Avro::Union(0, Box::new(Avro::Null)),
-            value if field.supports_presence() => Avro::Union(1, Box::new(avro_value(value, &field.kind()))),
-            value => avro_value(value, &field.kind()),
+            value if field.supports_presence() => Avro::Union(1, Box::new(avro_value(value, &field.kind(), types))),
+            value => avro_value(value, &field.kind(), types),
         };
         (field.name().to_owned(), value)
     });
     Avro::Record(members.collect())
 }
 
-fn avro_value(value: &Value, kind: &Kind) -> Avro {
+fn avro_value(value: &Value, kind: &Kind, types: Types) -> Avro {
     match (value, kind) {
         (Value::Bool(b), _) => Avro::Boolean(*b),
         (Value::I32(n), _) => Avro::Int(*n),
         (Value::I64(n), _) => Avro::Long(*n),
         (Value::U32(n), _) => Avro::Long(i64::from(*n)),
+        (Value::U64(n), _) if types.decimal => Avro::Decimal(apache_avro::Decimal::from(shortest(*n))),
         (Value::U64(n), _) => Avro::Long(*n as i64),
         (Value::F32(x), _) => Avro::Float(*x),
         (Value::F64(x), _) => Avro::Double(*x),
@@ -137,6 +163,9 @@ fn avro_value(value: &Value, kind: &Kind) -> Avro {
         (Value::EnumNumber(n), Kind::Enum(en)) => {
             let symbols: Vec<_> = en.enum_descriptor_proto().value.iter().collect();
             let at = symbols.iter().position(|symbol| symbol.number() == *n).unwrap();
+            if types.symbols {
+                return Avro::String(symbols[at].name().to_owned());
+            }
             Avro::Enum(at as u32, symbols[at].name().to_owned())
         }
         (Value::Message(inner), Kind::Message(message)) => {
@@ -149,11 +178,20 @@ fn avro_value(value: &Value, kind: &Kind) -> Avro {
                 }
                 "UInt32Value" => Avro::Long(i64::from(part(1).as_u32().unwrap())),
                 "Int64Value" => Avro::Long(part(1).as_i64().unwrap()),
-                _ => avro_of(inner),
+                _ => avro_of(inner, types),
             }
         }
         (value, _) => panic!("a value of another kind than its field: {value}"),
     }
+}
+
+/// Big-endian two's complement, as Avro's decimals are, as short as Java's `BigInteger` writes it.
+fn shortest(n: u64) -> Vec<u8> {
+    let mut bytes: Vec<u8> = n.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
+    if bytes.first().is_none_or(|first| *first >= 0x80) {
+        bytes.insert(0, 0);
+    }
+    bytes
 }
 
 fn dynamic(message: &MessageDescriptor, bytes: &[u8]) -> DynamicMessage {
@@ -170,15 +208,32 @@ proptest! {
         let wire = built.encode_to_vec();
         let json = serde_json::to_string(&built).unwrap();
 
-        let schema = apache_avro::Schema::parse_str(&avro_schema(&message, &Mapping::default()).unwrap()).unwrap();
-        let expected = avro_of(&built);
-        let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(expected.clone()).unwrap();
-        let from_wire = run(&message, &settings(Encoding::Avro), Payload::Protobuf(&wire)).unwrap().value;
-        prop_assert_eq!(&from_wire, &datum, "{}", json);
-        let from_json = run(&message, &settings(Encoding::Avro), Payload::Json(json.as_bytes())).unwrap().value;
-        prop_assert_eq!(&from_json, &datum, "{}", json);
-        let read_back = GenericDatumReader::builder(&schema).build().unwrap().read_value(&mut &from_wire[..]).unwrap();
-        prop_assert_eq!(read_back, expected);
+        for (uint64, unknown_enum) in [
+            (Uint64Policy::Reject, UnknownEnumPolicy::DefaultSymbol),
+            (Uint64Policy::Decimal, UnknownEnumPolicy::String),
+        ] {
+            let mapping = Mapping::Presence(Presence { uint64, unknown_enum, ..Presence::default() });
+            let settings = PlanSettings { mapping, ..settings(Encoding::Avro) };
+            let schema = apache_avro::Schema::parse_str(&avro_schema(&message, &mapping).unwrap()).unwrap();
+            let decimal = uint64 == Uint64Policy::Decimal;
+            let expected = avro_of(&built, Types { decimal, symbols: unknown_enum == UnknownEnumPolicy::String });
+            let writer = GenericDatumWriter::builder(&schema).build().unwrap();
+            let datum = writer.write_value_to_vec(expected.clone()).unwrap();
+            let from_wire = run(&message, &settings, Payload::Protobuf(&wire)).unwrap().value;
+            prop_assert_eq!(&from_wire, &datum, "{}", json);
+            let from_json = run(&message, &settings, Payload::Json(json.as_bytes())).unwrap().value;
+            prop_assert_eq!(&from_json, &datum, "{}", json);
+            let reader = GenericDatumReader::builder(&schema).build().unwrap();
+            prop_assert_eq!(reader.read_value(&mut &from_wire[..]).unwrap(), expected);
+        }
+        let mapping = Mapping::JavaAvro(JavaAvro::default());
+        let java = PlanSettings { mapping, ..settings(Encoding::Avro) };
+        let schema = apache_avro::Schema::parse_str(&avro_schema(&message, &mapping).unwrap()).unwrap();
+        let from_wire = run(&message, &java, Payload::Protobuf(&wire)).unwrap().value;
+        prop_assert_eq!(&run(&message, &java, Payload::Json(json.as_bytes())).unwrap().value, &from_wire, "{}", json);
+        let mut rest = &from_wire[..];
+        GenericDatumReader::builder(&schema).build().unwrap().read_value(&mut rest).unwrap();
+        prop_assert!(rest.is_empty(), "{}", json);
 
         let canonical = run(&message, &settings(Encoding::Protobuf), Payload::Protobuf(&wire)).unwrap().value;
         prop_assert!(dynamic(&message, &canonical) == dynamic(&message, &wire), "{}", json);
@@ -190,6 +245,45 @@ proptest! {
         let to_json = run(&message, &settings(Encoding::Json), Payload::Protobuf(&wire)).unwrap().value;
         let theirs: serde_json::Value = serde_json::from_str(&json).unwrap();
         prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&to_json).unwrap(), theirs);
+    }
+
+    #[test]
+    fn messages_of_proto2_equal_those_of_others(steer in prop::collection::vec(any::<u8>(), 0..300)) {
+        let message = proto2_message();
+        let built = build(&message, &mut steer.iter(), 3);
+        let wire = built.encode_to_vec();
+        let json = serde_json::to_string(&built).unwrap();
+        let canonical = run(&message, &settings(Encoding::Protobuf), Payload::Protobuf(&wire)).unwrap().value;
+        prop_assert!(dynamic(&message, &canonical) == dynamic(&message, &wire), "{}", json);
+        let from_json = run(&message, &settings(Encoding::Protobuf), Payload::Json(json.as_bytes())).unwrap().value;
+        prop_assert_eq!(&from_json, &canonical, "{}", json);
+        let to_json = run(&message, &settings(Encoding::Json), Payload::Protobuf(&wire)).unwrap().value;
+        let theirs: serde_json::Value = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&to_json).unwrap(), theirs);
+        let schema = apache_avro::Schema::parse_str(&avro_schema(&message, &Mapping::default()).unwrap()).unwrap();
+        let expected = avro_of(&built, Types { decimal: false, symbols: false });
+        let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(expected).unwrap();
+        let from_wire = run(&message, &settings(Encoding::Avro), Payload::Protobuf(&wire)).unwrap().value;
+        prop_assert_eq!(&from_wire, &datum, "{}", json);
+    }
+
+    #[test]
+    fn no_bytes_of_proto2_panic(
+        steer in prop::collection::vec(any::<u8>(), 0..200),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let message = proto2_message();
+        let mut wire = build(&message, &mut steer.iter(), 2).encode_to_vec();
+        for (at, byte) in changes {
+            if !wire.is_empty() {
+                let at = at.index(wire.len());
+                wire[at] = byte;
+            }
+        }
+        let dropping = PlanSettings { unknown_fields: UnknownFields::Drop, ..settings(Encoding::Protobuf) };
+        if let Ok(output) = run(&message, &dropping, Payload::Protobuf(&wire)) {
+            prop_assert!(DynamicMessage::decode(message, &output.value[..]).is_ok(), "{:02x?}", wire);
+        }
     }
 
     /// Payloads that are almost messages: what is accepted means the same to prost.
