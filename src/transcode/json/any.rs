@@ -7,6 +7,7 @@
 use super::reader::{Reader, mismatch};
 use super::tokenizer::Token;
 use crate::outcome::Code;
+use crate::transcode::PAYLOAD_BYTES_MAX;
 use crate::transcode::fail::{Done, Fail, Naming, Step};
 use crate::transcode::json_out::unknown_any;
 use crate::transcode::protobuf;
@@ -142,6 +143,10 @@ impl Reader<'_, '_> {
         };
         protobuf::write_message(&mut slots, child, frame, self.out)?;
         let (at, len) = (self.side.len(), self.out.len() - start);
+        if at + len > PAYLOAD_BYTES_MAX {
+            let what = format!("the messages in `google.protobuf.Any`s are over {PAYLOAD_BYTES_MAX} bytes");
+            return Err(Fail::new(Code::PayloadExpands, what));
+        }
         self.side.extend_from_slice(&self.out.content()[start..]);
         self.out.truncate(start);
         Ok(Span::side(at, len))

@@ -25,6 +25,34 @@ fn many_empty_messages_do_not_become_gigabytes() {
 }
 
 #[test]
+fn many_empty_groups_do_not_become_gigabytes() {
+    let fields: String = (2..=200).map(|n| format!("optional int32 f{n} = {n};\n")).collect();
+    let proto = format!("syntax = \"proto2\"; package t; message M {{ repeated group G = 1 {{ {fields} }} }}");
+    let message = descriptor(&proto, "t.M");
+    let code = |n: usize| {
+        run(&message, &settings(Encoding::Avro), Payload::Protobuf(&hex("0b0c").repeat(n))).map_err(|e| e.code).err()
+    };
+    assert_eq!(code(100), None);
+    // First the output is too large, then there are too many slots.
+    assert_eq!(code(4_000), Some(Code::PayloadExpands));
+    assert_eq!(code(400_000), Some(Code::PayloadExpands));
+}
+
+#[test]
+fn anys_that_nest_are_not_read_once_for_each_other() {
+    let content = "message M { google.protobuf.Any any = 1; repeated int32 many = 2; }";
+    let message = descriptor(&proto3(content), "t.M");
+    let many = format!("{{\"many\":[{}1],\"@type\":\"x/t.M\"}}", "1,".repeat(10_000));
+    let nested = |n: usize| {
+        let json = (0..n).fold(many.clone(), |inner, _| format!("{{\"any\":{inner},\"@type\":\"x/t.M\"}}"));
+        let json = format!("{{\"any\":{json}}}");
+        run(&message, &settings(Encoding::Avro), Payload::Json(json.as_bytes())).map_err(|e| e.code).err()
+    };
+    assert_eq!(nested(5), None);
+    assert_eq!(nested(20), Some(Code::TooDeep));
+}
+
+#[test]
 fn list_elements_are_limited_in_number() {
     let message = wide();
     let payload = hex("1001").repeat(400_000);
