@@ -10,6 +10,7 @@ mod replies;
 mod batches;
 mod canary;
 mod keys;
+mod mappings;
 mod brokers;
 mod faults;
 mod drain;
