@@ -163,6 +163,12 @@ fn check_avro_subjects(events: &[EventType], tables: &[Table<'_>], clusters: &[C
                 "avro_subject",
                 format!("`{subject}` holds message `{other}` of event type `{name}`; two messages never share one"),
             );
+        } else if owner.mapping.of_schema() != event.mapping.of_schema() {
+            let name = &owner.name;
+            table.problem(
+                "avro_subject",
+                format!("`{subject}` holds the schema by the mapping of event type `{name}`, which has other settings; set another"),
+            );
         }
     }
 }

@@ -19,6 +19,18 @@ impl Default for Mapping {
 }
 
 impl Mapping {
+    /// What of it decides the derived schema: policies that only decide about values are as by default.
+    pub fn of_schema(self) -> Mapping {
+        match self {
+            Mapping::Presence(Presence { uint64, unknown_enum, .. }) => Mapping::Presence(Presence {
+                uint64: Some(uint64).filter(|policy| *policy == Uint64Policy::Decimal).unwrap_or_default(),
+                unknown_enum: Some(unknown_enum).filter(|p| *p == UnknownEnumPolicy::String).unwrap_or_default(),
+                ..Presence::default()
+            }),
+            Mapping::JavaAvro(java) => Mapping::JavaAvro(JavaAvro { unknown_enum: JavaUnknownEnum::default(), ..java }),
+        }
+    }
+
     /// The name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
