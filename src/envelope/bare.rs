@@ -17,7 +17,7 @@
 //!
 //! Values of `ce-` headers are unquoted and percent-decoded as the HTTP binding of CloudEvents 1.0.2 says (section 3.1.3.2).
 //! `ce-datacontenttype` and `ce-dataschema` are refused: the first is `Content-Type`, and the second would be untrue of a
-//! record whose value was transcoded. So are names that a JSON event has and CloudEvents has not ([`ELSEWHERE`]): as
+//! record whose value was transcoded. So are names that a JSON event has and CloudEvents has not: as
 //! attributes they would be kept, and not do what their sender meant.
 
 use std::borrow::Cow;
