@@ -130,6 +130,8 @@ fn read_rare(slots: &mut Slots<'_>, table: &Table, frame: usize, message: &mut C
             if is_unnamed(slots, &table.slots[slot], number) {
                 return closed_enum(slots, index, hit.slot);
             }
+            // The last number decides whether a map's entry is unknown.
+            slots.unnamed_enum = false;
             if table.slots[slot].oneof.is_some() {
                 choose(slots, table, index, frame, hit.slot)?;
             }

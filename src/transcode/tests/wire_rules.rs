@@ -235,6 +235,7 @@ fn proto2_keeps_presence_closed_enums_and_required_fields() {
         ("1801 1803 1802", r#"{"many":["ONE","TWO"]}"#),
         ("2203 010302", r#"{"packed":["ONE","TWO"]}"#),
         ("3a 05 0a 01 61 1003 3a 05 0a 01 62 1001", r#"{"byName":{"b":"ONE"}}"#),
+        ("3a 07 0a 01 61 1003 1001 3a 07 0a 01 62 1001 1003", r#"{"byName":{"a":"ONE"}}"#),
     ] {
         assert_eq!(read_with(&message, &dropping(), payload), Ok(json.to_owned()), "{payload}");
         assert_eq!(read(&message, payload).unwrap_err().0, Code::UnknownEnumValue, "{payload}");
