@@ -170,6 +170,7 @@ impl Plan {
             notes: Notes { output },
             unnamed_enum: false,
             output_bytes_max: Slots::output_bytes_max(payload),
+            fillable_words: Slots::fillable_words(payload),
         };
         if naming == Naming::Wire {
             wire::scan(&mut slots, 0, root, Span::payload(0, payload.len()))?;

@@ -32,6 +32,11 @@ const KEPT_MAX: usize = 1 << 15;
 const EXPANSION_FREE_BYTES: usize = 1 << 16;
 const EXPANSION_MAX: usize = 32;
 
+/// Words of the frames that may be filled for one event, one after the other: this many in any case, and so many a byte of payload. An
+/// empty message of two bytes has a frame of all its fields, which is work even where nothing is written.
+const FILLED_FREE_WORDS: usize = WORDS_MAX;
+const FILLED_WORDS_A_BYTE: usize = 64;
+
 /// A run of bytes: in the payload, or in the side buffer, which holds what had to be decoded. Both are shorter than
 /// 2^31 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -199,7 +204,8 @@ pub(super) fn append(list: &mut u64, nodes: &mut Vec<Node>, value: u64, holds: H
 #[cold]
 fn too_many_nodes() -> Box<Fail> {
     let what = format!(
-        "the payload has more list elements and messages than one event may ({NODES_MAX} elements, {WORDS_MAX} slots)"
+        "the payload has more list elements and messages than one event may ({NODES_MAX} elements, {WORDS_MAX} slots, \
+         {FILLED_WORDS_A_BYTE} slots a byte)"
     );
     Fail::new(Code::PayloadExpands, what)
 }
@@ -218,6 +224,8 @@ pub(super) struct Slots<'a> {
     pub(super) unnamed_enum: bool,
     /// Most bytes that the output may have.
     pub(super) output_bytes_max: usize,
+    /// Words of frames that may still be filled.
+    pub(super) fillable_words: usize,
 }
 
 /// A state of the frames to return to.
@@ -231,6 +239,11 @@ impl<'a> Slots<'a> {
     /// The most bytes that a payload may become.
     pub(super) fn output_bytes_max(payload: &[u8]) -> usize {
         EXPANSION_FREE_BYTES + EXPANSION_MAX * payload.len()
+    }
+
+    /// The words of frames that may be filled for a payload.
+    pub(super) fn fillable_words(payload: &[u8]) -> usize {
+        FILLED_FREE_WORDS + FILLED_WORDS_A_BYTE * payload.len()
     }
 
     /// The bytes of a span.
@@ -311,6 +324,7 @@ impl<'a> Slots<'a> {
                 return Ok(frame);
             }
         }
+        self.fillable_words = self.fillable_words.checked_sub(table.words).ok_or_else(too_many_nodes)?;
         let frame = self.frames.frame(table)?;
         while node != 0 {
             let Node { value, next, .. } = self.frames.nodes[node as usize];

@@ -140,6 +140,7 @@ impl Reader<'_, '_> {
             notes: Notes { output: self.notes.output },
             unnamed_enum: false,
             output_bytes_max: Slots::output_bytes_max(self.tokens.text),
+            fillable_words: Slots::fillable_words(self.tokens.text),
         };
         protobuf::write_message(&mut slots, child, frame, self.out)?;
         let (at, len) = (self.side.len(), self.out.len() - start);

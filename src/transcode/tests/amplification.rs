@@ -53,6 +53,18 @@ fn anys_that_nest_are_not_read_once_for_each_other() {
 }
 
 #[test]
+fn many_empty_messages_do_not_cost_their_widths() {
+    let message = wide();
+    // Written as they came, they would be as short again, but each is read into a frame of 200 slots.
+    let payload = |n: usize| hex("0a00").repeat(n);
+    for encoding in [Encoding::Protobuf, Encoding::Json] {
+        run(&message, &settings(encoding), Payload::Protobuf(&payload(5_000))).unwrap();
+        let error = run(&message, &settings(encoding), Payload::Protobuf(&payload(200_000))).unwrap_err();
+        assert_eq!(error.code, Code::PayloadExpands);
+    }
+}
+
+#[test]
 fn list_elements_are_limited_in_number() {
     let message = wide();
     let payload = hex("1001").repeat(400_000);
