@@ -7,13 +7,17 @@ use std::collections::HashMap;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, MessageDescriptor};
 
 use super::avro_ops::{self, AvroField};
+use super::buffer::Buffer;
 use super::names::NameTable;
 use super::plan::{
     DENSE_NUMBER_MAX, EnumTable, Hit, Kind, Plan, Read, Shape, Slot, Store, Table, UnnamedEnum, read_of,
 };
 use super::well_known::{EVERYWHERE, WellKnown, declared_fields, well_known};
-use super::{PlanError, PlanSettings, avro_schema, editions, key};
+use super::{PlanError, PlanSettings, avro_schema, editions, json_out, key};
 use crate::route::{Encoding, JavaUnknownEnum, Mapping, TimestampPolicy, UnknownEnumPolicy};
+
+/// Fields of one message: each has two names in JSON, and all names are indexed with 16 bits.
+const FIELDS_MAX: usize = 32_767;
 
 /// Compiles the message and every message it can hold.
 pub(super) fn compile(message: &MessageDescriptor, settings: &PlanSettings<'_>) -> Result<Plan, PlanError> {
@@ -111,7 +115,10 @@ impl Compiler {
     fn table(&mut self, message: &MessageDescriptor) -> Result<Table, PlanError> {
         let name = message.full_name().to_owned();
         let fields = declared_fields(message);
-        small(fields.len() * 2, &name, "fields")?;
+        if fields.len() > FIELDS_MAX {
+            let (has, max) = (fields.len(), FIELDS_MAX);
+            return Err(PlanError { message: format!("`{name}` has {has} fields; at most {max} are allowed") });
+        }
         let bit_words = fields.len().div_ceil(64);
         let oneofs: Vec<_> = message.oneofs().filter(|oneof| !oneof.is_synthetic()).collect();
         let mut slots = Vec::with_capacity(fields.len());
@@ -163,7 +170,7 @@ impl Compiler {
         Ok(Slot {
             name: field.name().to_owned(),
             json_name: field.json_name().to_owned(),
-            json_key: format!("{}\":", field.json_name()).into_bytes(),
+            json_key: json_key(field.json_name()),
             number: field.number(),
             kind,
             shape,
@@ -246,6 +253,14 @@ fn enum_table(en: &EnumDescriptor) -> Result<EnumTable, PlanError> {
     })
 }
 
+/// `name":`, escaped as our JSON is.
+fn json_key(name: &str) -> Vec<u8> {
+    let mut key = Buffer::default();
+    json_out::write_quoted(name.as_bytes(), &mut key);
+    key.byte(b':');
+    key.content()[1..].to_vec()
+}
+
 /// What a map entry without a value has: the default, which of an enum is its first symbol.
 fn missing_value(value: &FieldDescriptor) -> u64 {
     match value.kind() {
@@ -258,7 +273,9 @@ fn missing_value(value: &FieldDescriptor) -> u64 {
 
 fn tag_tables(slots: &[Slot], by_number: &[u16], enums: &[EnumTable]) -> (Vec<Hit>, HashMap<u32, Hit>) {
     let numbers = by_number.iter().map(|slot| slots[usize::from(*slot)].number);
-    let dense_max = numbers.filter(|number| *number <= DENSE_NUMBER_MAX).max();
+    // Ten thousand messages of one field with a large number each would have a plan of 160 MB.
+    let near = DENSE_NUMBER_MAX.min(64 + 16 * slots.len() as u32);
+    let dense_max = numbers.filter(|number| *number <= near).max();
     let mut dense = vec![Hit::UNKNOWN; dense_max.map_or(0, |number| (number as usize + 1) * 8)];
     let mut far = HashMap::new();
     for (index, slot) in slots.iter().enumerate() {

@@ -160,6 +160,17 @@ fn values_are_read_in_each_of_their_forms() {
 }
 
 #[test]
+fn names_in_json_may_have_any_character() {
+    let names = r#"message M { int32 a = 1 [json_name = "q\"\\uote"]; int32 b = 2 [json_name = "\x01\xc3\xa4"]; }"#;
+    let message = descriptor(&proto3(names), "t.M");
+    let json = r#"{"q\"\\uote":1,"\u0001ä":2}"#;
+    for sent in [json, r#"{"a":1,"b":2}"#, r#"{"\u0071\u0022\\uote":1,"\u0001\u00e4":2}"#] {
+        let output = run(&message, &settings(Encoding::Json), Payload::Json(sent.as_bytes())).unwrap();
+        assert_eq!(String::from_utf8(output.value).unwrap(), json, "{sent}");
+    }
+}
+
+#[test]
 fn a_payload_that_is_not_utf8_is_refused() {
     let refused = run(&message(), &settings(Encoding::Json), Payload::Json(b"{\"text\":\"\xff\"}")).unwrap_err();
     assert_eq!(refused.code, Code::InvalidUtf8);
