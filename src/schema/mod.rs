@@ -20,6 +20,7 @@ pub mod client;
 pub mod compile;
 mod connect;
 mod legal_names;
+mod limits;
 pub mod load;
 pub mod read;
 mod references;
