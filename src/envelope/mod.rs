@@ -54,8 +54,7 @@ pub struct Unreadable<'a> {
 /// A payload as sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
-    /// JSON text, known to be well formed when it came inside a JSON envelope, unknown when it is a whole body or the
-    /// `payload_json` of a Protobuf one.
+    /// JSON text that nobody has checked: of one that came inside a JSON envelope no more than its end was found.
     Json(&'a [u8]),
     /// A Protobuf message on the wire.
     Protobuf(&'a [u8]),
