@@ -44,6 +44,7 @@ main() {
     : >"$test_output"
     step "cargo test" run_tests --all-targets
     step "documentation tests" run_tests --doc
+    step "fuzzing" tests/fuzz/run.sh "$([ -n "${IGUAZU_TESTS_LONG:-}" ] && echo 1800 || echo 25)"
     step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
     step "iguazu check" "$target/debug/iguazu" check deploy/iguazu.toml
     report
@@ -183,7 +184,7 @@ stamp() {
 }
 
 check_shell() {
-    local scripts=(deploy/*.sh tests/*.sh .ci/run)
+    local scripts=(deploy/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc .ci/run)
     bash -n "${scripts[@]}"
     if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
 }

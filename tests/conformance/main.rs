@@ -8,11 +8,21 @@
 //! The recorded suite (`suite.zst`) is every request of the official runner with our answer that the runner took for right; it
 //! needs nothing but Rust. The runner itself is fetched by `tests/run.sh --fetch`. What it may find is in `failures.txt`, each
 //! line with its reason; a listed test that passes is an error too.
+//!
+//! Beside it, the inputs of the fuzzer (`tests/fuzz`) are run through its targets, the suite's own payloads among them.
 
+#[path = "../fuzz/inputs.rs"]
+mod inputs;
+#[path = "../fuzz/oracle.rs"]
+mod oracle;
 mod protocol;
 mod recorded;
 mod replay;
 mod runner;
+#[path = "../fuzz/seeds.rs"]
+mod seeds;
+#[path = "../fuzz/targets.rs"]
+mod targets;
 mod testee;
 
 use std::process::ExitCode;
@@ -24,7 +34,7 @@ fn main() -> ExitCode {
         [runner::TESTEE, ref log @ ..] => runner::serve(log.first().copied()),
         ["--record"] => runner::record(),
         // Arguments of the usual test harness mean nothing here.
-        _ => replay::replay().and_then(|()| runner::run(None)),
+        _ => replay::replay().and_then(|()| inputs::run()).and_then(|()| runner::run(None)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
