@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use prost::encoding;
-use prost_reflect::MessageDescriptor;
+use prost_reflect::{DescriptorPool, MessageDescriptor};
 use protox::file::{File, FileResolver};
 
 /// Text of the benches' schema.
@@ -24,16 +24,20 @@ pub struct BenchEvent {
 
 /// The descriptor of [`MESSAGE`].
 pub fn descriptor() -> MessageDescriptor {
-    struct Only;
+    compile(PROTO).get_message_by_name(MESSAGE).expect("the benches' schema has the message")
+}
+
+/// The descriptors of a file that imports nothing.
+pub fn compile(text: &str) -> DescriptorPool {
+    struct Only(String);
     impl FileResolver for Only {
         fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-            File::from_source(name, PROTO)
+            File::from_source(name, &self.0)
         }
     }
-    let mut compiler = protox::Compiler::with_file_resolver(Only);
+    let mut compiler = protox::Compiler::with_file_resolver(Only(text.to_owned()));
     compiler.open_file("bench_event.proto").expect("the benches' schema compiles");
-    let message = compiler.descriptor_pool().get_message_by_name(MESSAGE);
-    message.expect("the benches' schema has the message")
+    compiler.descriptor_pool()
 }
 
 /// All events.
