@@ -1,8 +1,10 @@
 //! An embedded schema registry: for `iguazu dev`, and for tests.
 //!
 //! In: HTTP on one address, normally a loopback one. Out: the part of Confluent's REST API that serializers, deserializers
-//! and our own client use. Kept in memory, or in one file that is replaced whole. It checks that a schema compiles and that
-//! its references exist; compatibility is judged for Avro only, for other types everything is compatible. Never: for
+//! and our own client use. Kept in memory, or in one file that is replaced whole. It checks that a schema compiles, that its
+//! references exist and that it may follow its older versions (JSON Schemas always may). Two texts of one schema are one
+//! schema, as if every request said `normalize=true`. Metadata, rules and modes but READWRITE and READONLY are refused, not
+//! dropped. Never: for
 //! production; it has one user's rights and no replication.
 //!
 //! Tests can make it slow, make it fail, and ask how often it was asked what.

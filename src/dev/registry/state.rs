@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::schema::compatibility::Level;
 use crate::schema::source::{Reference, Schema};
 
 /// Everything. Cheap to clone: schemas are shared.
@@ -40,37 +41,6 @@ pub(super) struct Entry {
     pub id: u32,
     /// Soft-deleted: still readable by id, and with `deleted=true`.
     pub deleted: bool,
-}
-
-/// Compatibility level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum Level {
-    None,
-    #[default]
-    Backward,
-    BackwardTransitive,
-    Forward,
-    ForwardTransitive,
-    Full,
-    FullTransitive,
-}
-
-impl Level {
-    /// Whether new schemas must read what the old ones wrote, and the other way round.
-    pub fn directions(self) -> (bool, bool) {
-        match self {
-            Level::None => (false, false),
-            Level::Backward | Level::BackwardTransitive => (true, false),
-            Level::Forward | Level::ForwardTransitive => (false, true),
-            Level::Full | Level::FullTransitive => (true, true),
-        }
-    }
-
-    /// Whether all versions count, or only the newest.
-    pub fn is_transitive(self) -> bool {
-        matches!(self, Level::BackwardTransitive | Level::ForwardTransitive | Level::FullTransitive)
-    }
 }
 
 /// Whether schemas may be registered and deleted.
