@@ -8,11 +8,11 @@ use clap::Subcommand;
 use super::Failure;
 use super::target::{Target, TargetArgs};
 use crate::dev::example::Example;
-use crate::dev::protos::{ProtoError, ProtoFiles};
 use crate::dev::register::Registering;
 use crate::dev::screen::{WIDTH, json_lines, shell_word};
 use crate::route::Mapping;
 use crate::schema::Registry;
+use crate::schema::protos::{ProtoError, ProtoFiles};
 use crate::transcode;
 
 /// Arguments of `iguazu schema`.

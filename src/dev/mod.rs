@@ -13,12 +13,12 @@ use crate::config;
 use crate::outcome::Balance;
 use crate::proxy::{Extras, Proxy, SiteReply, StartError};
 use crate::route::EventType;
+use crate::schema::protos::{ProtoError, ProtoFiles};
 use crate::schema::{Registry, RegistryError};
 
 pub mod brokers;
 pub mod registry;
 pub mod read_back;
-pub mod protos;
 mod samples;
 pub mod example;
 pub mod register;
@@ -36,7 +36,6 @@ pub mod demo;
 use brokers::{BrokersError, EmbeddedBrokers};
 use decode::{Decoder, DecoderError};
 use pages::{Page, Pages};
-use protos::{ProtoError, ProtoFiles};
 use register::{RegisterError, Registering};
 use registry::EmbeddedRegistry;
 use rejected::Rejected;
@@ -142,7 +141,7 @@ impl Dev {
         refuse_taken(options.port, "--port")?;
         refuse_taken(options.admin_port, "--admin-port")?;
         let files = match options.protos.is_empty() {
-            true => ProtoFiles::samples(),
+            true => samples::files(),
             false => ProtoFiles::under(&options.protos)?,
         };
         let pool = files.compile()?;

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use prost_reflect::{DescriptorPool, FileDescriptor};
 
-use super::protos::ProtoFiles;
 use crate::route::{Encoding, EventType};
+use crate::schema::protos::ProtoFiles;
 use crate::schema::register::{self, Registration};
 use crate::schema::source::{Kind, Reference, Schema, SubjectVersion};
 use crate::schema::{Registry, SchemaError};

@@ -24,6 +24,7 @@ pub mod compile;
 mod connect;
 mod legal_names;
 pub mod load;
+pub mod protos;
 pub mod read;
 mod references;
 pub mod register;

@@ -3,8 +3,6 @@
 //! Protobuf is compiled with everything it imports, Avro is parsed, JSON Schema must be a JSON object or boolean.
 //! Compatibility is judged for Protobuf and Avro; of JSON Schemas every one may follow every other.
 
-use prost_reflect::prost::Message as _;
-use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -22,7 +20,7 @@ const FILE_NAME: &str = "schema.proto";
 pub(super) fn check(family: &Family) -> Result<Held, String> {
     let schema = &family.root;
     let content = match schema.kind {
-        Kind::Protobuf => protobuf_content(family)?,
+        Kind::Protobuf => compile::compile(FILE_NAME, family).map_err(|error| error.message)?.content(),
         Kind::Avro => {
             parse_avro(family)?;
             parse_json(&schema.text)?.to_string().into_bytes()
@@ -123,42 +121,6 @@ fn parse_avro(family: &Family) -> Result<apache_avro::Schema, String> {
 
 fn parse_json(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
-}
-
-/// What text and base64 form of one file have in common: the descriptor without its name, its positions in the text, and
-/// the JSON names that follow from field names, which some tools write and some leave out.
-fn protobuf_content(family: &Family) -> Result<Vec<u8>, String> {
-    let compiled = compile::compile(FILE_NAME, family).map_err(|error| error.message)?;
-    let mut file: FileDescriptorProto = compiled.file.file_descriptor_proto().clone();
-    file.name = None;
-    file.source_code_info = None;
-    file.message_type.iter_mut().for_each(drop_json_names);
-    Ok(file.encode_to_vec())
-}
-
-/// Messages nest at most as deep as the compiler allows, so this may recurse.
-fn drop_json_names(message: &mut DescriptorProto) {
-    for field in message.field.iter_mut().chain(&mut message.extension) {
-        if field.json_name == Some(json_name(field.name())) {
-            field.json_name = None;
-        }
-    }
-    message.nested_type.iter_mut().for_each(drop_json_names);
-}
-
-/// The JSON name that protoc gives a field: underscores go, the letter behind one is upper case.
-fn json_name(name: &str) -> String {
-    let mut after = false;
-    name.chars()
-        .filter_map(|c| {
-            let upper = std::mem::replace(&mut after, c == '_');
-            match c {
-                '_' => None,
-                c if upper => Some(c.to_ascii_uppercase()),
-                c => Some(c),
-            }
-        })
-        .collect()
 }
 
 /// A schema with all that it refers to, or the reference that leads nowhere.
