@@ -33,7 +33,8 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
     Ok(Config { warnings, ..config })
 }
 
-fn parse_as<T>(
+/// Parses a text as what `read` makes of it, with its warnings.
+pub(super) fn parse_as<T>(
     text: &str,
     folder: &Path,
     read: impl FnOnce(Table<'_>) -> T,

@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::events::mapping;
-use super::reader::{Item, Table};
-use super::{Problem, Registry, check, names, registries};
+use super::events::mapping as mapping_of;
+use super::reader::{Item, Table, quoted};
+use super::{Config, Problem, Registry, check, names, registries};
 use crate::route::{Encoding, EventType, Mapping};
 use crate::schema::compatibility::Level;
 
@@ -16,7 +16,16 @@ use crate::schema::compatibility::Level;
 pub const SCHEMAS_FILE: &str = "iguazu-schemas.toml";
 
 /// The keys of a mapping, in all places where one may be written.
-const MAPPING_KEYS: [&str; 4] = ["mapping", "uint64", "unknown_enum", "invalid_timestamp"];
+const MAPPING_KEYS: [&str; 8] = [
+    "mapping",
+    "uint64",
+    "unknown_enum",
+    "invalid_timestamp",
+    "enum_default",
+    "nested_sep",
+    "timestamp",
+    "avro_java_string",
+];
 
 /// The whole file.
 #[derive(Clone, Debug)]
@@ -31,6 +40,8 @@ pub struct Schemas {
     pub compatibility: Level,
     /// Where the schemas go; each registry gets all of them.
     pub registries: Vec<Registry>,
+    /// How messages become Avro that are not in the list, or say nothing else.
+    pub mapping: Mapping,
     /// The messages that are events, by name.
     pub messages: Vec<EventMessage>,
 }
@@ -61,6 +72,23 @@ pub fn load_schemas(path: &Path) -> Result<Schemas, Vec<Problem>> {
     check::load_as(path, "the file", |root| read(root, path)).map(|(schemas, _)| schemas)
 }
 
+/// The mapping of settings as a command line has them, `mapping`, `uint64` and so on; or all that is wrong with them.
+pub fn parse_mapping(settings: &[(String, String)]) -> Result<Mapping, String> {
+    let line = |(key, value): &(String, String)| {
+        let value = toml::Value::String(value.clone());
+        format!("{} = {value}\n", quoted(key))
+    };
+    let text: String = settings.iter().map(line).collect();
+    let parsed = check::parse_as(&text, Path::new(""), |mut root| {
+        let mapping = mapping_of(&mut root);
+        root.finish();
+        mapping
+    });
+    let told = |problem: &Problem| format!("{}: {}", problem.key, problem.message);
+    let parsed = parsed.map_err(|problems| problems.iter().map(told).collect::<Vec<_>>().join("; "));
+    parsed.map(|(mapping, _)| mapping)
+}
+
 fn read(mut root: Table<'_>, path: &Path) -> Schemas {
     let folder = root.source.folder.to_owned();
     let proto = root.need_list("proto", "the folders with Protobuf files, roots of their imports");
@@ -69,13 +97,13 @@ fn read(mut root: Table<'_>, path: &Path) -> Schemas {
     let levels = Level::ALL.map(|level| (level.as_str(), level));
     let compatibility = root.choice("compatibility", &levels).unwrap_or_default();
     let registries = registries::read(&mut root);
-    let default = mapping(&mut root);
+    let mapping = mapping_of(&mut root);
     let children = root.children("messages");
     if children.is_empty() {
         root.problem("messages", "there is no `[messages.\"name\"]`, so nothing is an event");
     }
     let (messages, tables): (Vec<_>, Vec<_>) =
-        children.into_iter().map(|(item, table)| read_message(&item, table, default)).unzip();
+        children.into_iter().map(|(item, table)| read_message(&item, table, mapping)).unzip();
     root.finish();
     for (position, (message, table)) in messages.iter().zip(&tables).enumerate() {
         let used = |subject: &String| {
@@ -95,7 +123,7 @@ fn read(mut root: Table<'_>, path: &Path) -> Schemas {
             table.problem("avro_subject", "is the `subject` too; a subject never holds schemas of two types");
         }
     }
-    Schemas { file: path.to_owned(), proto, lock, compatibility, registries, messages }
+    Schemas { file: path.to_owned(), proto, lock, compatibility, registries, mapping, messages }
 }
 
 fn read_message<'s>(item: &Item<'s>, mut table: Table<'s>, default: Mapping) -> (EventMessage, Table<'s>) {
@@ -109,7 +137,7 @@ fn read_message<'s>(item: &Item<'s>, mut table: Table<'s>, default: Mapping) -> 
         }
     }
     let own = MAPPING_KEYS.iter().any(|key| table.has(key));
-    let own_mapping = mapping(&mut table);
+    let own_mapping = mapping_of(&mut table);
     let by_default = EventMessage::named(&item.name, if own { own_mapping } else { default });
     let message = EventMessage {
         subject: table.string("subject").unwrap_or(by_default.subject),
@@ -118,6 +146,35 @@ fn read_message<'s>(item: &Item<'s>, mut table: Table<'s>, default: Mapping) -> 
     };
     table.finish();
     (message, table)
+}
+
+/// The messages of a configuration's event types that are looked up in a registry.
+pub fn events_of(config: &Config, registry: &str) -> Vec<EventMessage> {
+    let mut messages: Vec<EventMessage> = Vec::new();
+    for event_type in &config.events {
+        let cluster = config.clusters.iter().find(|cluster| cluster.name == event_type.cluster);
+        let of_registry = cluster.is_some_and(|cluster| cluster.registry.as_deref() == Some(registry));
+        let Some(subject) = event_type.subject.as_ref().filter(|_| of_registry) else { continue };
+        let name = event_type.message.as_ref().unwrap_or(subject);
+        let by_default = EventMessage::named(name, event_type.mapping);
+        let avro_subject = event_type.avro_subject.clone().or(by_default.avro_subject);
+        let message = EventMessage {
+            subject: subject.clone(),
+            avro_subject: avro_subject.filter(|_| event_type.encoding == Encoding::Avro),
+            ..by_default
+        };
+        match messages.iter_mut().find(|known| known.subject == message.subject && known.name == message.name) {
+            // Several event types may share a message, one stored as Avro and one not.
+            Some(known) if known.avro_subject.is_none() || message.avro_subject.is_none() => {
+                if known.avro_subject.is_none() {
+                    *known = message;
+                }
+            }
+            Some(known) if *known == message => {}
+            _ => messages.push(message),
+        }
+    }
+    messages
 }
 
 impl Schemas {
@@ -164,13 +221,25 @@ impl Schemas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::Uint64Policy;
 
     fn parse(text: &str) -> Result<Schemas, Vec<String>> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join(SCHEMAS_FILE);
         std::fs::write(&file, text).expect("written");
         load_schemas(&file).map_err(|problems| problems.iter().map(Problem::to_string).collect())
+    }
+
+    fn uint64(policy: &str) -> Mapping {
+        parse_mapping(&[("uint64".to_owned(), policy.to_owned())]).expect("a policy")
+    }
+
+    #[test]
+    fn a_mapping_of_the_command_line_is_one_of_a_configuration() {
+        assert_ne!(uint64("wrap"), uint64("reject"));
+        let wrong =
+            |key: &str, value: &str| parse_mapping(&[(key.to_owned(), value.to_owned())]).expect_err("it is wrong");
+        assert!(wrong("mapping", "other").starts_with("mapping: `other` is none of"), "{}", wrong("mapping", "other"));
+        assert!(wrong("uint", "wrap").starts_with("uint: unknown key `uint`"), "{}", wrong("uint", "wrap"));
     }
 
     #[track_caller]
@@ -184,13 +253,12 @@ mod tests {
     #[test]
     fn every_problem_of_the_file_is_told_at_once() {
         check(
-            "compatibility = \"SOME\"\nuint64 = \"keep\"\nfoo = 1\n",
+            "compatibility = \"SOME\"\nlockk = 1\n",
             &[
                 "messages: there is no `[messages.\"name\"]`, so nothing is an event",
                 "proto: missing: the folders with Protobuf files, roots of their imports",
                 "line 1: compatibility: `SOME` is none of `NONE`, `BACKWARD`, `BACKWARD_TRANSITIVE`, `FORWARD`, `FORWARD_TRANSITIVE`, `FULL`, `FULL_TRANSITIVE`",
-                "line 2: uint64: `keep` is none of `reject`, `wrap`",
-                "line 3: foo: unknown key `foo`; known here: `proto`, `lock`, `compatibility`, `registries`, `mapping`, `uint64`, `unknown_enum`, `invalid_timestamp`, `messages`",
+                "line 2: lockk: unknown key `lockk`; did you mean `lock`?",
             ],
         );
         check(
@@ -229,11 +297,11 @@ mod tests {
         let schemas = parse(text).expect("it is good");
         let of = |n: usize| {
             let message = &schemas.messages[n];
-            (message.subject.as_str(), message.avro_subject.as_deref(), message.mapping.uint64)
+            (message.subject.as_str(), message.avro_subject.as_deref(), message.mapping)
         };
-        assert_eq!(of(0), ("a.A", Some("a.A-avro"), Uint64Policy::Wrap));
-        assert_eq!(of(1), ("b", Some("a.B-avro"), Uint64Policy::Reject));
-        assert_eq!(of(2), ("a.C", None, Uint64Policy::Wrap));
+        assert_eq!(of(0), ("a.A", Some("a.A-avro"), uint64("wrap")));
+        assert_eq!(of(1), ("b", Some("a.B-avro"), uint64("reject")));
+        assert_eq!(of(2), ("a.C", None, uint64("wrap")));
         assert_eq!(schemas.compatibility, Level::Backward);
         assert!(schemas.lock.ends_with("schemas.lock"));
     }
@@ -251,7 +319,7 @@ mod tests {
             parsed.map_err(|problems| problems.iter().map(Problem::to_string).collect::<Vec<_>>())
         };
         let event = &with("subject = \"a.A\"\nencoding = \"avro\"\n").expect("it says nothing else").events[0];
-        assert_eq!((event.mapping.uint64, event.avro_subject.as_deref()), (Uint64Policy::Wrap, Some("x")));
+        assert_eq!((event.mapping, event.avro_subject.as_deref()), (uint64("wrap"), Some("x")));
         for (event, problem) in [
             (
                 "subject = \"a.A\"\nencoding = \"avro\"\nuint64 = \"reject\"\n",

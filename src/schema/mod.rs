@@ -28,6 +28,7 @@ pub mod protos;
 pub mod read;
 mod references;
 pub mod register;
+pub mod repository;
 pub mod snapshot;
 pub mod source;
 pub mod structure;

@@ -16,6 +16,9 @@ pub(super) struct State {
     pub subjects: BTreeMap<String, Subject>,
     pub level: Option<Level>,
     pub mode: Option<Mode>,
+    /// The highest id that was ever given: an id is never given again, also not when its schema is gone.
+    #[serde(default)]
+    pub last_id: u32,
 }
 
 /// A schema and its names.
@@ -72,7 +75,8 @@ impl State {
     /// the id that it has.
     pub fn register(&mut self, subject: &str, held: Held) -> Entry {
         let id = self.id_of(&held.identity).unwrap_or_else(|| {
-            let id = self.schemas.last_key_value().map_or(1, |(last, _)| last + 1);
+            let id = self.schemas.last_key_value().map_or(0, |(last, _)| *last).max(self.last_id) + 1;
+            self.last_id = id;
             self.schemas.insert(id, Arc::new(held));
             id
         });

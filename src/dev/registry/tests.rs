@@ -143,6 +143,8 @@ async fn the_latest_version_is_the_newest_that_is_not_deleted() {
     check(r, "GET", "/subjects?deleted=true", Value::Null, (200, json!(["s"]))).await;
     check(r, "DELETE", "/subjects/s?permanent=true", Value::Null, (200, json!([1]))).await;
     check(r, "GET", "/subjects?deleted=true", Value::Null, (200, json!([]))).await;
+    let (_, anew) = ask(r, "POST", "/subjects/s/versions", avro(X)).await;
+    assert_eq!((&anew["id"], &anew["version"]), (&json!(3), &json!(1)), "an id is never given again");
 }
 
 #[tokio::test]

@@ -43,6 +43,11 @@ impl Derived {
         Ok(Derived { message: message.clone(), text, structure })
     }
 
+    /// The message.
+    pub fn message(&self) -> &MessageDescriptor {
+        &self.message
+    }
+
     /// The schema's text.
     pub fn text(&self) -> &str {
         &self.text
@@ -57,13 +62,23 @@ impl Derived {
 /// What a reader would not get of what a writer wrote. With [`Direction::Forward`] the reader is the older one.
 pub fn compare(reader: &Derived, writer: &Derived, names: Names<'_>, direction: Direction) -> Vec<Finding> {
     let mut found = avro::compare(&reader.structure, &writer.structure, names, Strictness::Consumers);
+    found.extend(losses(&reader.message, &writer.message, names, direction));
+    found
+}
+
+/// The part of [`compare`] that Avro's own rules do not see.
+pub fn losses(
+    reader: &MessageDescriptor,
+    writer: &MessageDescriptor,
+    names: Names<'_>,
+    direction: Direction,
+) -> Vec<Finding> {
     let mut loss = Loss { names, direction, found: Vec::new(), seen: HashSet::new() };
-    let mut open = vec![(reader.message.clone(), writer.message.clone())];
+    let mut open = vec![(reader.clone(), writer.clone())];
     while let Some((read, written)) = open.pop() {
         open.extend(loss.message(&read, &written));
     }
-    found.extend(loss.found);
-    found
+    loss.found
 }
 
 struct Loss<'a> {

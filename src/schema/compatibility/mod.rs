@@ -76,6 +76,20 @@ impl Level {
         }
     }
 
+    /// The level that asks for all that either asks for.
+    pub fn stricter(self, other: Level) -> Level {
+        let asks = |direction| self.directions().contains(&direction) || other.directions().contains(&direction);
+        match (asks(Direction::Backward), asks(Direction::Forward), self.is_transitive() || other.is_transitive()) {
+            (false, false, _) => Level::None,
+            (true, false, false) => Level::Backward,
+            (true, false, true) => Level::BackwardTransitive,
+            (false, true, false) => Level::Forward,
+            (false, true, true) => Level::ForwardTransitive,
+            (true, true, false) => Level::Full,
+            (true, true, true) => Level::FullTransitive,
+        }
+    }
+
     /// Whether every version counts, or only the newest.
     pub const fn is_transitive(self) -> bool {
         matches!(self, Level::BackwardTransitive | Level::ForwardTransitive | Level::FullTransitive)
@@ -114,7 +128,7 @@ pub struct Finding {
 /// A finding of [`judge`]: with which version, and who could not read whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Incompatibility {
-    /// Version of the older schema.
+    /// Version of the older schema; 0 for a base that no registry holds.
     pub version: u32,
     /// Who reads.
     pub direction: Direction,
@@ -174,7 +188,8 @@ impl Rule {
     }
 }
 
-/// Compares a new schema with the older ones of its subject, oldest first, as the level asks for. `compare` is given
+/// Compares a new schema with the older ones of its subject, oldest first, as the level asks for; version 0 is a base that
+/// no registry holds. `compare` is given
 /// reader and writer, what they are called, and the direction.
 pub fn judge<S>(
     level: Level,
@@ -185,7 +200,7 @@ pub fn judge<S>(
     let older = if level.is_transitive() { older } else { &older[older.len().saturating_sub(1)..] };
     let mut found = Vec::new();
     for (version, old) in older.iter().rev() {
-        let old_name = format!("version {version}");
+        let old_name = if *version == 0 { "the base".to_owned() } else { format!("version {version}") };
         for direction in level.directions() {
             let findings = match direction {
                 Direction::Backward => {

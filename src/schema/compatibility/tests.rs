@@ -218,5 +218,8 @@ fn a_level_says_who_reads_whom_and_how_far_back() {
     ] {
         assert_eq!(told(level), expected, "{level}");
         assert_eq!(Level::parse(level.as_str()), Some(level));
+        assert_eq!(level.stricter(Level::None), level);
+        assert_eq!(level.stricter(Level::FullTransitive), Level::FullTransitive);
+        assert_eq!(level.stricter(level), level);
     }
 }
