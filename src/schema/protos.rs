@@ -89,7 +89,9 @@ impl ProtoFiles {
 
     /// Compiles all of them together.
     pub fn compile(&self) -> Result<DescriptorPool, ProtoError> {
-        let failed = |source: protox::Error| ProtoError::Compile { text: source.to_string(), source: Box::new(source) };
+        // The debug form is the one with file, line and column.
+        let told = |source: &protox::Error| format!("{source:?}").lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        let failed = |source| ProtoError::Compile { text: told(&source), source: Box::new(source) };
         let mut resolver = ChainFileResolver::new();
         resolver.add(self.clone());
         resolver.add(GoogleFileResolver::new());

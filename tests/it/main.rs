@@ -20,6 +20,7 @@ mod registry;
 mod senders;
 mod dev;
 mod tools;
+mod schemas;
 
 mod harness;
 mod tidy;

@@ -42,25 +42,34 @@ struct Resolution<'a> {
 
 impl Resolution<'_> {
     fn types(&mut self, path: &str, reader: &Type, writer: &Type, found: &mut Vec<Finding>) {
+        self.branches(path, reader, writer, writer, found);
+    }
+
+    /// `whole` is what was written there: `writer`, or the union that it is a branch of.
+    fn branches(&mut self, path: &str, reader: &Type, writer: &Type, whole: &Type, found: &mut Vec<Finding>) {
         if let Shape::Union(branches) = &writer.shape {
-            // The datum may be of any branch.
-            return branches.iter().for_each(|branch| self.types(path, reader, branch, found));
+            // The datum may be of any branch; what several of them break is told once.
+            let before = found.len();
+            branches.iter().for_each(|branch| self.branches(path, reader, branch, whole, found));
+            let mut of_branches = found.split_off(before);
+            of_branches.dedup();
+            return found.extend(of_branches);
         }
         if let Shape::Union(branches) = &reader.shape {
             // A branch of the same name or type goes before one that only takes it too.
             let same = branches.iter().find(|branch| branch.shape == writer.shape);
             return match same.or_else(|| branches.iter().find(|branch| self.may_match(branch, writer))) {
-                Some(branch) => self.types(path, branch, writer, found),
+                Some(branch) => self.branches(path, branch, writer, whole, found),
                 None => {
                     let reason =
-                        format!("{} writes {writer}, {} reads only {reader}", self.names.writer, self.names.reader);
+                        format!("{} writes {whole}, {} reads only {reader}", self.names.writer, self.names.reader);
                     let fix = "keep every type that was ever written there".to_owned();
                     found.push(finding(Rule::MissingUnionBranch, path, reason, fix));
                 }
             };
         }
         let mismatch = |rule, what: &str| {
-            let reason = format!("it is {reader} in {}, {writer} in {}{what}", self.names.reader, self.names.writer);
+            let reason = format!("it is {reader} in {}, {whole} in {}{what}", self.names.reader, self.names.writer);
             finding(rule, path, reason, "keep the type as it was, and add a field with the new one".to_owned())
         };
         match (&reader.shape, &writer.shape) {

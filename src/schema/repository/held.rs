@@ -56,7 +56,7 @@ impl Held {
         }
         match &entry.content {
             Content::Avro(derived) => match (parse(&held.text), parse(derived.text())) {
-                (Some(held), Some(derived)) => held == derived,
+                (Some(held), Some(derived)) => with_full_names(&held, "") == with_full_names(&derived, ""),
                 _ => held.text == derived.text(),
             },
             Content::Protobuf { file, .. } => {
@@ -80,8 +80,78 @@ fn parse(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok()
 }
 
+/// An Avro schema with every name written in full: registries leave out namespaces that follow from what is around.
+fn with_full_names(of: &Value, namespace: &str) -> Value {
+    match of {
+        Value::String(name) if is_defined(name) && !name.contains('.') && !namespace.is_empty() => {
+            Value::String(format!("{namespace}.{name}"))
+        }
+        Value::Array(branches) => branches.iter().map(|branch| with_full_names(branch, namespace)).collect(),
+        Value::Object(members) => {
+            let text = |key: &str| members.get(key).and_then(Value::as_str);
+            let named = matches!(text("type"), Some("record" | "error" | "enum" | "fixed"));
+            let full = text("name").filter(|_| named).map(|name| match text("namespace").unwrap_or(namespace) {
+                "" => name.to_owned(),
+                _ if name.contains('.') => name.to_owned(),
+                namespace => format!("{namespace}.{name}"),
+            });
+            let within = full.as_deref().map(|full| full.rsplit_once('.').map_or("", |(namespace, _)| namespace));
+            let within = within.unwrap_or(namespace);
+            let member = |(key, value): (&String, &Value)| match (key.as_str(), &full) {
+                ("namespace", Some(_)) => None,
+                ("name", Some(full)) => Some((key.clone(), Value::from(full.as_str()))),
+                ("type" | "items" | "values", _) => Some((key.clone(), with_full_names(value, within))),
+                ("fields", Some(_)) => {
+                    let fields = value.as_array().into_iter().flatten();
+                    Some((key.clone(), fields.map(|field| with_full_names(field, within)).collect()))
+                }
+                _ => Some((key.clone(), value.clone())),
+            };
+            Value::Object(members.iter().filter_map(member).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Whether a name is of a type that a schema defines, and none of Avro's own.
+fn is_defined(name: &str) -> bool {
+    const OWN: [&str; 14] = [
+        "null", "boolean", "int", "long", "float", "double", "bytes", "string", "record", "error", "enum", "array",
+        "map", "fixed",
+    ];
+    !OWN.contains(&name)
+}
+
 fn sorted(references: &[Reference]) -> Vec<(&str, &str, u32)> {
     let mut sorted: Vec<_> = references.iter().map(|r| (r.name.as_str(), r.subject.as_str(), r.version)).collect();
     sorted.sort_unstable();
     sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(one: &str, other: &str, same: bool) {
+        let full = |text: &str| with_full_names(&parse(text).expect("JSON"), "");
+        assert_eq!(full(one) == full(other), same, "{one} and {other}");
+    }
+
+    #[test]
+    fn a_namespace_that_follows_from_what_is_around_may_be_left_out() {
+        let of = |inner: &str, again: &str| {
+            format!(
+                r#"{{"type":"record","name":"R","namespace":"a.b","fields":[
+                    {{"name":"x","type":["null",{{"type":"enum",{inner},"symbols":["A"]}}]}},
+                    {{"name":"y","type":{{"type":"array","items":"{again}"}}}}]}}"#
+            )
+        };
+        let written = of(r#""name":"E","namespace":"a.b""#, "a.b.E");
+        check(&written, &of(r#""name":"E""#, "E"), true);
+        check(&written, &of(r#""name":"a.b.E""#, "a.b.E"), true);
+        check(&written, &of(r#""name":"E","namespace":"a""#, "a.E"), false);
+        check(&written, &written.replace(r#""name":"y""#, r#""name":"y","proto.number":1"#), false);
+        check(&written, &written.replace(r#""name":"R","namespace":"a.b""#, r#""name":"a.b.R""#), true);
+    }
 }

@@ -87,7 +87,9 @@ async fn register(
         _ => {
             let schema = entry.schema(imports).expect("an import stands before what imports it");
             registry.register(&entry.subject, &schema).await?;
-            registry.find(&entry.subject, &schema).await?
+            // What a look-up answers is not all that a version says: some registries leave the type out.
+            let version = registry.find(&entry.subject, &schema).await?.version;
+            registry.version(&entry.subject, version).await?
         }
     };
     Ok(Merged { status, locked: Locked::new(registry.name(), &found) })
