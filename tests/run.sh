@@ -31,6 +31,10 @@ main() {
     check_rust
     step "system packages" install_missing "to build and test Iguazu" "${packages[@]}"
     step "python packages" fetch_python_packages
+    if [ -n "${IGUAZU_TESTS_LONG:-}" ]; then
+        step "node" install_missing "for the long form" "${long_packages[@]}"
+        step "node packages" fetch_node_packages
+    fi
     step "kafka and registry" fetch_jars
     step "kafka's storage and certificate" prepare_kafka
     if [ -n "$only_fetch" ]; then return; fi
@@ -54,6 +58,14 @@ packages=(
     "mvn         maven         fetches Kafka and the registry"
     "setpriv     util-linux    ends what a test started when the test ends"
 )
+
+# The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
+long_packages=(
+    "run:node    nodejs        runs the registry client for JavaScript"
+    "npm         npm           fetches it"
+)
+
+probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
 
 # cloudevents needs Python 3.10.
 probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
@@ -86,6 +98,14 @@ fetch_python_packages() {
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt
     stamp python
+}
+
+fetch_node_packages() {
+    changed node cat tests/node/package-lock.json || return 0
+    mkdir -p "$kept/node"
+    cp tests/node/package.json tests/node/package-lock.json "$kept/node/"
+    npm ci --prefix "$kept/node" --ignore-scripts --no-audit --no-fund --loglevel=error
+    stamp node
 }
 
 fetch_jars() {

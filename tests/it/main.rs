@@ -21,6 +21,7 @@ mod senders;
 mod dev;
 mod tools;
 mod schemas;
+mod registry_clients;
 
 mod harness;
 mod tidy;
