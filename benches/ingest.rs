@@ -632,7 +632,7 @@ fn serve_kafka(topics: usize) {
         let files = ProtoFiles::of([("bench_event.proto", support::PROTO)]);
         let repository = Repository::new(files, vec![event]).expect("the benches' schema compiles");
         let entries = repository.entries().expect("it can be derived");
-        merge::merge(&client, &entries, |_| Ok(())).await.expect("the benches' schema is registered");
+        merge::merge(&client, &entries, None, |_| Ok(())).await.expect("the benches' schema is registered");
         println!("{} {}", brokers.bootstrap(), registry.url());
         // Until the benchmark kills this process.
         std::future::pending::<()>().await;

@@ -278,7 +278,7 @@ async fn register(config: &config::Config, files: &ProtoFiles) -> Result<(), Dev
             faults.iter().map(|fault| format!("{}: {}; {}", fault.path, fault.reason, fault.fix)).collect();
         DevError::Schemas { text: told.join("\n") }
     })?;
-    merge::merge(&registry, &entries, |_| Ok(())).await.map_err(Box::new)?;
+    merge::merge(&registry, &entries, None, |_| Ok(())).await.map_err(Box::new)?;
     Ok(())
 }
 

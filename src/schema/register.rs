@@ -46,6 +46,38 @@ impl Registry {
         Ok(SubjectVersion { subject: subject.to_owned(), version, registered })
     }
 
+    /// The versions of a subject, those that are deleted softly too, ascending.
+    pub async fn versions_with_deleted(&self, subject: &str) -> Result<Vec<u32>, RegistryError> {
+        let wanted = Wanted::Subject(subject.to_owned());
+        let path = format!("/subjects/{}/versions?deleted=true", encode(subject));
+        let mut versions: Vec<u32> = self.parse(&self.ask(Method::GET, &path, &wanted, None).await?, &wanted)?;
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    /// One version of a subject, deleted softly or not.
+    pub async fn version_with_deleted(&self, subject: &str, version: u32) -> Result<SubjectVersion, RegistryError> {
+        let wanted = Wanted::Version(subject.to_owned(), Some(version));
+        let path = format!("/subjects/{}/versions/{version}?deleted=true", encode(subject));
+        let answer = self.ask(Method::GET, &path, &wanted, None).await?;
+        let registered = self.parse_registered(&answer, &wanted, None)?;
+        Ok(SubjectVersion { subject: subject.to_owned(), version, registered })
+    }
+
+    /// Deletes a version softly: it can still be read, and is out of use.
+    pub async fn delete_version(&self, subject: &str, version: u32) -> Result<(), RegistryError> {
+        let wanted = Wanted::Version(subject.to_owned(), Some(version));
+        let path = format!("/subjects/{}/versions/{version}", encode(subject));
+        self.ask(Method::DELETE, &path, &wanted, None).await.map(drop)
+    }
+
+    /// Deletes a version for good that is deleted softly.
+    pub async fn purge_version(&self, subject: &str, version: u32) -> Result<(), RegistryError> {
+        let wanted = Wanted::Version(subject.to_owned(), Some(version));
+        let path = format!("/subjects/{}/versions/{version}?permanent=true", encode(subject));
+        self.ask(Method::DELETE, &path, &wanted, None).await.map(drop)
+    }
+
     /// The compatibility level that holds for a subject, its own or the registry's.
     pub async fn level(&self, subject: &str) -> Result<Level, RegistryError> {
         #[derive(Deserialize)]

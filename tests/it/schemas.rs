@@ -201,6 +201,22 @@ fn registering_again_changes_nothing_and_the_lock_says_what_is_there() {
 }
 
 #[test]
+fn a_merge_that_a_newer_one_has_overtaken_does_nothing() {
+    let repo = real();
+    let register =
+        |sequence: &str| repo.schema(&["register", "--sequence", sequence]).printed().replace(&repo.package, "shop");
+    assert!(register("7").contains("shop.v1.Visit version 1 "), "the first of its registry");
+    repo.proto("visit", "", &VISIT.replace("}", "  string by = 2;\n}"));
+    assert_eq!(register("6"), "main: merge 7 is through already, nothing is left for 6\n");
+    assert!(register("7").contains("shop.v1.Visit version 2 "), "the same merge may run again");
+    repo.proto("visit", "", &VISIT.replace("string page", "double page"));
+    let refused = repo.schema(&["register", "--sequence", "8"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    repo.proto("visit", "", &VISIT.replace("}", "  string by = 2;\n}"));
+    assert!(register("9").contains("shop.v1.Visit version "), "what was refused is in nobody's way");
+}
+
+#[test]
 fn drift_tells_what_was_not_registered_and_what_somebody_else_registered() {
     let repo = real();
     assert_eq!(repo.remarks(&["--drift"]).1.len(), 4, "nothing is registered yet");
@@ -233,6 +249,59 @@ fn a_change_can_be_judged_against_a_checkout_without_a_registry() {
     assert_eq!((code, remarks), (Some(1), vec!["type_mismatch shop.v1.Order.total".to_owned()]));
 }
 
+#[test]
+fn the_chapter_of_the_readme_works_as_shown_from_a_fresh_clone() {
+    let readme = std::fs::read_to_string("README.md").expect("tests run in the package's folder");
+    let chapter = readme.split("\n## Schemas\n").nth(1).expect("the chapter").split("\n## ").next().expect("its text");
+    let shown = chapter.split("```sh\n").nth(1).expect("its commands").split("```").next().expect("their end");
+    let place = folder("clone");
+    let copied =
+        format!("mkdir {0}/deploy && cp -r proto {0}/ && cp deploy/iguazu-schemas.toml {0}/deploy/", place.display());
+    shell(std::path::Path::new("."), &copied);
+    let settings = place.join("deploy/iguazu-schemas.toml");
+    let text = std::fs::read_to_string(&settings).expect("it was copied");
+    let text = text.replace("http://127.0.0.1:8081", &registry::shared().url());
+    std::fs::write(&settings, text).expect("the folder is ours");
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_iguazu")).parent().expect("it is in a folder");
+    let mut printed = Vec::new();
+    for line in shown.lines() {
+        let ended = super::support::tool::shell(&place, &format!("PATH={}:$PATH\n{line}", binary.display()));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{line}\n{}", ended.stdout);
+        printed.push(ended.stdout);
+    }
+    let said = |n: usize, what: &str| assert!(printed[n].contains(what), "{what:?} is missing in {}", printed[n]);
+    said(0, "ok: 5 changed, 0 unchanged, 0 errors");
+    said(1, "main: delivery.v1.StatusChanged-avro version 1 ");
+    said(2, "ok: 0 changed, 5 unchanged");
+    assert_eq!(printed[3], "");
+    said(4, r#""name":"OrderPlaced""#);
+    assert!(place.join("target/bindings/avro/orders.v1.OrderPlaced-avro.avsc").exists());
+    assert!(place.join("deploy/schemas.lock").exists());
+}
+
+/// Runs a line in a folder that is not the test's own.
+fn shell(place: &std::path::Path, line: &str) {
+    let done =
+        std::process::Command::new("sh").args(["-c", line]).current_dir(place).status().expect("there is a shell");
+    assert!(done.success(), "{line}");
+}
+
+#[test]
+fn the_commands_of_the_example_workflow_are_ones_that_there_are() {
+    let workflow = std::fs::read_to_string("deploy/ci/schemas.yml").expect("tests run in the package's folder");
+    let commands = workflow.lines().filter_map(|line| line.trim().strip_prefix("iguazu "));
+    let commands: Vec<_> = commands.map(|line| line.split(" | ").next().expect("its first part").to_owned()).collect();
+    assert_eq!(commands.len(), 4);
+    let place = folder("workflow");
+    for command in commands {
+        // Arguments are read up to `--help`, so that one that is not known is an error.
+        let arguments: Vec<_> =
+            command.split(' ').map(|argument| if argument.contains('$') { "1" } else { argument }).collect();
+        let ended = iguazu(&place, &[&arguments[..], &["--help"]].concat());
+        assert_eq!(ended.code, Some(0), "{command}: {}", ended.stderr);
+    }
+}
+
 #[tokio::test]
 async fn a_merge_that_is_killed_anywhere_is_made_good_by_the_next() {
     let expected = {
@@ -247,7 +316,10 @@ async fn a_merge_that_is_killed_anywhere_is_made_good_by_the_next() {
         let embedded = EmbeddedRegistry::start(Options::default()).await.expect("a free port");
         let repo = Repo::new(&embedded.url());
         let mut command = command(env!("CARGO_BIN_EXE_iguazu"));
-        command.args(["schema", "register"]).current_dir(&repo.place).stdout(std::process::Stdio::null());
+        command
+            .args(["schema", "register", "--sequence", "7"])
+            .current_dir(&repo.place)
+            .stdout(std::process::Stdio::null());
         let mut running = Process::spawn("register", command);
         let ended = wait_until("the merge is so far", async || {
             match (running.exit_status(), embedded.requests() >= requests) {
@@ -263,19 +335,61 @@ async fn a_merge_that_is_killed_anywhere_is_made_good_by_the_next() {
         }
         killed += 1;
         let lock = blocking(move || {
-            repo.schema(&["register"]).printed();
+            repo.schema(&["register", "--sequence", "7"]).printed();
             repo.lock().replace(&repo.package, "shop")
         })
         .await;
-        let without_hash = |lock: &str| -> Vec<String> {
+        let without_names = |lock: &str| -> Vec<String> {
             lock.lines()
-                .filter(|line| !line.starts_with("sha256") && !line.starts_with("guid"))
+                .filter(|line| !["sha256", "guid", "id ="].iter().any(|of| line.starts_with(of)))
                 .map(str::to_owned)
                 .collect()
         };
-        assert_eq!(without_hash(&lock), without_hash(&expected.1), "killed after {requests} requests");
+        assert_eq!(without_names(&lock), without_names(&expected.1), "killed after {requests} requests");
     }
     assert!(killed > 5, "{killed} were killed");
+}
+
+#[tokio::test]
+async fn merges_that_race_end_with_what_the_newest_says_wherever_they_meet() {
+    for (first, second) in [(1, 2), (2, 1)] {
+        for requests in [1, 6, 12, 20, 30, 40] {
+            let embedded = EmbeddedRegistry::start(Options::default()).await.expect("a free port");
+            let old = Repo::new(&embedded.url());
+            let new = Repo { place: folder("schemas"), package: old.package.clone() };
+            let copy = format!("cp -r {}/. {}/", old.place.display(), new.place.display());
+            shell(std::path::Path::new("."), &copy);
+            // The newest has all that the one before has, and more, in both files.
+            old.money(&MONEY.replace("}", "  string note = 3;\n}"));
+            old.order(&ORDER.replace("}\nenum", "  string note = 4;\n}\nenum"));
+            new.money(&MONEY.replace("}", "  string note = 3;\n  string more = 4;\n}"));
+            new.order(&ORDER.replace("}\nenum", "  string note = 4;\n  string more = 5;\n}\nenum"));
+            let start = |number: u32| {
+                let place = if number == 1 { &old.place } else { &new.place };
+                let mut command = command(env!("CARGO_BIN_EXE_iguazu"));
+                command.args(["schema", "register", "--sequence", &number.to_string()]).current_dir(place);
+                command.stdout(std::process::Stdio::null());
+                Process::spawn("register", command)
+            };
+            let mut one = start(first);
+            wait_until("the first one is so far", async || {
+                let there = embedded.requests() >= requests || one.exit_status().is_some();
+                if there { Ok(()) } else { Err(format!("{} requests", embedded.requests())) }
+            })
+            .await;
+            let mut other = start(second);
+            for merge in [&mut one, &mut other] {
+                let status =
+                    wait_until("it ends", async || merge.exit_status().ok_or_else(|| "it runs".to_owned())).await;
+                assert!(status.success(), "{first} before {second} at {requests}: {status}");
+            }
+            let (drift, left) = blocking(move || (new.remarks(&["--drift"]), new)).await;
+            let (code, remarks) = drift;
+            let told: Vec<_> = remarks.iter().filter(|remark| !remark.starts_with("lock_old")).collect();
+            assert_eq!((code, told.len()), (Some(0), 0), "{first} before {second} at {requests}: {remarks:?}");
+            drop(left);
+        }
+    }
 }
 
 /// Runs what blocks beside the runtime that the embedded registry runs on.

@@ -46,6 +46,8 @@ class Names:
 
 def main(url, prefix):
     client = SchemaRegistryClient({"url": url, "timeout": 30, "max.retries": 0})
+    # Apicurio now and then does not answer what comes on a connection after a refusal.
+    client._rest_client.session.headers["Connection"] = "close"
     names = Names()
 
     def shown(value):
@@ -132,7 +134,6 @@ def main(url, prefix):
     step("register Protobuf", lambda: names.of("id", client.register_schema(p, proto(PROTO), True)))
     step("register no Protobuf", lambda: client.register_schema(p, proto("message {"), True))
     step("register the same but for blanks", lambda: names.of("id", client.register_schema(p, proto(PROTO_SPACED), True)))
-    step("register Protobuf that imports nothing known", lambda: client.register_schema(u, proto(IMPORTING), True))
     missing = ("t/v1/a.proto", s("nobody"), 1)
     step("register Protobuf with a reference to nothing", lambda: client.register_schema(u, proto(IMPORTING, missing), True))
     step("register Protobuf with a reference", lambda: names.of("id", client.register_schema(u, proto(IMPORTING, imported), True)))

@@ -4,8 +4,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::check::{self, read_lock};
-use super::workspace::{self, WorkspaceArgs};
+use super::workspace::{self, Workspace, WorkspaceArgs};
 use crate::cli::{Failure, with_causes};
+use crate::schema::repository::claim::{Claim, Claimed};
 use crate::schema::repository::lock::{Lock, Locked};
 use crate::schema::repository::report::Status;
 use crate::schema::repository::{Content, Entry, Repository, merge};
@@ -21,6 +22,9 @@ registered already stays as it is: a run that was killed is made good by the nex
 `schemas.lock` says what is registered. With --bindings a folder is written from the same files for
 whoever generates code: `descriptors.binpb` (a FileDescriptorSet), `avro/SUBJECT.avsc`, and the lock.
 
+Where two runs may meet, --sequence keeps them apart: they wait for one another, by a subject
+`iguazu-schemas-merge` in the registry, and one that a newer merge has overtaken does nothing.
+
 Examples:
   iguazu schema register --commit \"$(git rev-parse HEAD)\" --bindings target/bindings
   iguazu schema register --config /etc/iguazu.toml --proto proto/")]
@@ -30,6 +34,10 @@ pub struct Args {
     /// The commit that is registered, for the lock
     #[arg(long, value_name = "ID")]
     commit: Option<String>,
+    /// A number that grows with every merge, such as that of the CI run: merges wait for one another, and one that a
+    /// merge of a higher number has overtaken does nothing
+    #[arg(long, value_name = "N")]
+    sequence: Option<u64>,
     /// Folder for what code is generated from
     #[arg(long, value_name = "DIR")]
     bindings: Option<PathBuf>,
@@ -38,16 +46,47 @@ pub struct Args {
 /// Runs it.
 pub async fn run(args: Args) -> Result<(), Failure> {
     let workspace = args.workspace.read()?;
-    let report = check::of_registries(&workspace, false).await?;
+    let mut claims = Vec::new();
+    for place in &workspace.places {
+        let Some(sequence) = args.sequence else { break };
+        match Claim::take(&place.registry, sequence).await.map_err(Failure::because)? {
+            Claimed::Held(claim) => claims.push(claim),
+            Claimed::Newer(newer) => {
+                let name = place.registry.name();
+                writeln!(
+                    io::stdout().lock(),
+                    "{name}: merge {newer} is through already, nothing is left for {sequence}"
+                )?;
+                return give_up(&claims).await;
+            }
+        }
+    }
+    match judge_and_register(&args, &workspace, &claims).await {
+        Ok(()) => {
+            for claim in claims {
+                claim.release().await.map_err(Failure::because)?;
+            }
+            Ok(())
+        }
+        Err(failure) => {
+            // What went wrong is told; that the claim stays too is mended by its lease.
+            let _ = give_up(&claims).await;
+            Err(failure)
+        }
+    }
+}
+
+async fn judge_and_register(args: &Args, workspace: &Workspace, claims: &[Claim<'_>]) -> Result<(), Failure> {
+    let report = check::of_registries(workspace, false).await?;
     if !report.ok {
         check::print(&mut io::stderr().lock(), &report)?;
         return Err(Failure::Failed("nothing was registered".to_owned()));
     }
     let mut locked: Vec<Locked> = Vec::new();
-    for place in &workspace.places {
+    for (position, place) in workspace.places.iter().enumerate() {
         let repository = workspace.repository(&place.messages)?;
         let entries = workspace::entries(&repository).expect("they were judged above");
-        let done = merge::merge(&place.registry, &entries, tell).await;
+        let done = merge::merge(&place.registry, &entries, claims.get(position), tell).await;
         locked.extend(done.map_err(Failure::because)?.into_iter().map(|merged| merged.locked));
         if let Some(folder) = &args.bindings {
             write_bindings(folder, &repository, &entries).map_err(|error| cannot_write(folder, &error))?;
@@ -61,10 +100,18 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         locked.extend(before.into_iter().filter(|old| !done.contains(&old.registry.as_str())));
         files.push(path.clone());
     }
-    files.extend(args.bindings.map(|folder| folder.join("schemas.lock")));
-    let lock = Lock::new(args.commit, locked);
+    files.extend(args.bindings.as_ref().map(|folder| folder.join("schemas.lock")));
+    let lock = Lock::new(args.commit.clone(), locked);
     for path in files {
         lock.write(&path).map_err(|error| cannot_write(&path, &error))?;
+    }
+    Ok(())
+}
+
+/// Lets other merges go on as if this one had not been.
+async fn give_up(claims: &[Claim<'_>]) -> Result<(), Failure> {
+    for claim in claims {
+        claim.withdraw().await.map_err(Failure::because)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Entry;
+use super::claim::{Claim, ClaimError};
 use super::gate::status;
 use super::held::Held;
 use super::lock::Locked;
@@ -24,6 +25,9 @@ pub enum MergeError {
         /// What the registry said.
         source: RegistryError,
     },
+    /// The merge has lost the registry to another one, or did not get it.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// Somebody else registered a newer schema under the subject meanwhile.
     #[error(
         "subject `{subject}` has version {newest} now, which was registered while this merge made version {version}; \
@@ -48,15 +52,20 @@ pub struct Merged {
     pub locked: Locked,
 }
 
-/// Registers every entry that is not registered yet; `tell` hears of each when it is done.
+/// Registers every entry that is not registered yet; `tell` hears of each when it is done. With a claim, no other merge that
+/// has to have one can come between.
 pub async fn merge(
     registry: &Registry,
     entries: &[Entry],
+    claim: Option<&Claim<'_>>,
     mut tell: impl FnMut(&Merged) -> std::io::Result<()>,
 ) -> Result<Vec<Merged>, MergeError> {
     let mut versions = BTreeMap::new();
     let mut done = Vec::with_capacity(entries.len());
     for entry in entries {
+        if let Some(claim) = claim {
+            claim.verify().await?;
+        }
         let failed = |source| MergeError::Registry { subject: entry.subject.clone(), source };
         let merged = register(registry, entry, &versions).await.map_err(failed)?;
         versions.insert(entry.subject.clone(), merged.locked.version);

@@ -14,6 +14,7 @@ use super::protos::{ProtoError, ProtoFiles};
 use super::source::{Kind, Reference, Schema};
 use crate::config::EventMessage;
 
+pub mod claim;
 pub mod drift;
 pub mod gate;
 pub mod held;
