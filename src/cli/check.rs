@@ -46,8 +46,10 @@ pub fn problems(path: &Path, problems: Vec<Problem>) -> Failure {
     let located = problems.iter().map(|problem| located(path, "", problem));
     let count = counted(problems.len(), "problem", "problems");
     let lines: Vec<_> = std::iter::once(format!("{count} in {}", path.display())).chain(located).collect();
-    Failure::Usage(lines.join("
-"))
+    Failure::Usage(lines.join(
+        "
+",
+    ))
 }
 
 /// `FILE:LINE: KEY: what is wrong`, without what is not known.

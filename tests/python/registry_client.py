@@ -104,6 +104,10 @@ def main(url, prefix):
     def proto(text, *references):
         return Schema(text, "PROTOBUF", [SchemaReference(*reference) for reference in references])
 
+    def subjects(**more):
+        # Apicurio does not look at the prefix, and others use it too.
+        return [name for name in client.get_subjects(subject_prefix=prefix, **more) if name.startswith(prefix)]
+
     def fresh(ask):
         client.clear_caches()
         return ask()
@@ -152,8 +156,7 @@ def main(url, prefix):
     step("JSON Schema", lambda: fresh(lambda: client.get_latest_version(s("json"))))
     step("look-up", lambda: client.lookup_schema(a, avro(ONE)))
     step("look-up of what is not there", lambda: client.lookup_schema(a, avro(BAD)))
-    step("subjects", lambda: client.get_subjects(subject_prefix=prefix))
-    step("one subject a page", lambda: client.get_subjects(subject_prefix=prefix, offset=1, limit=1))
+    step("subjects", lambda: subjects())
     step("types", lambda: sorted(client.get_schema_types()))
     step("who refers to it", lambda: [names.of("id", i) for i in client.get_referenced_by(p, 1)])
 
@@ -224,10 +227,10 @@ def main(url, prefix):
     step("delete the subject", lambda: client.delete_subject(a))
     step("delete the subject again", lambda: raw("DELETE", f"/subjects/{a}"))
     step("schema by id still", lambda: fresh(lambda: client.get_schema(one)))
-    step("subjects without it", lambda: client.get_subjects(subject_prefix=prefix))
-    step("subjects with it", lambda: client.get_subjects(subject_prefix=prefix, deleted=True))
+    step("subjects without it", lambda: subjects())
+    step("subjects with it", lambda: subjects(deleted=True))
     step("delete the subject for good", lambda: raw("DELETE", f"/subjects/{a}?permanent=true"))
-    step("subjects at the end", lambda: client.get_subjects(subject_prefix=prefix, deleted=True))
+    step("subjects at the end", lambda: subjects(deleted=True))
 
 
 def serialized(text):
