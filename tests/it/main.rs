@@ -22,6 +22,7 @@ mod dev;
 mod tools;
 mod schemas;
 mod registry_clients;
+mod schema_rules;
 
 mod harness;
 mod tidy;

@@ -20,7 +20,7 @@ One schema a line. The mapping is the event type's, or that of `--schemas`, or w
 `--set` say; their keys are those of a configuration's event types.
 
 Examples:
-  iguazu schema derive delivery.v1.StatusChanged           from the registry of a running `iguazu dev`
+  iguazu schema derive delivery.v1.StatusChanged           from the registry of `iguazu dev`
   iguazu schema derive acme.v1.Order --proto proto/        a message of files
   iguazu schema derive acme/v1/order.proto --proto proto/  every top-level message of a file
   iguazu schema derive acme.v1.Order --schemas iguazu-schemas.toml

@@ -85,3 +85,35 @@ fn top(message: &MessageDescriptor) -> MessageDescriptor {
     }
     top
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EventMessage;
+    use crate::route::Mapping;
+    use crate::schema::protos::ProtoFiles;
+
+    /// What is remarked on a file when `a.v1.A` is the only event.
+    #[track_caller]
+    fn check(name: &str, text: &str, expected: &[&str]) {
+        let text = format!("syntax = \"proto3\";\n{text}");
+        let files = ProtoFiles::of([(name, text.as_str())]);
+        let event = EventMessage::named("a.v1.A", Mapping::default());
+        let remarks = lint(&Repository::new(files, vec![event]).expect("it compiles"));
+        let told: Vec<_> = remarks.iter().map(|remark| format!("{} {}", remark.rule, remark.path)).collect();
+        assert_eq!(told, expected, "{text}");
+    }
+
+    #[test]
+    fn only_what_bites_later_is_remarked_on() {
+        let file = "a/v1/a.proto";
+        check(file, "package a.v1; message A { B b = 1; } message B {}", &[]);
+        check(file, "package a.v1; message A {} message B {}", &["message_unused a.v1.B"]);
+        check(file, "package a.v1; message A { C.B b = 1; } message C { message B {} }", &[]);
+        check(file, "package a.v1; message A {} message B { B b = 1; }", &["message_unused a.v1.B"]);
+        check("a.proto", "package a.v1; message A {}", &["package_folder a.proto"]);
+        check("a.proto", "message A {}", &["package_missing a.proto", "message_unused A"]);
+        check(file, "package a.v1; message A { E e = 1; enum E { PAID = 0; } }", &["enum_first_value a.v1.A.E"]);
+        check(file, "package a.v1; message A {} enum E { E_UNSPECIFIED = 0; }", &[]);
+    }
+}

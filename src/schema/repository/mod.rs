@@ -227,3 +227,56 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Mapping;
+
+    const MONEY: (&str, &str) =
+        ("m.proto", "syntax = \"proto3\"; package m; import \"base.proto\"; message M { b.Base b = 1; }");
+    const BASE: (&str, &str) = ("base.proto", "syntax = \"proto3\"; package b; message Base {}");
+    const ORDER: (&str, &str) = (
+        "a.proto",
+        "syntax = \"proto3\"; package a; import \"m.proto\"; import \"google/protobuf/timestamp.proto\";
+         message A { m.M m = 1; google.protobuf.Timestamp at = 2; message N {} } message B { fixed32 x = 1; }",
+    );
+
+    #[track_caller]
+    fn check(events: &[(&str, &str)], expected: Result<&[&str], &str>) {
+        let event = |(name, avro): &(&str, &str)| {
+            let avro_subject = Some((*avro).to_owned()).filter(|subject| !subject.is_empty());
+            EventMessage { avro_subject, ..EventMessage::named(name, Mapping::default()) }
+        };
+        let files = ProtoFiles::of([MONEY, BASE, ORDER]);
+        let repository = Repository::new(files, events.iter().map(event).collect()).expect("it compiles");
+        match (repository.entries(), expected) {
+            (Ok(entries), Ok(expected)) => {
+                assert_eq!(entries.iter().map(|entry| entry.subject.as_str()).collect::<Vec<_>>(), expected);
+            }
+            (Err(faults), Err(expected)) => {
+                let told: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.reason)).collect();
+                assert!(told.join("; ").contains(expected), "{told:?}");
+            }
+            (found, expected) => panic!("{found:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn what_has_no_schema_is_told_all_at_once() {
+        check(&[("a.Gone", "x")], Err("a.Gone: no file has this message"));
+        check(&[("a.A.N", "x")], Err("a.A.N: it is nested in `a.A`"));
+        check(&[("google.protobuf.Timestamp", "")], Err("no file has this message"));
+        check(
+            &[("a.A", "m.proto")],
+            Err("m.proto: file `m.proto` and the Avro schema of `a.A` would share this subject"),
+        );
+    }
+
+    #[test]
+    fn a_subject_stands_behind_all_that_its_schema_refers_to() {
+        check(&[("a.A", "a.A-avro")], Ok(&["base.proto", "m.proto", "a.A", "a.A-avro"]));
+        check(&[("b.Base", ""), ("a.B", "x")], Ok(&["b.Base", "base.proto", "m.proto", "a.B", "x"]));
+        check(&[], Ok(&[]));
+    }
+}
