@@ -16,8 +16,8 @@ use crate::schema::repository::{drift, gate};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Judges the files alone, then every subject whose schema would change, those that only import the
-change too: by Confluent's rules for Protobuf, by ours for the derived Avro schemas, and by asking the
-registry. Each remark says where, why and what to do. Nothing is registered.
+change too: by Confluent's rules for Protobuf, by ours for the derived Avro schemas, and by asking
+the registry. Each remark says where, why and what to do. Nothing is registered.
 
 With --against nothing is asked of a registry: the base is another checkout of the repository.
 Exit codes: 0 it may be merged, 1 it may not, 64 wrong usage.

@@ -14,13 +14,13 @@ use crate::schema::repository::{Content, Entry, Repository, merge};
 /// Arguments of `iguazu schema register`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-For CI: the proxy itself never registers. First everything is judged as `iguazu schema check` does, and
-nothing is registered if it may not be. Then each file that others import, under the name by which
-they do; each event's file, its imports pinned to those versions; and its derived Avro schema. What is
-registered already stays as it is: a run that was killed is made good by the next.
+For CI: the proxy itself never registers. First everything is judged as `iguazu schema check` does,
+and nothing is registered if it may not be. Then each file that others import, under the name by
+which they do; each event's file, its imports pinned to those versions; and its derived Avro schema.
+What is registered already stays as it is: a run that was killed is made good by the next.
 
 `schemas.lock` says what is registered. With --bindings a folder is written from the same files for
-whoever generates code: `descriptors.binpb` (a FileDescriptorSet), `avro/SUBJECT.avsc`, and the lock.
+whoever generates code: `descriptors.binpb` (a FileDescriptorSet), `avro/SUBJECT.avsc`, the lock.
 
 Where two runs may meet, --sequence keeps them apart: they wait for one another, by a subject
 `iguazu-schemas-merge` in the registry, and one that a newer merge has overtaken does nothing.
