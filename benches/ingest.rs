@@ -611,7 +611,8 @@ fn serve_floor() {
 fn serve_kafka(topics: usize) {
     use iguazu::dev::brokers::EmbeddedBrokers;
     use iguazu::dev::registry::{EmbeddedRegistry, Options};
-    use iguazu::schema::register::{Registration, register_derived};
+    use iguazu::schema::protos::ProtoFiles;
+    use iguazu::schema::repository::{Repository, merge};
     let brokers = EmbeddedBrokers::start(3).expect("the embedded brokers start");
     for topic in ["bench".to_owned()].into_iter().chain((0..topics).map(|n| format!("bench{n}"))) {
         brokers.create_topic(&topic, 12, 2).expect("a new topic");
@@ -627,10 +628,11 @@ fn serve_kafka(topics: usize) {
             negative_ttl: Duration::ZERO,
         };
         let client = iguazu::schema::Registry::new(&settings).expect("valid settings");
-        let schema = iguazu::schema::source::Schema::new(iguazu::schema::source::Kind::Protobuf, support::PROTO);
-        let (subject, mapping) = (support::MESSAGE, iguazu::route::Mapping::default());
-        let registration = Registration { subject, schema: &schema, message: None, mapping, avro_subject: None };
-        register_derived(&client, &registration).await.expect("the benches' schema is registered");
+        let event = iguazu::config::EventMessage::named(support::MESSAGE, iguazu::route::Mapping::default());
+        let files = ProtoFiles::of([("bench_event.proto", support::PROTO)]);
+        let repository = Repository::new(files, vec![event]).expect("the benches' schema compiles");
+        let entries = repository.entries().expect("it can be derived");
+        merge::merge(&client, &entries, None, |_| Ok(())).await.expect("the benches' schema is registered");
         println!("{} {}", brokers.bootstrap(), registry.url());
         // Until the benchmark kills this process.
         std::future::pending::<()>().await;

@@ -31,6 +31,10 @@ main() {
     check_rust
     step "system packages" install_missing "to build and test Iguazu" "${packages[@]}"
     step "python packages" fetch_python_packages
+    if [ -n "${IGUAZU_TESTS_LONG:-}" ]; then
+        step "node" install_missing "for the long form" "${long_packages[@]}"
+        step "node packages" fetch_node_packages
+    fi
     step "kafka and registry" fetch_jars
     step "kafka's storage and certificate" prepare_kafka
     step "protobuf's conformance suite" fetch_conformance
@@ -57,6 +61,14 @@ packages=(
     "setpriv     util-linux    ends what a test started when the test ends"
     "curl        curl          fetches the conformance suite of Protobuf"
 )
+
+# The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
+long_packages=(
+    "run:node    nodejs        runs the registry client for JavaScript"
+    "npm         npm           fetches it"
+)
+
+probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
 
 # cloudevents needs Python 3.10.
 probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
@@ -89,6 +101,14 @@ fetch_python_packages() {
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt
     stamp python
+}
+
+fetch_node_packages() {
+    changed node cat tests/node/package-lock.json || return 0
+    mkdir -p "$kept/node"
+    cp tests/node/package.json tests/node/package-lock.json "$kept/node/"
+    npm ci --prefix "$kept/node" --ignore-scripts --no-audit --no-fund --loglevel=error
+    stamp node
 }
 
 fetch_jars() {

@@ -32,18 +32,24 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// Reads a configuration; a [`Failure::Usage`] names all its problems, one a line.
 pub fn load(path: &Path) -> Result<Config, Failure> {
-    config::load(path).map_err(|problems| {
-        if let [Problem { line: 0, key, message }] = &problems[..]
-            && key.is_empty()
-        {
-            // It cannot be read at all, and the message names it.
-            return Failure::Usage(message.clone());
-        }
-        let located = problems.iter().map(|problem| located(path, "", problem));
-        let count = counted(problems.len(), "problem", "problems");
-        let lines: Vec<_> = std::iter::once(format!("{count} in {}", path.display())).chain(located).collect();
-        Failure::Usage(lines.join("\n"))
-    })
+    config::load(path).map_err(|found| problems(path, found))
+}
+
+/// All problems of a file, one a line.
+pub fn problems(path: &Path, problems: Vec<Problem>) -> Failure {
+    if let [Problem { line: 0, key, message }] = &problems[..]
+        && key.is_empty()
+    {
+        // It cannot be read at all, and the message names it.
+        return Failure::Usage(message.clone());
+    }
+    let located = problems.iter().map(|problem| located(path, "", problem));
+    let count = counted(problems.len(), "problem", "problems");
+    let lines: Vec<_> = std::iter::once(format!("{count} in {}", path.display())).chain(located).collect();
+    Failure::Usage(lines.join(
+        "
+",
+    ))
 }
 
 /// `FILE:LINE: KEY: what is wrong`, without what is not known.

@@ -5,20 +5,40 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::reader::{Source, Table};
-use super::{Cluster, Config, Http, Problem, Sender, clusters, events, http, registries, senders};
+use super::{Cluster, Config, Http, Problem, Sender, clusters, events, http, registries, schemas, senders};
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
 pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    let (config, warnings) = load_as(path, "the configuration", read)?;
+    Ok(Config { warnings, ..config })
+}
+
+/// Reads a file as what `read` makes of it, with its warnings. `what` names it in problems.
+pub(super) fn load_as<T>(
+    path: &Path,
+    what: &str,
+    read: impl FnOnce(Table<'_>) -> T,
+) -> Result<(T, Vec<Problem>), Vec<Problem>> {
     let unreadable = |message| vec![Problem { line: 0, key: String::new(), message }];
     let bytes = std::fs::read(path)
-        .map_err(|error| unreadable(format!("the configuration `{}` cannot be read: {error}", path.display())))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| unreadable(format!("the configuration `{}` is not UTF-8 text", path.display())))?;
-    parse(&text, path.parent().unwrap_or(Path::new("")))
+        .map_err(|error| unreadable(format!("{what} `{}` cannot be read: {error}", path.display())))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| unreadable(format!("{what} `{}` is not UTF-8 text", path.display())))?;
+    parse_as(&text, path.parent().unwrap_or(Path::new("")), read)
 }
 
 /// Parses and checks a text; relative file names are relative to `folder`.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
+    let (config, warnings) = parse_as(text, folder, read)?;
+    Ok(Config { warnings, ..config })
+}
+
+/// Parses a text as what `read` makes of it, with its warnings.
+pub(super) fn parse_as<T>(
+    text: &str,
+    folder: &Path,
+    read: impl FnOnce(Table<'_>) -> T,
+) -> Result<(T, Vec<Problem>), Vec<Problem>> {
     let source = Source::new(text, folder);
     let document = match DeTable::parse(text) {
         Ok(document) => document.into_inner(),
@@ -27,9 +47,9 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
             return Err(vec![Problem { line, key: String::new(), message: format!("not TOML: {}", error.message()) }]);
         }
     };
-    let config = read(source.root(&document));
+    let parsed = read(source.root(&document));
     match source.into_findings() {
-        (problems, warnings) if problems.is_empty() => Ok(Config { warnings, ..config }),
+        (problems, warnings) if problems.is_empty() => Ok((parsed, warnings)),
         (problems, _) => Err(problems),
     }
 }
@@ -42,12 +62,20 @@ fn read(mut root: Table<'_>) -> Config {
     }
     let startup_wait = root.seconds("startup_wait_seconds", 20, 0..=600);
     let schema_refresh = root.seconds("schema_refresh_seconds", 60, 5..=86_400);
+    let schemas = root.file("schemas_file").and_then(|path| match schemas::load_schemas(&path) {
+        Ok(schemas) => Some(schemas),
+        Err(problems) => {
+            let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
+            root.problem("schemas_file", format!("has problems: {}", problems.join("; ")));
+            None
+        }
+    });
 
     let (http, http_table) = http::read(&mut root);
     let admin = http::read_admin(&mut root, &http);
     let registries = registries::read(&mut root);
     let (clusters, cluster_tables) = clusters::read(&mut root, &registries);
-    let events = events::read(&mut root, &http, &clusters);
+    let events = events::read(&mut root, &http, &clusters, schemas.as_ref());
     let senders = senders::read(&mut root, &http, &events);
     root.finish();
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{ClientTls, RegistryAuth, Sasl};
+use crate::config::{ClientTls, RegistryAuth, SCHEMAS_FILE, Sasl};
 use crate::route::{KeySource, Lane};
 
 use std::fmt::Write as _;
@@ -87,6 +87,7 @@ fn the_documented_example_is_accepted_with_every_setting_in_use() {
         std::fs::write(part, "secret\n").unwrap();
         private(Path::new(part));
     }
+    std::fs::copy(self::folder("deploy/iguazu-schemas.toml"), folder.path().join(SCHEMAS_FILE)).unwrap();
     let config = parse(&text, folder.path()).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert_eq!(config.clusters.len(), 2);
     assert_eq!(config.clusters[1].tls, Some(ClientTls::default()));

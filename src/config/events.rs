@@ -9,14 +9,22 @@ use crate::route::{
 };
 
 use super::reader::{Item, Table};
-use super::{Cluster, Http, clusters, names};
+use super::{Cluster, Http, Schemas, clusters, names};
 
 const NOT_YET: &str = "not available in this version; leave it out";
 
 /// Reads every event type and checks what must hold between them.
-pub(super) fn read(root: &mut Table<'_>, http: &Http, clusters: &[Cluster]) -> Vec<EventType> {
+pub(super) fn read(
+    root: &mut Table<'_>,
+    http: &Http,
+    clusters: &[Cluster],
+    schemas: Option<&Schemas>,
+) -> Vec<EventType> {
     let read_one = |(item, table)| read_one(&item, table, http, clusters);
-    let (events, tables): (Vec<_>, Vec<_>) = root.children("events").into_iter().map(read_one).unzip();
+    let (mut events, tables): (Vec<_>, Vec<_>) = root.children("events").into_iter().map(read_one).unzip();
+    if let Some(schemas) = schemas {
+        events.iter_mut().zip(&tables).for_each(|(event_type, table)| schemas.hold(event_type, table));
+    }
     check_avro_subjects(&events, &tables, clusters);
     events
 }
@@ -190,7 +198,7 @@ fn version(item: Item<'_>) -> Option<Version> {
 const OF_PRESENCE: [&str; 2] = ["uint64", "invalid_timestamp"];
 const OF_JAVA_AVRO: [&str; 4] = ["enum_default", "nested_sep", "timestamp", "avro_java_string"];
 
-fn mapping(table: &mut Table<'_>) -> Mapping {
+pub(super) fn mapping(table: &mut Table<'_>) -> Mapping {
     let kinds = [Mapping::default(), Mapping::JavaAvro(JavaAvro::default())].map(|mapping| (mapping.as_str(), mapping));
     match table.choice("mapping", &kinds).unwrap_or_default() {
         Mapping::Presence(defaults) => {

@@ -16,6 +16,7 @@ mod librdkafka;
 mod registries;
 mod events;
 mod senders;
+mod schemas;
 mod names;
 mod files;
 mod reader;
@@ -24,6 +25,7 @@ mod nearest;
 pub use check::{load, parse};
 pub use http::RESULT_BYTES;
 pub use nearest::nearest;
+pub use schemas::{EventMessage, SCHEMAS_FILE, Schemas, events_of, load_schemas, parse_mapping};
 
 /// Why a secret in the file itself is refused.
 const NO_SECRETS_HERE: &str = "a secret must not stand here; put it into a file of its own and name that (`…_file`), so that this one can be shared";

@@ -13,15 +13,16 @@ use crate::config;
 use crate::outcome::Balance;
 use crate::proxy::{Extras, Proxy, SiteReply, StartError};
 use crate::route::EventType;
+use crate::schema::protos::{ProtoError, ProtoFiles};
+use crate::schema::repository::Repository;
+use crate::schema::repository::merge::{self, MergeError};
 use crate::schema::{Registry, RegistryError};
 
 pub mod brokers;
 pub mod registry;
 pub mod read_back;
-pub mod protos;
 mod samples;
 pub mod example;
-pub mod register;
 pub mod site;
 pub mod client;
 pub mod trust;
@@ -36,8 +37,6 @@ pub mod demo;
 use brokers::{BrokersError, EmbeddedBrokers};
 use decode::{Decoder, DecoderError};
 use pages::{Page, Pages};
-use protos::{ProtoError, ProtoFiles};
-use register::{RegisterError, Registering};
 use registry::EmbeddedRegistry;
 use rejected::Rejected;
 use seen::{Seen, SeenError};
@@ -112,8 +111,10 @@ pub enum DevError {
     Registry(#[source] std::io::Error),
     #[error(transparent)]
     RegistryClient(#[from] RegistryError),
+    #[error("{text}")]
+    Schemas { text: String },
     #[error(transparent)]
-    Register(#[from] Box<RegisterError>),
+    Register(#[from] Box<MergeError>),
     #[error(transparent)]
     Seen(#[from] SeenError),
     #[error(transparent)]
@@ -131,7 +132,7 @@ impl DevError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            DevError::PortTaken { .. } | DevError::Protos(_) | DevError::Config { .. } | DevError::Register(_)
+            DevError::PortTaken { .. } | DevError::Protos(_) | DevError::Config { .. } | DevError::Schemas { .. }
         )
     }
 }
@@ -142,7 +143,7 @@ impl Dev {
         refuse_taken(options.port, "--port")?;
         refuse_taken(options.admin_port, "--admin-port")?;
         let files = match options.protos.is_empty() {
-            true => ProtoFiles::samples(),
+            true => samples::files(),
             false => ProtoFiles::under(&options.protos)?,
         };
         let pool = files.compile()?;
@@ -170,7 +171,7 @@ impl Dev {
         })?;
 
         let topics = create_topics(&brokers, &checked)?;
-        runtime.block_on(register(&checked, &files, &pool))?;
+        runtime.block_on(register(&checked, &files))?;
         let seen = Seen::start(brokers.bootstrap(), &topics, PARTITIONS)?;
         let decoder = Decoder::new(checked.registries.first())?;
         let event_types = checked.events.clone();
@@ -267,14 +268,17 @@ fn create_topics(brokers: &EmbeddedBrokers, config: &config::Config) -> Result<V
     Ok(topics)
 }
 
-async fn register(config: &config::Config, files: &ProtoFiles, pool: &DescriptorPool) -> Result<(), DevError> {
+async fn register(config: &config::Config, files: &ProtoFiles) -> Result<(), DevError> {
     // Every registry of a configuration is the embedded one.
     let Some(settings) = config.registries.first() else { return Ok(()) };
-    let registry = Registry::new(settings)?;
-    let mut registering = Registering::new(&registry, files, pool);
-    for event_type in &config.events {
-        registering.event_type(event_type).await.map_err(Box::new)?;
-    }
+    let registry = Registry::new(&config::Registry { negative_ttl: Duration::ZERO, ..settings.clone() })?;
+    let repository = Repository::new(files.clone(), config::events_of(config, &settings.name))?;
+    let entries = repository.entries().map_err(|faults| {
+        let told: Vec<_> =
+            faults.iter().map(|fault| format!("{}: {}; {}", fault.path, fault.reason, fault.fix)).collect();
+        DevError::Schemas { text: told.join("\n") }
+    })?;
+    merge::merge(&registry, &entries, None, |_| Ok(())).await.map_err(Box::new)?;
     Ok(())
 }
 

@@ -278,10 +278,10 @@ fn object<'a>(members: impl Iterator<Item = (&'a str, String)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dev::protos::ProtoFiles;
+    use crate::dev::samples;
 
     fn messages() -> Vec<MessageDescriptor> {
-        let files = ProtoFiles::samples();
+        let files = samples::files();
         let pool = files.compile().expect("compiles");
         files.events(&pool).expect("events")
     }

@@ -1,17 +1,30 @@
 //! The sample event types, carried by the binary so that it may be run from anywhere.
 
+use crate::schema::protos::ProtoFiles;
+
 /// Import name and text of each file of `proto/examples`.
-pub const FILES: &[(&str, &str)] = &[
+const FILES: &[(&str, &str)] = &[
     ("checkout/v1/page_viewed.proto", include_str!("../../proto/examples/checkout/v1/page_viewed.proto")),
     ("delivery/v1/status_changed.proto", include_str!("../../proto/examples/delivery/v1/status_changed.proto")),
     ("orders/v1/order_placed.proto", include_str!("../../proto/examples/orders/v1/order_placed.proto")),
 ];
 
+/// The sample files.
+pub fn files() -> ProtoFiles {
+    ProtoFiles::of(FILES.iter().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use crate::dev::protos::ProtoFiles;
+    use super::*;
+
+    #[test]
+    fn the_samples_compile_and_hold_events() {
+        let pool = files().compile().expect("the samples are ours");
+        assert!(files().events(&pool).expect("events").len() > 1);
+    }
 
     #[test]
     fn the_binary_carries_every_example() {
@@ -19,6 +32,6 @@ mod tests {
         let files = ProtoFiles::under(&[folder]).expect("readable");
         // The events of the benches are no samples.
         let names: Vec<_> = files.iter().map(|(name, _)| name).filter(|name| !name.starts_with("bench")).collect();
-        assert_eq!(ProtoFiles::samples().iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
+        assert_eq!(super::files().iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
     }
 }

@@ -188,7 +188,7 @@ impl Drop for SiteFile {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::dev::protos::ProtoFiles;
+    use crate::dev::samples;
 
     fn addresses() -> Addresses {
         let text = |text: &str| text.to_owned();
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_samples_make_a_configuration_without_a_problem() {
-        let files = ProtoFiles::samples();
+        let files = samples::files();
         let pool = files.compile().expect("compiles");
         let table = from_messages(&files.events(&pool).expect("events"), &addresses());
         let config = config::parse(&table.to_string(), Path::new("")).expect("no problem");

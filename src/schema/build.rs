@@ -264,7 +264,6 @@ impl Build {
             subject: source.version.subject.clone(),
             version: source.version.version,
             difference,
-            event: self.event_type.name.clone(),
         })
     }
 

@@ -263,36 +263,6 @@ impl Registry {
         Ok(self.keep(path, self.parse_registered(&body, &wanted, Some(id))?))
     }
 
-    /// Registers a schema and gives its id; the same schema again gives the same id. For `iguazu dev` and
-    /// `iguazu schema register`, never for the proxy.
-    pub async fn register(&self, subject: &str, schema: &Schema) -> Result<u32, RegistryError> {
-        #[derive(Deserialize)]
-        struct Id {
-            id: u32,
-        }
-        let wanted = Wanted::Subject(subject.to_owned());
-        let body = serde_json::json!({
-            "schemaType": schema.kind.as_str(), "schema": schema.text, "references": schema.references,
-        });
-        let path = format!("/subjects/{}/versions", encode(subject));
-        let answer = self.ask(Method::POST, &path, &wanted, Some(body.to_string())).await?;
-        Ok(self.parse::<Id>(&answer, &wanted)?.id)
-    }
-
-    /// The version under which a subject has exactly this schema.
-    pub async fn find(&self, subject: &str, schema: &Schema) -> Result<SubjectVersion, RegistryError> {
-        let wanted = Wanted::Subject(subject.to_owned());
-        let body = serde_json::json!({
-            "schemaType": schema.kind.as_str(), "schema": schema.text, "references": schema.references,
-        });
-        let path = format!("/subjects/{}", encode(subject));
-        let answer = self.ask(Method::POST, &path, &wanted, Some(body.to_string())).await?;
-        let version = self.parse::<Answer>(&answer, &wanted)?.version;
-        let version = version.ok_or_else(|| self.invalid(&wanted, "answered without a version"))?;
-        let registered = self.parse_registered(&answer, &wanted, None)?;
-        Ok(SubjectVersion { subject: subject.to_owned(), version, registered })
-    }
-
     /// One question, asked once however many ask it.
     async fn get(&self, path: &str, wanted: &Wanted) -> Result<Bytes, RegistryError> {
         if let Some((until, error)) = self.missing.get(path)
@@ -326,7 +296,7 @@ impl Registry {
     }
 
     /// Tries the URLs in turn, from the one that answered last, until one answers or the tries are used up.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         method: Method,
         path: &str,
@@ -433,12 +403,17 @@ impl Registry {
         shorten(&cause.to_string())
     }
 
-    fn parse<'a, T: Deserialize<'a>>(&self, body: &'a [u8], wanted: &Wanted) -> Result<T, RegistryError> {
+    pub(super) fn parse<'a, T: Deserialize<'a>>(&self, body: &'a [u8], wanted: &Wanted) -> Result<T, RegistryError> {
         serde_json::from_slice(body)
             .map_err(|error| self.invalid(wanted, format!("answered with JSON that does not fit: {error}")))
     }
 
-    fn parse_registered(&self, body: &[u8], wanted: &Wanted, id: Option<u32>) -> Result<Registered, RegistryError> {
+    pub(super) fn parse_registered(
+        &self,
+        body: &[u8],
+        wanted: &Wanted,
+        id: Option<u32>,
+    ) -> Result<Registered, RegistryError> {
         let answer: Answer = self.parse(body, wanted)?;
         let kind = answer.schema_type.as_deref().unwrap_or(Kind::Avro.as_str());
         let kind = Kind::parse(kind)
@@ -454,7 +429,7 @@ impl Registry {
         registered
     }
 
-    fn invalid(&self, wanted: &Wanted, problem: impl Into<String>) -> RegistryError {
+    pub(super) fn invalid(&self, wanted: &Wanted, problem: impl Into<String>) -> RegistryError {
         let host = &self.endpoints[self.preferred.load(Relaxed)].host;
         self.invalid_at(host, wanted, problem.into())
     }
@@ -491,11 +466,11 @@ enum Try {
 /// An answer about a schema. Members that an answer of one kind does not have are optional.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+pub(super) struct Answer {
     schema: String,
     schema_type: Option<String>,
     id: Option<u32>,
-    version: Option<u32>,
+    pub(super) version: Option<u32>,
     guid: Option<String>,
     references: Option<Vec<Reference>>,
 }
@@ -527,7 +502,7 @@ fn jitter(number: usize) -> Duration {
 }
 
 /// A subject as one segment of a path.
-fn encode(subject: &str) -> String {
+pub(super) fn encode(subject: &str) -> String {
     let mut encoded = String::with_capacity(subject.len());
     for byte in subject.bytes() {
         match byte {
@@ -539,7 +514,7 @@ fn encode(subject: &str) -> String {
 }
 
 /// Foreign text for one line of a message.
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS_MAX).collect()
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use prost_reflect::prost::Message as _;
-use prost_reflect::prost_types::FileDescriptorProto;
+use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
 use prost_reflect::{FileDescriptor, MessageDescriptor};
 use protox::file::{File, FileResolver, GoogleFileResolver};
 
@@ -119,6 +119,12 @@ impl Compilation {
         BASE64.encode(self.file.encode_to_vec())
     }
 
+    /// What text and base64 form of one schema have in common, and two texts that differ only in comments and blanks: see
+    /// [`content`].
+    pub fn content(&self) -> Vec<u8> {
+        content(&self.file)
+    }
+
     fn candidates(&self) -> String {
         let mut names: Vec<_> = self.messages().map(|m| format!("`{}`", m.descriptor.full_name())).collect();
         let more = names.len().saturating_sub(CANDIDATES_MAX);
@@ -128,6 +134,41 @@ impl Compilation {
         }
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
+}
+
+/// The descriptor of a file without its name, its positions in the text, and the JSON names that follow from field names,
+/// which some tools write and some leave out. What it imports is in it by name only.
+pub fn content(file: &FileDescriptor) -> Vec<u8> {
+    let mut file: FileDescriptorProto = file.file_descriptor_proto().clone();
+    file.name = None;
+    file.source_code_info = None;
+    file.message_type.iter_mut().for_each(drop_json_names);
+    file.encode_to_vec()
+}
+
+/// Messages nest at most as deep as the compiler allows, so this may recurse.
+fn drop_json_names(message: &mut DescriptorProto) {
+    for field in message.field.iter_mut().chain(&mut message.extension) {
+        if field.json_name == Some(json_name(field.name())) {
+            field.json_name = None;
+        }
+    }
+    message.nested_type.iter_mut().for_each(drop_json_names);
+}
+
+/// The JSON name that protoc gives a field: underscores go, the letter behind one is upper case.
+fn json_name(name: &str) -> String {
+    let mut after = false;
+    name.chars()
+        .filter_map(|c| {
+            let upper = std::mem::replace(&mut after, c == '_');
+            match c {
+                '_' => None,
+                c if upper => Some(c.to_ascii_uppercase()),
+                c => Some(c),
+            }
+        })
+        .collect()
 }
 
 /// Parses a file, from text or from the base64 `FileDescriptorProto` that Python's clients register.

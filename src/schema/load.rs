@@ -117,7 +117,7 @@ pub enum SchemaError {
     },
     /// No version of the Avro subject has the structure that the Protobuf schema derives.
     #[error(
-        "subject `{avro_subject}` has no schema for subject `{subject}` version {version}: {difference}; register it with `iguazu schema register {event}`"
+        "subject `{avro_subject}` has no schema for subject `{subject}` version {version}: {difference}; register it with `iguazu schema register`"
     )]
     NoAvro {
         /// Subject of the derived schemas.
@@ -128,8 +128,6 @@ pub enum SchemaError {
         version: u32,
         /// How the nearest version differs, or that there is none.
         difference: String,
-        /// The event type.
-        event: String,
     },
     /// The subject does not have the version that the event type asks for.
     #[error("subject `{subject}` has no version {version}; it has {listed}")]

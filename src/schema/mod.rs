@@ -6,7 +6,8 @@
 //!
 //! In the order of the work: [`client`] asks the registry, [`compile`] turns Protobuf text into a message,
 //! [`structure`] finds the Avro schema that equals the derived one, [`load`] puts a [`SchemaSet`] together and keeps it
-//! fresh, [`snapshot`] keeps on disk what a restart needs, [`read`] turns values back into JSON for people.
+//! fresh, [`snapshot`] keeps on disk what a restart needs, [`read`] turns values back into JSON for people. Beside it,
+//! [`compatibility`] says whether one schema may follow another, for whoever registers.
 
 use std::sync::Arc;
 
@@ -14,17 +15,21 @@ use crate::envelope::SchemaReference;
 use crate::outcome::{Code, EventError};
 use crate::transcode::Plan;
 
+mod avro;
 mod build;
 mod cache;
 pub mod client;
+pub mod compatibility;
 pub mod compile;
 mod connect;
 mod legal_names;
 mod limits;
 pub mod load;
+pub mod protos;
 pub mod read;
 mod references;
 pub mod register;
+pub mod repository;
 pub mod snapshot;
 pub mod source;
 pub mod structure;

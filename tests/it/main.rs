@@ -20,6 +20,9 @@ mod registry;
 mod senders;
 mod dev;
 mod tools;
+mod schemas;
+mod registry_clients;
+mod schema_rules;
 
 mod harness;
 mod tidy;

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::judge;
-use super::state::{Entry, Held, Level, Mode, State, Subject};
+use super::state::{Entry, Held, Mode, State, Subject};
+use crate::schema::compatibility::Level;
 use crate::schema::source::{Family, Kind, Reference, Schema};
 
 /// Largest schema text; how many schemas and how many bytes of them there may be.
@@ -63,13 +64,15 @@ impl Answer {
     }
 }
 
-/// A schema as clients post it. What it says beyond this (metadata, rule sets) is ignored.
+/// A schema as clients post it. `metadata` and `ruleSet` are not kept, so a schema that has them is refused.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Posted {
     schema: String,
     schema_type: Option<String>,
     references: Option<Vec<Reference>>,
+    metadata: Option<Value>,
+    rule_set: Option<Value>,
 }
 
 impl Ask {
@@ -103,8 +106,10 @@ impl Ask {
             ("POST", ["subjects", subject]) => self.look_up(state, subject),
             ("DELETE", ["subjects", subject]) => self.delete_subject(state, subject),
             ("GET", ["subjects", subject, "versions"]) => {
-                let versions: Vec<_> = self.visible(state, subject)?.iter().map(|entry| entry.version).collect();
-                Answer::ok(json!(versions))
+                let only_deleted = self.flag("deletedOnly");
+                let versions = self.visible(state, subject)?.into_iter();
+                let versions = versions.filter(|entry| !only_deleted || entry.deleted);
+                self.page(versions.map(|entry| entry.version.into()).collect())
             }
             ("POST", ["subjects", subject, "versions"]) => self.register(state, subject),
             ("GET", ["subjects", subject, "versions", version]) => {
@@ -154,13 +159,13 @@ impl Ask {
 
     fn subjects(&self, state: &State) -> Result<Answer, Refusal> {
         let prefix = self.parameter("subjectPrefix").unwrap_or("");
-        let deleted = self.flag("deleted");
-        let shown = |subject: &Subject| match deleted {
-            true => !subject.versions.is_empty(),
-            false => subject.live().next().is_some(),
+        let (deleted, deleted_only) = (self.flag("deleted"), self.flag("deletedOnly"));
+        let shown = |subject: &Subject| match (subject.live().next().is_some(), deleted_only) {
+            (live, true) => !live && !subject.versions.is_empty(),
+            (live, false) => live || deleted && !subject.versions.is_empty(),
         };
         let names = state.subjects.iter().filter(|(name, subject)| name.starts_with(prefix) && shown(subject));
-        Answer::ok(names.map(|(name, _)| Value::from(name.as_str())).collect())
+        self.page(names.map(|(name, _)| Value::from(name.as_str())).collect())
     }
 
     /// All versions of all subjects.
@@ -177,7 +182,15 @@ impl Ask {
                 found.push(self.describe(state, Some((name, entry.version)), entry.id)?);
             }
         }
-        Answer::ok(found.into())
+        self.page(found)
+    }
+
+    /// The part of a list that `offset` and `limit` name.
+    fn page(&self, list: Vec<Value>) -> Result<Answer, Refusal> {
+        let number = |name| self.parameter(name).and_then(|value| value.parse::<usize>().ok());
+        // A limit below one is none, as with Confluent.
+        let limit = number("limit").filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        Answer::ok(list.into_iter().skip(number("offset").unwrap_or(0)).take(limit).collect())
     }
 
     fn look_up(&self, state: &State, name: &str) -> Result<Answer, Refusal> {
@@ -348,6 +361,7 @@ impl Ask {
                 state.mode = Some(mode);
                 Answer::ok(json!({"mode": mode}))
             }
+            "DELETE" => Answer::ok(json!({"mode": state.mode.take().unwrap_or_default()})),
             _ => Err(no_method()),
         }
     }
@@ -380,6 +394,9 @@ impl Ask {
         let posted: Posted = serde_json::from_slice(&self.body).map_err(|error| invalid(error.to_string()))?;
         if posted.schema.len() > TEXT_BYTES_MAX {
             return Err(Refusal::new(422, 42_209, format!("the schema has over {TEXT_BYTES_MAX} bytes")));
+        }
+        if posted.metadata.is_some() || posted.rule_set.is_some() {
+            return Err(Refusal::new(422, 42_205, "the embedded registry keeps no `metadata` and no `ruleSet`"));
         }
         let kind = posted.schema_type.as_deref().unwrap_or(Kind::Avro.as_str());
         let kind = Kind::parse(kind).ok_or_else(|| invalid(format!("there is no schema type `{kind}`")))?;
@@ -418,7 +435,7 @@ impl Ask {
 
     /// The versions of a subject that the request may see; there is at least one.
     fn visible<'a>(&self, state: &'a State, name: &str) -> Result<Vec<&'a Entry>, Refusal> {
-        let deleted = self.flag("deleted");
+        let deleted = self.flag("deleted") || self.flag("deletedOnly");
         let subject = state.subjects.get(name).ok_or_else(|| no_subject(name))?;
         let versions: Vec<_> = subject.versions.iter().filter(|entry| deleted || !entry.deleted).collect();
         if versions.is_empty() { Err(no_subject(name)) } else { Ok(versions) }
@@ -430,19 +447,18 @@ impl Ask {
     }
 
     fn level(&self) -> Result<Level, Refusal> {
-        #[derive(Deserialize)]
-        struct Config {
-            #[serde(alias = "compatibilityLevel")]
-            compatibility: Level,
+        let body: Map<String, Value> = serde_json::from_slice(&self.body).unwrap_or_default();
+        let name = body.get("compatibility").or(body.get("compatibilityLevel")).and_then(Value::as_str);
+        let level = name.and_then(Level::parse).ok_or_else(|| {
+            let levels = "the compatibility level is NONE, BACKWARD, FORWARD or FULL, or one with _TRANSITIVE";
+            Refusal::new(422, 42_203, levels)
+        })?;
+        // Every schema is normalised, so that asking for it changes nothing; the rest would.
+        let harmless = |name: &str| matches!(name, "compatibility" | "compatibilityLevel" | "normalize");
+        match body.iter().find(|(name, value)| !harmless(name) && !value.is_null()) {
+            Some((name, _)) => Err(Refusal::new(422, 42_205, format!("the embedded registry has no setting `{name}`"))),
+            None => Ok(level),
         }
-        let parsed = serde_json::from_slice::<Config>(&self.body);
-        parsed.map(|config| config.compatibility).map_err(|_| {
-            Refusal::new(
-                422,
-                42_203,
-                "the compatibility level is NONE, BACKWARD, FORWARD or FULL, or one with _TRANSITIVE",
-            )
-        })
     }
 
     fn mode(&self) -> Result<Mode, Refusal> {

@@ -1,17 +1,17 @@
 //! Whether a schema is one, whether two texts are the same schema, and whether one can follow another.
 //!
 //! Protobuf is compiled with everything it imports, Avro is parsed, JSON Schema must be a JSON object or boolean.
-//! Compatibility is judged for Avro; for the other types everything is compatible.
+//! Compatibility is judged for Protobuf and Avro; of JSON Schemas every one may follow every other.
 
-use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
-use prost_reflect::prost::Message as _;
-use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::state::{Held, Level};
+use super::state::Held;
+use crate::schema::compatibility::avro::{self, Strictness};
+use crate::schema::compatibility::{self, Direction, Finding, Incompatibility, Level, Names, Rule, protobuf};
 use crate::schema::compile;
 use crate::schema::source::{Family, Kind, Schema};
+use crate::schema::structure::Structure;
 
 /// Name that the root file has in messages.
 const FILE_NAME: &str = "schema.proto";
@@ -20,7 +20,7 @@ const FILE_NAME: &str = "schema.proto";
 pub(super) fn check(family: &Family) -> Result<Held, String> {
     let schema = &family.root;
     let content = match schema.kind {
-        Kind::Protobuf => protobuf_content(family)?,
+        Kind::Protobuf => compile::compile(FILE_NAME, family).map_err(|error| error.message)?.content(),
         Kind::Avro => {
             parse_avro(family)?;
             parse_json(&schema.text)?.to_string().into_bytes()
@@ -48,33 +48,59 @@ pub(super) fn check(family: &Family) -> Result<Held, String> {
     Ok(Held { guid, identity, schema: schema.clone() })
 }
 
-/// Why a schema cannot follow these older ones at this level; empty when it can. Oldest first.
+/// Why a schema cannot follow these older ones at this level; empty when it can. Oldest first. JSON Schema is not judged.
 pub(super) fn incompatibilities(new: &Family, older: &[(u32, Family)], level: Level) -> Vec<String> {
-    let older = if level.is_transitive() { older } else { &older[older.len().saturating_sub(1)..] };
-    let (backward, forward) = level.directions();
-    let mut problems = Vec::new();
-    for (version, old) in older {
-        if old.root.kind != new.root.kind {
-            if backward || forward {
-                problems.push(format!("version {version} is of type {}", old.root.kind.as_str()));
-            }
-            continue;
-        }
-        let (Kind::Avro, Ok(new), Ok(old)) = (new.root.kind, parse_avro(new), parse_avro(old)) else { continue };
-        for (wanted, writer, reader, what) in
-            [(backward, &old, &new, "cannot read what it wrote"), (forward, &new, &old, "writes what it cannot read")]
-        {
-            let verdict = if wanted { SchemaCompatibility::can_read(writer, reader) } else { Ok(Compatibility::Full) };
-            match verdict {
-                Ok(Compatibility::Full) => {}
-                Ok(Compatibility::Partial) => {
-                    problems.push(format!("version {version}: the new schema {what} in every case"))
-                }
-                Err(error) => problems.push(format!("version {version}: the new schema {what}: {error}")),
-            }
-        }
+    let found = match new.root.kind {
+        Kind::Avro => judge_as(new, older, level, parse_structure, |reader, writer, names, _| {
+            avro::compare(reader, writer, names, Strictness::Specification)
+        }),
+        Kind::Protobuf => judge_as(
+            new,
+            older,
+            level,
+            |family| compile::compile(FILE_NAME, family).ok().map(|compiled| compiled.file),
+            |reader, writer, names, _| protobuf::compare(reader, writer, names),
+        ),
+        Kind::Json => judge_as(new, older, level, |_| Some(()), |(), (), _, _| Vec::new()),
+    };
+    found.iter().map(|found| message(found, level)).collect()
+}
+
+/// Judges by one language's rules; a version in another language is followed by nothing in this one.
+fn judge_as<S>(
+    new: &Family,
+    older: &[(u32, Family)],
+    level: Level,
+    parse: impl Fn(&Family) -> Option<S>,
+    compare: impl Fn(&S, &S, Names<'_>, Direction) -> Vec<Finding>,
+) -> Vec<Incompatibility> {
+    let counts = if level.is_transitive() { older } else { &older[older.len().saturating_sub(1)..] };
+    let other = counts.iter().find(|(_, old)| old.root.kind != new.root.kind && level != Level::None);
+    if let Some((version, old)) = other {
+        let finding = Finding {
+            rule: Rule::SchemaTypeChanged,
+            path: "the schema itself".to_owned(),
+            reason: format!("version {version} is of type {}", old.root.kind.as_str()),
+            fix: "use another subject".to_owned(),
+        };
+        return vec![Incompatibility { version: *version, direction: Direction::Backward, finding }];
     }
-    problems
+    let Some(new) = parse(new) else { return Vec::new() };
+    let parsed = counts.iter().filter_map(|(version, old)| Some((*version, parse(old)?)));
+    compatibility::judge(level, &new, &parsed.collect::<Vec<_>>(), compare)
+}
+
+/// One message of a verbose answer, in the form of Confluent's.
+fn message(found: &Incompatibility, level: Level) -> String {
+    let Incompatibility { version, finding: Finding { rule, path, reason, .. }, .. } = found;
+    format!(
+        "{{errorType:'{}', description:'{path}: {reason}', oldSchemaVersion: {version}, compatibility: '{level}'}}",
+        rule.name().to_uppercase()
+    )
+}
+
+fn parse_structure(family: &Family) -> Option<Structure> {
+    Structure::parse(&family.root.text, family.imports.iter().map(|(_, schema)| schema.text.as_str())).ok()
 }
 
 /// The file alone as a base64 `FileDescriptorProto`.
@@ -95,42 +121,6 @@ fn parse_avro(family: &Family) -> Result<apache_avro::Schema, String> {
 
 fn parse_json(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
-}
-
-/// What text and base64 form of one file have in common: the descriptor without its name, its positions in the text, and
-/// the JSON names that follow from field names, which some tools write and some leave out.
-fn protobuf_content(family: &Family) -> Result<Vec<u8>, String> {
-    let compiled = compile::compile(FILE_NAME, family).map_err(|error| error.message)?;
-    let mut file: FileDescriptorProto = compiled.file.file_descriptor_proto().clone();
-    file.name = None;
-    file.source_code_info = None;
-    file.message_type.iter_mut().for_each(drop_json_names);
-    Ok(file.encode_to_vec())
-}
-
-/// Messages nest at most as deep as the compiler allows, so this may recurse.
-fn drop_json_names(message: &mut DescriptorProto) {
-    for field in message.field.iter_mut().chain(&mut message.extension) {
-        if field.json_name == Some(json_name(field.name())) {
-            field.json_name = None;
-        }
-    }
-    message.nested_type.iter_mut().for_each(drop_json_names);
-}
-
-/// The JSON name that protoc gives a field: underscores go, the letter behind one is upper case.
-fn json_name(name: &str) -> String {
-    let mut after = false;
-    name.chars()
-        .filter_map(|c| {
-            let upper = std::mem::replace(&mut after, c == '_');
-            match c {
-                '_' => None,
-                c if upper => Some(c.to_ascii_uppercase()),
-                c => Some(c),
-            }
-        })
-        .collect()
 }
 
 /// A schema with all that it refers to, or the reference that leads nowhere.

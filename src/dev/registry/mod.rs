@@ -1,8 +1,10 @@
 //! An embedded schema registry: for `iguazu dev`, and for tests.
 //!
 //! In: HTTP on one address, normally a loopback one. Out: the part of Confluent's REST API that serializers, deserializers
-//! and our own client use. Kept in memory, or in one file that is replaced whole. It checks that a schema compiles and that
-//! its references exist; compatibility is judged for Avro only, for other types everything is compatible. Never: for
+//! and our own client use. Kept in memory, or in one file that is replaced whole. It checks that a schema compiles, that its
+//! references exist and that it may follow its older versions (JSON Schemas always may). Two texts of one schema are one
+//! schema, as if every request said `normalize=true`. Metadata, rules and modes but READWRITE and READONLY are refused, not
+//! dropped. Never: for
 //! production; it has one user's rights and no replication.
 //!
 //! Tests can make it slow, make it fail, and ask how often it was asked what.
@@ -39,6 +41,8 @@ mod store;
 use api::{Answer, Ask};
 use store::Store;
 
+use crate::schema::compatibility::Level;
+
 /// Largest request body.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
@@ -60,12 +64,15 @@ pub struct Options {
     pub folder: Option<PathBuf>,
     /// Credentials that it asks for; none: nobody is asked.
     pub login: Option<Login>,
+    /// Compatibility level of an empty registry, until somebody sets another.
+    pub level: Level,
 }
 
 impl Default for Options {
     /// In memory, on a free loopback port, for everybody.
     fn default() -> Self {
-        Options { listen: SocketAddr::from(([127, 0, 0, 1], 0)), folder: None, login: None }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Options { listen, folder: None, login: None, level: Level::default() }
     }
 }
 
@@ -101,8 +108,9 @@ struct Shared {
 impl EmbeddedRegistry {
     /// Starts a registry on the current runtime. Errors: the address is taken, the file is damaged or of a newer format.
     pub async fn start(options: Options) -> io::Result<EmbeddedRegistry> {
-        let folder = options.folder.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(folder)).await.map_err(io::Error::other)??;
+        let (folder, level) = (options.folder.clone(), options.level);
+        let store =
+            tokio::task::spawn_blocking(move || Store::open(folder, level)).await.map_err(io::Error::other)??;
         let listener = TcpListener::bind(options.listen).await?;
         let shared = Arc::new(Shared {
             store,

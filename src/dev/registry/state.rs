@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::schema::compatibility::Level;
 use crate::schema::source::{Reference, Schema};
 
 /// Everything. Cheap to clone: schemas are shared.
@@ -15,6 +16,9 @@ pub(super) struct State {
     pub subjects: BTreeMap<String, Subject>,
     pub level: Option<Level>,
     pub mode: Option<Mode>,
+    /// The highest id that was ever given: an id is never given again, also not when its schema is gone.
+    #[serde(default)]
+    pub last_id: u32,
 }
 
 /// A schema and its names.
@@ -40,37 +44,6 @@ pub(super) struct Entry {
     pub id: u32,
     /// Soft-deleted: still readable by id, and with `deleted=true`.
     pub deleted: bool,
-}
-
-/// Compatibility level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum Level {
-    None,
-    #[default]
-    Backward,
-    BackwardTransitive,
-    Forward,
-    ForwardTransitive,
-    Full,
-    FullTransitive,
-}
-
-impl Level {
-    /// Whether new schemas must read what the old ones wrote, and the other way round.
-    pub fn directions(self) -> (bool, bool) {
-        match self {
-            Level::None => (false, false),
-            Level::Backward | Level::BackwardTransitive => (true, false),
-            Level::Forward | Level::ForwardTransitive => (false, true),
-            Level::Full | Level::FullTransitive => (true, true),
-        }
-    }
-
-    /// Whether all versions count, or only the newest.
-    pub fn is_transitive(self) -> bool {
-        matches!(self, Level::BackwardTransitive | Level::ForwardTransitive | Level::FullTransitive)
-    }
 }
 
 /// Whether schemas may be registered and deleted.
@@ -102,7 +75,8 @@ impl State {
     /// the id that it has.
     pub fn register(&mut self, subject: &str, held: Held) -> Entry {
         let id = self.id_of(&held.identity).unwrap_or_else(|| {
-            let id = self.schemas.last_key_value().map_or(1, |(last, _)| last + 1);
+            let id = self.schemas.last_key_value().map_or(0, |(last, _)| *last).max(self.last_id) + 1;
+            self.last_id = id;
             self.schemas.insert(id, Arc::new(held));
             id
         });

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Answer, Ask, Refusal};
 use super::state::State;
+use crate::schema::compatibility::Level;
 
 /// The file's format; others are refused.
 const FORMAT: u32 = 1;
@@ -32,16 +33,17 @@ struct JustFormat {
 }
 
 impl Store {
-    /// The state of a folder's file, or an empty one. Blocks.
-    pub fn open(folder: Option<PathBuf>) -> io::Result<Store> {
-        let Some(folder) = folder else { return Ok(Store { state: Mutex::default(), file: None }) };
+    /// The state of a folder's file, or an empty one at this level. Blocks.
+    pub fn open(folder: Option<PathBuf>, level: Level) -> io::Result<Store> {
+        let empty = State { level: Some(level), ..State::default() };
+        let Some(folder) = folder else { return Ok(Store { state: Mutex::new(Arc::new(empty)), file: None }) };
         fs::create_dir_all(&folder)?;
         let file = folder.join("registry.json");
         let state = match fs::read(&file) {
             Ok(bytes) => parse(&bytes).map_err(|problem| {
                 io::Error::new(io::ErrorKind::InvalidData, format!("registry file {}: {problem}", file.display()))
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => empty,
             Err(error) => return Err(error),
         };
         Ok(Store { state: Mutex::new(Arc::new(state)), file: Some(file) })

@@ -143,6 +143,8 @@ async fn the_latest_version_is_the_newest_that_is_not_deleted() {
     check(r, "GET", "/subjects?deleted=true", Value::Null, (200, json!(["s"]))).await;
     check(r, "DELETE", "/subjects/s?permanent=true", Value::Null, (200, json!([1]))).await;
     check(r, "GET", "/subjects?deleted=true", Value::Null, (200, json!([]))).await;
+    let (_, anew) = ask(r, "POST", "/subjects/s/versions", avro(X)).await;
+    assert_eq!((&anew["id"], &anew["version"]), (&json!(3), &json!(1)), "an id is never given again");
 }
 
 #[tokio::test]
@@ -164,7 +166,7 @@ async fn what_others_refer_to_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn compatibility_is_judged_for_avro_and_said_to_hold_for_the_rest() {
+async fn compatibility_is_judged_at_the_level_of_the_subject() {
     let r = &start().await;
     let wider = format!("{X},{}", r#"{"name":"y","type":"int"}"#);
     ask(r, "POST", "/subjects/s/versions", avro(X)).await;
@@ -172,7 +174,9 @@ async fn compatibility_is_judged_for_avro_and_said_to_hold_for_the_rest() {
     let path = "/compatibility/subjects/s/versions/latest";
     check(r, "POST", path, avro(&wider), (200, json!({"is_compatible": false}))).await;
     let (_, verbose) = ask(r, "POST", &format!("{path}?verbose=true"), avro(&wider)).await;
-    assert!(verbose["messages"][0].as_str().expect("one").contains("'y'"), "{verbose}");
+    let message = "{errorType:'READER_FIELD_MISSING_DEFAULT_VALUE', description:'R.y: the new schema needs it, version 1 \
+        does not write it, and it has no default', oldSchemaVersion: 1, compatibility: 'BACKWARD'}";
+    assert_eq!(verbose, json!({"is_compatible": false, "messages": [message]}));
     check(r, "POST", path, avro(""), (200, json!({"is_compatible": true}))).await;
     for (level, compatible) in [("NONE", true), ("FORWARD", true), ("FULL", false), ("BACKWARD_TRANSITIVE", false)] {
         check(r, "PUT", "/config/s", json!({"compatibility": level}), (200, json!({"compatibility": level}))).await;
@@ -180,11 +184,103 @@ async fn compatibility_is_judged_for_avro_and_said_to_hold_for_the_rest() {
         check(r, "POST", path, avro(&wider), (200, json!({"is_compatible": compatible}))).await;
     }
     check(r, "GET", "/config", Value::Null, (200, json!({"compatibilityLevel": "BACKWARD"}))).await;
+}
+
+#[tokio::test]
+async fn a_transitive_level_looks_at_every_version() {
+    let r = &start().await;
+    let y = |kind: &str| format!("{X},{}", json!({"name": "y", "type": kind, "default": ""}));
+    ask(r, "POST", "/subjects/s/versions", avro(&y("string"))).await;
+    ask(r, "POST", "/subjects/s/versions", avro(X)).await;
+    let number = avro(&format!("{X},{}", r#"{"name":"y","type":"int","default":0}"#));
+    let path = "/compatibility/subjects/s/versions";
+    check(r, "POST", path, number.clone(), (200, json!({"is_compatible": true}))).await;
+    check(r, "POST", &format!("{path}/1"), number.clone(), (200, json!({"is_compatible": false}))).await;
+    ask(r, "PUT", "/config/s", json!({"compatibility": "BACKWARD_TRANSITIVE"})).await;
+    check(r, "POST", path, number.clone(), (200, json!({"is_compatible": false}))).await;
+    check(r, "POST", "/subjects/s/versions", number, (409, 409.into())).await;
+}
+
+#[tokio::test]
+async fn protobuf_is_judged_with_what_it_imports() {
+    let r = &start().await;
     ask(r, "POST", "/subjects/p/versions", proto(PROTO)).await;
-    let other = proto("syntax = \"proto3\"; package other; message Other {}");
     let path = "/compatibility/subjects/p/versions";
-    check(r, "POST", path, other, (200, json!({"is_compatible": true}))).await;
+    for (text, compatible) in [
+        (PROTO.replace("the_id", "other"), true),
+        (PROTO.replace("string the_id", "double the_id"), false),
+        (PROTO.replace("package a", "package b"), false),
+    ] {
+        check(r, "POST", path, proto(&text), (200, json!({"is_compatible": compatible}))).await;
+    }
     check(r, "POST", path, avro(X), (200, json!({"is_compatible": false}))).await;
+    check(r, "POST", "/subjects/p/versions", avro(X), (409, 409.into())).await;
+
+    let imported = |field: &str| proto(&format!("syntax = \"proto3\"; package b; message B {{ {field} }}"));
+    let importing = |version: u32| {
+        json!({"schemaType": "PROTOBUF",
+            "schema": "syntax = \"proto3\"; package q; import \"b.proto\"; message Q { b.B b = 1; }",
+            "references": [{"name": "b.proto", "subject": "b.proto", "version": version}]})
+    };
+    ask(r, "PUT", "/config/b.proto", json!({"compatibility": "NONE"})).await;
+    for field in ["int32 x = 1;", "int32 y = 1;", "string x = 1;"] {
+        let (status, answer) = ask(r, "POST", "/subjects/b.proto/versions", imported(field)).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    ask(r, "POST", "/subjects/q/versions", importing(1)).await;
+    let path = "/compatibility/subjects/q/versions/latest";
+    check(r, "POST", path, importing(2), (200, json!({"is_compatible": true}))).await;
+    check(r, "POST", path, importing(3), (200, json!({"is_compatible": false}))).await;
+}
+
+#[tokio::test]
+async fn of_json_schemas_every_one_may_follow_every_other() {
+    let r = &start().await;
+    let schema = |text: &str| json!({"schemaType": "JSON", "schema": text});
+    ask(r, "POST", "/subjects/j/versions", schema(r#"{"type":"string"}"#)).await;
+    let (status, _) = ask(r, "POST", "/subjects/j/versions", schema(r#"{"type":"number"}"#)).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_with_what_is_deleted_or_without() {
+    let r = &start().await;
+    for name in ["a", "b", "c"] {
+        ask(r, "POST", &format!("/subjects/{name}/versions"), avro(X)).await;
+    }
+    check(r, "DELETE", "/subjects/b", Value::Null, (200, json!([1]))).await;
+    for (query, expected) in [
+        ("", json!(["a", "c"])),
+        ("?deleted=true", json!(["a", "b", "c"])),
+        ("?deletedOnly=true", json!(["b"])),
+        ("?offset=1", json!(["c"])),
+        ("?limit=1", json!(["a"])),
+        ("?deleted=true&offset=1&limit=1", json!(["b"])),
+        ("?offset=9", json!([])),
+        ("?limit=-1", json!(["a", "c"])),
+    ] {
+        check(r, "GET", &format!("/subjects{query}"), Value::Null, (200, expected)).await;
+    }
+    check(r, "GET", "/subjects/b/versions?deletedOnly=true", Value::Null, (200, json!([1]))).await;
+}
+
+#[tokio::test]
+async fn what_it_does_not_have_is_refused_and_not_dropped() {
+    let r = &start().await;
+    let with = |name: &str| {
+        let mut schema = avro(X);
+        schema[name] = json!({});
+        schema
+    };
+    for (method, path, body) in [
+        ("POST", "/subjects/s/versions", with("metadata")),
+        ("POST", "/subjects/s/versions", with("ruleSet")),
+        ("PUT", "/config/s", json!({"compatibility": "FULL", "compatibilityGroup": "version"})),
+    ] {
+        check(r, method, path, body, (422, 42_205.into())).await;
+    }
+    let normalised = json!({"compatibility": "FULL", "normalize": true, "alias": null});
+    check(r, "PUT", "/config/s", normalised, (200, json!({"compatibility": "FULL"}))).await;
 }
 
 #[tokio::test]
@@ -198,6 +294,8 @@ async fn a_subject_in_mode_readonly_takes_nothing_new() {
     assert_eq!(status, 200, "what is registered already is only looked up");
     check(r, "PUT", "/mode/s", json!({"mode": "READWRITE"}), (200, json!({"mode": "READWRITE"}))).await;
     check(r, "DELETE", "/subjects/s", Value::Null, (200, json!([1]))).await;
+    check(r, "DELETE", "/mode", Value::Null, (200, json!({"mode": "READONLY"}))).await;
+    check(r, "GET", "/mode", Value::Null, (200, json!({"mode": "READWRITE"}))).await;
 }
 
 #[tokio::test]
