@@ -19,7 +19,6 @@ mod cache;
 pub mod client;
 pub mod compile;
 mod connect;
-mod legal_names;
 pub mod load;
 pub mod read;
 mod references;
