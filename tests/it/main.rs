@@ -20,6 +20,10 @@ mod registry;
 mod senders;
 mod dev;
 mod tools;
+mod consumer;
+mod consumer_example;
+mod vectors;
+mod transcode;
 
 mod harness;
 mod tidy;
