@@ -19,6 +19,8 @@
 //!  behind the path:  config ─▶ feed ─▶ Snapshot ─▶ pipeline     telemetry ◀─ ledger, clients, registries
 //! ```
 //!
+//! Beside it is the way back: [`consume`] turns records into events again, for consumers written in Rust and for `tail`.
+//!
 //! [`pipeline`] is the only place that knows the order; no step knows the next. Between counting an event `received` and
 //! handing it to a producer there is no `.await`, so a sender that goes away cannot make an event fall between.
 //!
@@ -72,5 +74,6 @@ pub mod proxy;
 pub mod serve;
 pub mod telemetry;
 pub mod config;
+pub mod consume;
 pub mod dev;
 pub mod cli;

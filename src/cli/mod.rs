@@ -19,6 +19,7 @@ mod schema;
 mod sender;
 mod tail;
 mod target;
+mod transcode;
 
 pub use crate::dev::with_causes;
 
@@ -65,6 +66,8 @@ enum Command {
     Load(load::Args),
     /// Examples, derived Avro schemas, registration.
     Schema(schema::Args),
+    /// Payloads from one form into another: Protobuf, JSON, Avro.
+    Transcode(transcode::Args),
     /// Make API keys for senders.
     Sender(sender::Args),
 }
@@ -128,6 +131,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Tail(args) => tail::run(args),
         Command::Load(args) => load::run(args),
         Command::Schema(args) => schema::run(args),
+        Command::Transcode(args) => transcode::run(args),
         Command::Sender(args) => sender::run(args),
     };
     match result {
@@ -169,6 +173,14 @@ mod tests {
         check("iguazu load http://127.0.0.1:1 --format xml", USAGE);
         check("iguazu load 127.0.0.1:1 --event e --payload p", USAGE);
         check("iguazu load http://127.0.0.1:1 --ca no-such.pem --event e --payload p", USAGE);
+        check("iguazu transcode", USAGE);
+        check("iguazu transcode --message a.B --from json --to avro", USAGE);
+        check("iguazu transcode --proto nowhere --message a.B --from json --to avro", USAGE);
+        check("iguazu transcode --proto p --descriptors f --message a.B --from json --to avro", USAGE);
+        check("iguazu transcode --message a.B --print-schema --from json", USAGE);
+        check("iguazu transcode --message a.B --print-schema --mapping java-avro --uint64 wrap", USAGE);
+        check("iguazu transcode --avro-schema nowhere --from avro --to xml", USAGE);
+        check("iguazu transcode --avro-schema nowhere --from avro --to json", USAGE);
         check("iguazu sender new", USAGE);
         check("iguazu sender new s --events a*b", USAGE);
         check("iguazu help", DONE);

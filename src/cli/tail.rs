@@ -64,8 +64,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         From::End => read_back::Start::End,
     };
     let reader = open(&target, &from)?;
-    let mut decoder = Decoder::new(target.registry.as_ref()).map_err(Failure::because)?;
-    let subjects = decode::subjects(event_type);
+    let decoder = Decoder::new(target.registry.as_ref(), decode::subjects(event_type)).map_err(Failure::because)?;
     let mut out = io::stdout().lock();
     let mut left = args.count;
     while left != Some(0) {
@@ -73,7 +72,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             return Err(Failure::Interrupted);
         }
         let Some(record) = reader.next(POLL).map_err(|error| target.unreached(&error))? else { continue };
-        let line = decoder.line(&record, &event_type.sensitive, &subjects);
+        let line = decoder.line(&record, &event_type.sensitive);
         // A topic may hold several event types; records that do not say are shown.
         if line.event.as_ref().is_some_and(|event| *event != event_type.name) {
             continue;

@@ -211,6 +211,20 @@ pub struct Registry {
     pub negative_ttl: Duration,
 }
 
+impl Registry {
+    /// A registry without login, with the settings that a configuration has by default.
+    pub fn at(url: &str) -> Registry {
+        Registry {
+            name: url.to_owned(),
+            urls: vec![url.trim_end_matches('/').to_owned()],
+            auth: None,
+            ca_file: None,
+            timeout: Duration::from_secs(5),
+            negative_ttl: Duration::from_secs(30),
+        }
+    }
+}
+
 /// How to log in to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryAuth {

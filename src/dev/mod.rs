@@ -173,7 +173,7 @@ impl Dev {
         let topics = create_topics(&brokers, &checked)?;
         runtime.block_on(register(&checked, &files))?;
         let seen = Seen::start(brokers.bootstrap(), &topics, PARTITIONS)?;
-        let decoder = Decoder::new(checked.registries.first())?;
+        let decoder = Decoder::new(checked.registries.first(), Vec::new())?;
         let event_types = checked.events.clone();
         let rejected = Arc::new(Rejected::default());
         let pages = Arc::new(Pages::new(seen, Arc::clone(&rejected), decoder, event_types.clone()));

@@ -65,9 +65,8 @@ impl Pages {
         let event_type = self.event_types.iter().find(|event_type| event_type.name == event);
         let event_type = event_type.ok_or_else(|| SeenError::UnknownEvent { event: event.to_owned() })?;
         let records = self.seen.records(&event_type.topic)?;
-        let mut decoder = self.decoder.lock().expect("no code panics while it holds this lock");
-        let subjects = decode::subjects(event_type);
-        let lines = records.iter().map(|record| decoder.line(record, &event_type.sensitive, &subjects));
+        let decoder = self.decoder.lock().expect("no code panics while it holds this lock");
+        let lines = records.iter().map(|record| decoder.line(record, &event_type.sensitive));
         Ok(lines.filter(|line| line.event.as_deref().is_none_or(|of| of == event)).collect())
     }
 
@@ -78,10 +77,10 @@ impl Pages {
         let records = self.seen.records(&event_type.topic)?;
         let found = records.into_iter().find(|record| record.partition == partition && record.offset == offset);
         Ok(found.map(|record| {
-            let mut decoder = self.decoder.lock().expect("no code panics while it holds this lock");
+            let decoder = self.decoder.lock().expect("no code panics while it holds this lock");
             let envelope = decode::envelope(&record).ok();
             let value = record.value.as_deref().unwrap_or_default();
-            let payload = decoder.payload(value, envelope.as_ref(), &[], &decode::subjects(event_type));
+            let payload = decoder.payload(value, envelope.as_ref(), &[]);
             Raw { schema: payload.map(|payload| payload.schema).unwrap_or_default(), record }
         }))
     }

@@ -10,7 +10,6 @@ use dashmap::{DashMap, Entry};
 
 use super::client::RegistryError;
 use super::compile::{self, CompileError, EventMessage};
-use super::legal_names;
 use super::load::{SchemaError, Skipped};
 use super::read::ValueReader;
 use super::snapshot::{Content, Held, HeldAvro};
@@ -406,9 +405,9 @@ fn frame(
 
 fn reader(encoding: Encoding, message: &EventMessage, avro: Option<&Candidate>) -> Result<ValueReader, PlanError> {
     match (encoding, avro) {
-        (Encoding::Avro, Some(avro)) => legal_names::reader(&avro.version.registered.schema.text, &avro.references)
+        (Encoding::Avro, Some(avro)) => ValueReader::avro(&avro.version.registered.schema.text, &avro.references)
             .map_err(|error| PlanError { message: format!("the registered Avro schema cannot be read: {error}") }),
-        (Encoding::Protobuf, _) => Ok(ValueReader::Protobuf(message.descriptor.clone())),
+        (Encoding::Protobuf, _) => Ok(ValueReader::protobuf(message.descriptor.clone())),
         _ => Ok(ValueReader::Json),
     }
 }

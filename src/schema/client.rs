@@ -81,6 +81,8 @@ pub enum Wanted {
     Version(String, Option<u32>),
     /// A schema by id.
     Id(u32),
+    /// A schema by GUID.
+    Guid(String),
 }
 
 impl fmt::Display for Wanted {
@@ -90,6 +92,7 @@ impl fmt::Display for Wanted {
             Wanted::Version(subject, Some(version)) => write!(f, "version {version} of subject `{subject}`"),
             Wanted::Version(subject, None) => write!(f, "latest version of subject `{subject}`"),
             Wanted::Id(id) => write!(f, "schema with id {id}"),
+            Wanted::Guid(guid) => write!(f, "schema with GUID {guid}"),
         }
     }
 }
@@ -261,6 +264,17 @@ impl Registry {
         }
         let body = self.get(&path, &wanted).await?;
         Ok(self.keep(path, self.parse_registered(&body, &wanted, Some(id))?))
+    }
+
+    /// A schema by its GUID. For consumers, of values that a header names the schema of; asked anew each time.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], and [`RegistryError::Invalid`] of registries that do not know GUIDs.
+    pub async fn schema_by_guid(&self, guid: &str) -> Result<Schema, RegistryError> {
+        let wanted = Wanted::Guid(guid.to_owned());
+        let body = self.get(&format!("/schemas/guids/{}", encode(guid)), &wanted).await?;
+        // Its id is of no use here, and not every registry says it.
+        Ok(self.parse_registered(&body, &wanted, Some(0))?.schema)
     }
 
     /// One question, asked once however many ask it.

@@ -22,7 +22,6 @@ pub mod client;
 pub mod compatibility;
 pub mod compile;
 mod connect;
-mod legal_names;
 mod limits;
 pub mod load;
 pub mod protos;

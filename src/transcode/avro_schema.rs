@@ -3,7 +3,8 @@
 //! In: a message descriptor. Out: Avro schema text, the same for the same descriptor. Never: anything that needs a
 //! payload; what cannot be said in Avro is refused here, when plans are compiled.
 //!
-//! Avro full name = Protobuf full name; fields in the order of declaration, each with the property `proto.number`;
+//! Avro full name = Protobuf full name; fields in the order of declaration, each with the property `proto.number`, and
+//! `proto.type` where Avro's type is not Protobuf's plainest, so that the way back needs nothing else;
 //! what can be absent is a union with null; maps with string keys are Avro maps, others arrays of entries;
 //! `Timestamp` is `timestamp-micros`, `Duration` microseconds, wrappers are nullable scalars, `Struct` and its kin
 //! and `Any` JSON text; groups are records like other messages.
@@ -55,7 +56,11 @@ impl Writer<'_> {
             self.text.push_str(if i > 0 { ",{" } else { "{" });
             let _ = write!(self.text, "\"name\":\"{}\",\"type\":", field.name());
             self.field(field, message.is_map_entry(), &namespace)?;
-            let _ = write!(self.text, ",\"proto.number\":{}}}", field.number());
+            let _ = write!(self.text, ",\"proto.number\":{}", field.number());
+            if let Some(name) = proto_type(field)? {
+                let _ = write!(self.text, ",\"proto.type\":\"{name}\"");
+            }
+            self.text.push('}');
         }
         self.text.push_str("]}");
         self.nesting -= 1;
@@ -151,7 +156,13 @@ impl Writer<'_> {
         }
         let symbols: Vec<_> = en.enum_descriptor_proto().value.iter().map(|v| format!("\"{}\"", v.name())).collect();
         let default = symbols.first().cloned().unwrap_or_default();
-        let _ = write!(self.text, ",\"symbols\":[{}],\"default\":{default}}}", symbols.join(","));
+        let _ = write!(self.text, ",\"symbols\":[{}],\"default\":{default}", symbols.join(","));
+        let numbers = en.enum_descriptor_proto().value.iter().map(|value| value.number());
+        if !numbers.clone().eq(0..symbols.len() as i32) {
+            let numbers: Vec<_> = numbers.map(|number| number.to_string()).collect();
+            let _ = write!(self.text, ",\"proto.numbers\":[{}]", numbers.join(","));
+        }
+        self.text.push('}');
         Ok(())
     }
 
@@ -197,6 +208,31 @@ impl Writer<'_> {
         };
         let _ = write!(self.text, ",\"default\":{default}");
     }
+}
+
+/// The Protobuf type of a field's values where Avro's does not say it, so that the way back needs no descriptor.
+fn proto_type(field: &FieldDescriptor) -> Result<Option<String>, PlanError> {
+    if let Kind::Message(entry) = field.kind()
+        && field.is_map()
+    {
+        let has_record = entry.map_entry_key_field().kind() != Kind::String;
+        return if has_record { Ok(None) } else { proto_type(&entry.map_entry_value_field()) };
+    }
+    let name = match field.kind() {
+        Kind::Uint32 => "uint32",
+        Kind::Fixed32 => "fixed32",
+        Kind::Sint32 => "sint32",
+        Kind::Sfixed32 => "sfixed32",
+        Kind::Uint64 => "uint64",
+        Kind::Fixed64 => "fixed64",
+        Kind::Sint64 => "sint64",
+        Kind::Sfixed64 => "sfixed64",
+        Kind::Message(message) if well_known(&message)? == WellKnown::Wrapper => {
+            return Ok(Some(message.full_name().to_owned()));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(name.to_owned()))
 }
 
 pub(super) const AVRO_TYPES: [&str; 14] = [

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use prost_reflect::{EnumDescriptor, FieldDescriptor, MessageDescriptor};
+use prost_reflect::{EnumDescriptor, FieldDescriptor, MessageDescriptor, Syntax};
 
 use super::avro_ops::{self, AvroField};
 use super::buffer::Buffer;
@@ -176,7 +176,7 @@ impl Compiler {
             shape,
             presence,
             oneof,
-            packed: field.is_packed(),
+            packed: is_packed(field),
             group: field.is_group(),
             avro: op,
             layout,
@@ -269,6 +269,15 @@ fn missing_value(value: &FieldDescriptor) -> u64 {
         }
         _ => 0,
     }
+}
+
+/// Whether the schema packs a field. `FieldDescriptor::is_packed` is decided before the options of a file that was
+/// compiled from text are read, so it does not know `[packed = …]`.
+fn is_packed(field: &FieldDescriptor) -> bool {
+    use prost_reflect::Kind as Declared;
+    let is_long = matches!(field.kind(), Declared::String | Declared::Bytes | Declared::Message(_));
+    let set = field.field_descriptor_proto().options.as_ref().and_then(|options| options.packed);
+    field.is_list() && !is_long && set.unwrap_or(field.parent_file().syntax() == Syntax::Proto3)
 }
 
 fn tag_tables(slots: &[Slot], by_number: &[u16], enums: &[EnumTable]) -> (Vec<Hit>, HashMap<u32, Hit>) {

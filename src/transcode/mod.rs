@@ -20,7 +20,7 @@
 //! | `avro_schema`, `java_schema` | the Avro schema of the mapping `presence`, of `java-avro` |
 //! | `time` | timestamps and durations |
 //! | `buffer`, `fail` | output bytes; errors and their paths |
-//! | `read` | values back to JSON, for tools |
+//! | `back` | the way back: an Avro datum as a front-end, and values as JSON for people |
 
 use prost_reflect::MessageDescriptor;
 
@@ -31,6 +31,7 @@ use crate::route::{Encoding, Mapping, UnknownFields};
 mod avro;
 mod avro_ops;
 mod avro_schema;
+pub mod back;
 mod buffer;
 mod compile;
 mod editions;
@@ -43,7 +44,6 @@ mod maps;
 mod names;
 mod plan;
 mod protobuf;
-pub mod read;
 mod slots;
 mod time;
 mod well_known;
@@ -111,6 +111,25 @@ impl Output {
     }
 }
 
+/// A payload, and how it is read.
+#[derive(Clone, Copy)]
+enum Front<'a> {
+    Wire(&'a [u8]),
+    Json(&'a [u8]),
+    Avro(&'a back::AvroReader, &'a [u8]),
+}
+
+/// What a front-end works on.
+struct FrontState<'r> {
+    frames: Frames<'r>,
+    side: &'r mut Vec<u8>,
+    path: &'r mut Vec<fail::Step>,
+    order: &'r mut Vec<(u64, u32)>,
+    unknown: &'r mut Vec<u64>,
+    notes: Notes<'r>,
+    out: &'r mut buffer::Buffer,
+}
+
 /// Spans count in 31 bits. Requests are limited to far less.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
@@ -129,24 +148,32 @@ impl Plan {
         output: &mut Output,
     ) -> Result<(), EventError> {
         scratch.clear();
-        let naming = match payload {
-            Payload::Json(_) => Naming::Json,
-            Payload::Protobuf(_) => Naming::Wire,
+        let (front, naming) = match payload {
+            Payload::Json(text) => (Front::Json(text), Naming::Json),
+            Payload::Protobuf(message) => (Front::Wire(message), Naming::Wire),
         };
-        let done = self.run(payload.bytes(), naming, scratch, output);
+        let done = self.run(front, scratch, output);
         done.map_err(|fail| event_error(self, &scratch.path, &fail, naming))
     }
 
     /// The steps: front-end, key, back-end.
-    fn run(&self, payload: &[u8], naming: Naming, scratch: &mut Scratch, output: &mut Output) -> Done {
+    fn run(&self, front: Front<'_>, scratch: &mut Scratch, output: &mut Output) -> Done {
+        let (payload, naming) = match front {
+            Front::Json(payload) => (payload, Naming::Json),
+            Front::Wire(payload) | Front::Avro(_, payload) => (payload, Naming::Wire),
+        };
         if payload.len() > PAYLOAD_BYTES_MAX {
             let what = format!("the payload of {} bytes is over {PAYLOAD_BYTES_MAX} bytes", payload.len());
             return Err(Fail::new(Code::EventTooLarge, what));
         }
         let Scratch { words, nodes, unknown, side, path, order, out } = scratch;
-        let root = match naming {
-            Naming::Wire => Frames { words, nodes }.frame(&self.tables[0])?,
-            Naming::Json => json::read_root(&mut json::Reader {
+        let root = match front {
+            Front::Wire(_) => Frames { words, nodes }.frame(&self.tables[0])?,
+            Front::Avro(reader, datum) => {
+                let (frames, notes) = (Frames { words, nodes }, Notes { output });
+                reader.front(datum, FrontState { frames, side, path, order, unknown, notes, out })?
+            }
+            Front::Json(_) => json::read_root(&mut json::Reader {
                 plan: self,
                 tokens: json::Tokenizer::new(payload),
                 frames: Frames { words, nodes },
@@ -172,7 +199,7 @@ impl Plan {
             output_bytes_max: Slots::output_bytes_max(payload),
             fillable_words: Slots::fillable_words(payload),
         };
-        if naming == Naming::Wire {
+        if let Front::Wire(_) = front {
             wire::scan(&mut slots, 0, root, Span::payload(0, payload.len()))?;
             slots.check_required(0, root)?;
         }

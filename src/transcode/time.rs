@@ -51,6 +51,12 @@ pub(super) fn duration_micros(seconds: i64, nanos: i32) -> Done<i64> {
     Ok(seconds * 1_000_000 + i64::from(nanos).div_euclid(1_000))
 }
 
+/// Seconds and nanos of a count since 1970 of so many to the second.
+pub(super) fn split(count: i64, per_second: i64) -> (i64, i32) {
+    let nanos = count.rem_euclid(per_second) * (1_000_000_000 / per_second);
+    (count.div_euclid(per_second), nanos as i32)
+}
+
 /// RFC 3339 with `Z` and 0, 3, 6 or 9 digits of fraction, as proto3 JSON asks. In range only.
 pub(super) fn timestamp_text(seconds: i64, nanos: i32) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));

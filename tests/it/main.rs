@@ -23,6 +23,10 @@ mod tools;
 mod schemas;
 mod registry_clients;
 mod schema_rules;
+mod consumer;
+mod consumer_example;
+mod vectors;
+mod transcode;
 
 mod harness;
 mod tidy;

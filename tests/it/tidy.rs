@@ -43,6 +43,14 @@ fn the_data_path_never_names_the_control_plane_nor_the_other_way_round() {
 }
 
 #[test]
+fn the_way_back_names_no_client_and_no_part_of_the_proxy() {
+    let clients = ["rdkafka", "hyper", "reqwest"];
+    let parts =
+        ["crate::http", "crate::route::EventType", "crate::produce", "crate::pipeline", "crate::dev", "crate::cli"];
+    refuse_names("consume", &[&clients[..], &parts].concat(), "a consumer has a client of its own, and no proxy");
+}
+
+#[test]
 fn a_client_library_is_named_only_where_its_calls_are_made() {
     for (library, modules) in [("rdkafka", &["produce", "dev", "cli"][..]), ("kafka_protocol", &["control/kafka"])] {
         check(sources("src"), |source| {

@@ -11,6 +11,7 @@ import argparse
 import base64
 import datetime
 import decimal
+import functools
 import io
 import json
 import sys
@@ -113,6 +114,7 @@ def describe(message, decoder):
         "key_hex": None if message.key() is None else message.key().hex(),
         "headers": [[name, header_text(value)] for name, value in headers],
         "cloud_event": cloud_event(headers, message.value()),
+        "envelope": envelope(headers),
         "schema": schema,
         "value_hex": None if message.value() is None else message.value().hex(),
         "value": value,
@@ -138,6 +140,21 @@ def cloud_event(headers, value):
     attributes.pop("content-type", None)
     event = from_binary(KafkaMessage(headers=attributes, key=None, value=value or b""), JSONFormat())
     return event.get_attributes()
+
+
+def envelope(headers):
+    """The header `iguazu-envelope`, by the .proto file that consumers get; None when there is none."""
+    header = dict(headers).get("iguazu-envelope")
+    if header is None:
+        return None
+    return json_format.MessageToDict(envelope_class().FromString(header), preserving_proto_field_name=True)
+
+
+@functools.cache
+def envelope_class():
+    root = Path(__file__).parents[2] / "proto"
+    pool = compiled([root], root / "iguazu/v1/events.proto")
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("iguazu.v1.Envelope"))
 
 
 class Decoder:
@@ -193,21 +210,11 @@ class Decoder:
 
 def compile_message(client, schema, indexes):
     """The class of the message that `indexes` name in a registered Protobuf text, compiled by Google's protoc."""
-    import grpc_tools
-    from grpc_tools import protoc
-
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_with_references(client, schema, "main_schema.proto", root)
-        well_known = Path(grpc_tools.__file__).parent / "_proto"
-        out = root / "set.bin"
-        flags = [f"-I{root}", f"-I{well_known}", "--include_imports", f"--descriptor_set_out={out}"]
-        if protoc.main(["protoc", *flags, str(root / "main_schema.proto")]) != 0:
-            sys.exit("protoc refuses the registered text")
-        files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
-    pool = DescriptorPool()
-    for file in files.file:
-        pool.Add(file)
+        files = descriptors([root], root / "main_schema.proto")
+    pool = pool_of(files)
     descriptor = files.file[-1].message_type[indexes[0]]
     names = [descriptor.name]
     for index in indexes[1:]:
@@ -215,6 +222,31 @@ def compile_message(client, schema, indexes):
         names.append(descriptor.name)
     full_name = ".".join(filter(None, [files.file[-1].package, *names]))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(full_name))
+
+
+def compiled(roots, path):
+    return pool_of(descriptors(roots, path))
+
+
+def descriptors(roots, path):
+    """A file and what it imports, compiled by Google's protoc."""
+    import grpc_tools
+    from grpc_tools import protoc
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "set.bin"
+        roots = [*roots, Path(grpc_tools.__file__).parent / "_proto"]
+        flags = [*(f"-I{root}" for root in roots), "--include_imports", f"--descriptor_set_out={out}"]
+        if protoc.main(["protoc", *flags, str(path)]) != 0:
+            sys.exit(f"protoc refuses {path.name}")
+        return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
+
+
+def pool_of(files):
+    pool = DescriptorPool()
+    for file in files.file:
+        pool.Add(file)
+    return pool
 
 
 def write_with_references(client, schema, name, root):

@@ -9,5 +9,5 @@ mod reader;
 mod tokenizer;
 mod well_known;
 
-pub(super) use reader::{AnyState, Reader, read_root};
+pub(super) use reader::{AnyState, Reader, read_inner, read_root};
 pub(super) use tokenizer::{Token, Tokenizer};

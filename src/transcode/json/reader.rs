@@ -61,6 +61,13 @@ pub(in crate::transcode) fn read_root(reader: &mut Reader<'_, '_>) -> Done<usize
     Ok(frame)
 }
 
+/// Reads the JSON form of a message that stands in something else, up to the end of the text, into its frame.
+pub(in crate::transcode) fn read_inner(reader: &mut Reader<'_, '_>, index: u16, frame: usize) -> Done {
+    let token = reader.tokens.token()?;
+    reader.well_known(index, frame, token)?;
+    reader.tokens.end()
+}
+
 impl<'r, 'a> Reader<'r, 'a> {
     /// Reads an object, whose `{` is next, into a frame of an ordinary message.
     pub(super) fn object(&mut self, index: u16, frame: usize) -> Done {

@@ -14,7 +14,7 @@ use crate::route::{JavaAvro, Presence, Uint64Policy, UnknownEnumPolicy};
 use crate::transcode::avro_schema;
 use crate::transcode::well_known::declared_fields;
 
-fn message() -> MessageDescriptor {
+pub(super) fn message() -> MessageDescriptor {
     let content = r#"
         enum Color { RED = 0; GREEN = 5; BLUE = -7; }
         message M {
@@ -34,7 +34,7 @@ fn message() -> MessageDescriptor {
 }
 
 /// A message made of bytes that steer which fields are set and to what.
-fn build(message: &MessageDescriptor, steer: &mut std::slice::Iter<'_, u8>, depth: usize) -> DynamicMessage {
+pub(super) fn build(message: &MessageDescriptor, steer: &mut std::slice::Iter<'_, u8>, depth: usize) -> DynamicMessage {
     let mut built = DynamicMessage::new(message.clone());
     let next = |steer: &mut std::slice::Iter<'_, u8>| steer.next().copied().unwrap_or(0);
     if message.full_name() == "google.protobuf.Timestamp" || message.full_name() == "google.protobuf.Duration" {

@@ -12,21 +12,21 @@ use crate::transcode::{avro_schema, read_descriptor_set};
 
 /// A payload, and the datum that Java made of it or its error.
 #[derive(Deserialize)]
-struct Case {
-    case: String,
-    message: String,
-    wire_hex: String,
-    avro_schema_ref: String,
-    avro_hex: Option<String>,
+pub(super) struct Case {
+    pub(super) case: String,
+    pub(super) message: String,
+    pub(super) wire_hex: String,
+    pub(super) avro_schema_ref: String,
+    pub(super) avro_hex: Option<String>,
     error: Option<String>,
 }
 
 /// A message, and the schema that Java printed for it or its error.
 #[derive(Deserialize)]
-struct Schema {
+pub(super) struct Schema {
     #[serde(rename = "ref")]
-    reference: String,
-    schema: Option<Box<RawValue>>,
+    pub(super) reference: String,
+    pub(super) schema: Option<Box<RawValue>>,
     error: Option<String>,
 }
 
@@ -88,20 +88,20 @@ fn where_we_depart_from_java_we_do_so_on_purpose() {
     }
 }
 
-fn lines<T: for<'de> Deserialize<'de>>(file: &str) -> Vec<T> {
+pub(super) fn lines<T: for<'de> Deserialize<'de>>(file: &str) -> Vec<T> {
     let path = format!("{}/tests/vectors/{file}.zst", env!("CARGO_MANIFEST_DIR"));
     let text = zstd::decode_all(std::fs::File::open(&path).expect(&path)).expect(&path);
     let text = String::from_utf8(text).expect(&path);
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }
 
-fn corpus() -> DescriptorPool {
+pub(super) fn corpus() -> DescriptorPool {
     let path = format!("{}/tests/vectors/corpus.fds", env!("CARGO_MANIFEST_DIR"));
     read_descriptor_set(&std::fs::read(&path).expect(&path)).unwrap()
 }
 
 /// `name`, or `name#timestamp-millis`: the message, and the mapping with that conversion.
-fn reference(pool: &DescriptorPool, reference: &str) -> (MessageDescriptor, Mapping) {
+pub(super) fn reference(pool: &DescriptorPool, reference: &str) -> (MessageDescriptor, Mapping) {
     let (name, conversion) = reference.split_once('#').unwrap_or((reference, ""));
     let timestamp = match conversion {
         "" => JavaTimestamp::Record,

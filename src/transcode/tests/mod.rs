@@ -9,6 +9,8 @@ use crate::outcome::EventError;
 use crate::route::{Encoding, Mapping, UnknownFields};
 
 mod amplification;
+mod back;
+mod back_vectors;
 mod differential;
 mod edge_cases;
 mod java_avro;

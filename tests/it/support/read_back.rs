@@ -31,6 +31,8 @@ pub struct ReadBack {
     pub headers: Vec<(String, Option<String>)>,
     /// Attributes as the CloudEvents SDK reads the headers, `content-type` left out.
     pub cloud_event: Option<BTreeMap<String, Value>>,
+    /// The header `iguazu-envelope` as its .proto file reads it, in proto3 JSON with the fields' own names.
+    pub envelope: Option<Value>,
     /// The schema that the framing names.
     pub schema: Option<Schema>,
     /// The value's bytes, framing included; none is a tombstone.
