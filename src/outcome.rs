@@ -76,6 +76,7 @@ codes! {
     InvalidPayload, "invalid_payload", 422, Sender, false, "the payload does not fit the schema at the path that the message names";
     MalformedJson, "malformed_json", 422, Sender, false, "the payload is not valid JSON";
     MalformedProtobuf, "malformed_protobuf", 422, Sender, false, "the payload is not a valid Protobuf message on the wire";
+    MalformedAvro, "malformed_avro", 422, Sender, false, "the payload is not a valid Avro datum of its schema";
     InvalidUtf8, "invalid_utf8", 422, Sender, false, "a string is not valid UTF-8";
     UnknownField, "unknown_field", 422, Sender, false, "the payload has a field that the schema does not have, and the event type refuses those";
     MissingField, "missing_field", 422, Sender, false, "a required field is missing";

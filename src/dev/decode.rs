@@ -200,7 +200,11 @@ impl Decoder {
         };
         let content_type = envelope.map(|envelope| envelope.content_type.as_str());
         if content_type == Some("application/json") {
-            return read(&ValueReader::Json, value, String::new());
+            // JSON of a JSON Schema is framed; no JSON text begins as the prefix does.
+            return match framing::read_prefix(value) {
+                Ok((id, json)) => read(&ValueReader::Json, json, format!("schema id {id}")),
+                Err(_) => read(&ValueReader::Json, value, String::new()),
+            };
         }
         let header = envelope.and_then(|envelope| envelope.schema_header.as_deref());
         let (id, named, indexed) = match header {

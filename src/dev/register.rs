@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use prost_reflect::{DescriptorPool, FileDescriptor};
 
 use super::protos::ProtoFiles;
-use crate::route::{Encoding, EventType};
+use crate::route::{Encoding, EventType, SchemaType};
 use crate::schema::register::{self, Registration};
 use crate::schema::source::{Kind, Reference, Schema, SubjectVersion};
 use crate::schema::{Registry, SchemaError};
@@ -51,9 +51,13 @@ impl<'a> Registering<'a> {
         Registering { registry, files, pool, imports: HashMap::new() }
     }
 
-    /// Registers an event type's schemas. None for an event type without a schema.
+    /// Registers an event type's schemas. None for an event type without a schema of Protobuf.
     pub async fn event_type(&mut self, event_type: &EventType) -> Result<Option<Done>, RegisterError> {
-        let Some(subject) = &event_type.subject else { return Ok(None) };
+        // Avro and JSON Schema subjects are no files of this kind: whoever owns them registers them.
+        let Some(subject) = event_type.subject.as_ref().filter(|_| event_type.schema_type == SchemaType::Protobuf)
+        else {
+            return Ok(None);
+        };
         let event = event_type.name.clone();
         let name = event_type.message.as_ref().unwrap_or(subject);
         let message = self.pool.get_message_by_name(name);
