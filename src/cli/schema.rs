@@ -7,7 +7,6 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::target::{Target, TargetArgs};
-use crate::dev::example::Example;
 use crate::dev::protos::{ProtoError, ProtoFiles};
 use crate::dev::register::Registering;
 use crate::dev::screen::{WIDTH, json_lines, shell_word};
@@ -94,10 +93,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 async fn example(args: ExampleArgs) -> Result<(), Failure> {
     let target = args.target.find(&args.event)?;
-    let payload = match target.message().await? {
-        Some(message) => Example::payload(1, &message),
-        None => r#"{"any":"JSON"}"#.to_owned(),
-    };
+    let payload = target.example(1).await?;
     let mut out = io::stdout().lock();
     for line in json_lines(&payload, WIDTH) {
         writeln!(out, "{line}")?;
@@ -121,7 +117,9 @@ async fn derive(args: DeriveArgs) -> Result<(), Failure> {
     let (message, mapping) = if args.proto.is_empty() {
         let target = args.target.find(&args.event)?;
         let message = target.message().await?;
-        let message = message.ok_or_else(|| Failure::Usage(format!("event `{}` has no schema", args.event)))?;
+        let message = message.ok_or_else(|| {
+            Failure::Usage(format!("event `{}` has no schema of Protobuf to derive from", args.event))
+        })?;
         (message, target.event_type.mapping)
     } else {
         let pool = ProtoFiles::under(&args.proto).and_then(|files| files.compile()).map_err(protos)?;

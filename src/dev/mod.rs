@@ -21,6 +21,7 @@ pub mod read_back;
 pub mod protos;
 mod samples;
 pub mod example;
+pub mod example_schema;
 pub mod register;
 pub mod site;
 pub mod client;
