@@ -3,6 +3,7 @@
 //! In: the schema's text and those of its references. Out: the plan, or what of the schema is of no use. Never: more than a
 //! bounded size, whatever the schema's defaults are.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use apache_avro::Schema;
@@ -20,6 +21,9 @@ const DECIMAL_DIGITS_MAX: usize = 38;
 /// Largest datum of a field's default, and of all in one schema.
 const DEFAULT_BYTES_MAX: usize = 1 << 16;
 const DEFAULTS_BYTES_MAX: usize = 1 << 20;
+
+/// Values that all defaults of one schema may have: records without fields have no bytes, and may be in each other twice.
+const DEFAULT_VALUES_MAX: u32 = 1 << 16;
 
 pub(super) fn compile(
     text: &str,
@@ -44,7 +48,8 @@ pub(super) fn compile(
         key: Vec::new(),
         unknown_fields,
     };
-    let mut compiler = Compiler { plan, definitions, named: HashMap::new(), schemas: Vec::new() };
+    let mut compiler =
+        Compiler { plan, definitions, named: HashMap::new(), schemas: Vec::new(), default_values: Cell::new(0) };
     compiler.plan.root = compiler.node(&root)?;
     compiler.defaults()?;
     let mut plan = compiler.plan;
@@ -94,6 +99,8 @@ struct Compiler<'s> {
     named: HashMap<&'s Name, NodeId>,
     /// The schemas of the plan's records, for their fields' defaults.
     schemas: Vec<&'s [RecordField]>,
+    /// Values of defaults that have been written.
+    default_values: Cell<u32>,
 }
 
 impl<'s> Compiler<'s> {
@@ -217,7 +224,7 @@ impl<'s> Compiler<'s> {
                     Some(value) => {
                         self.default(field.node, value, 0, &mut datum).then_some(datum).ok_or_else(|| {
                             refuse(format!(
-                                "the default of field `{}` of `{}` is none of its type",
+                                "the default of field `{}` of `{}` is none of its type, or too large",
                                 field.name, record.name
                             ))
                         })?
@@ -265,7 +272,9 @@ impl<'s> Compiler<'s> {
     /// Writes a default as schemas hold it: bytes as a string of the characters 0 to 255, a union's bare. Says whether it is
     /// one of the type.
     fn default(&self, node: NodeId, value: &Value, depth: usize, out: &mut Vec<u8>) -> bool {
-        if depth > DEPTH_MAX || out.len() > DEFAULT_BYTES_MAX {
+        let values = self.default_values.get() + 1;
+        self.default_values.set(values);
+        if depth > DEPTH_MAX || out.len() > DEFAULT_BYTES_MAX || values > DEFAULT_VALUES_MAX {
             return false;
         }
         match (self.plan.node(node), value) {
