@@ -44,7 +44,8 @@
 //! - *door*: one way in: a path and its body forms, behind which all is the same.
 //! - *envelope*: what stands beside the payload: id, source, time, key, properties, headers, trace context.
 //! - *snapshot*: event types, plans, producers and senders as of one moment; replaced whole.
-//! - *plan*: a message compiled to tables, once per schema; it turns payloads into values.
+//! - *plan*: a schema compiled to tables, once; it turns payloads into values. Of a Protobuf message, an Avro schema or a JSON
+//!   Schema, by the language of the subject.
 //! - *record*: what goes to Kafka: key, value, headers, timestamp.
 //! - *lane*: one producer client of a cluster: `standard` (acks=1), `slow` (longer linger), `all` (acks=all, idempotent).
 //! - *delivery*: what Kafka finally said of a record; *outcome*: what became of an event; *code*: its stable name.

@@ -26,7 +26,7 @@ mod prepare;
 
 use prepare::{Work, prepare};
 
-/// Events that are worked on before other connections of the thread get their turn.
+/// Events that are worked on before other connections of the thread get their turn; slow ones count as several.
 const SLICE: u32 = 256;
 
 /// Events of a request that are told which name is near to theirs. Finding it takes microseconds for every event type, and
@@ -309,11 +309,12 @@ impl Pipeline {
         let now_ms = self.started.elapsed().as_millis() as u64;
         let end = taken.events.saturating_add(SLICE);
         let mut slice = Slice { snapshot: &snapshot, now_ms, last: None, in_hand: InHand::Nothing };
+        WORK.with_borrow_mut(|work| work.extra_cost = 0);
         loop {
             // A panic is a bug of ours, and one event's. All that it can leave half done is settled or made anew below.
             let run = panic::catch_unwind(AssertUnwindSafe(|| {
                 WORK.with_borrow_mut(|work| {
-                    while taken.events < end {
+                    while taken.events.saturating_add(work.extra_cost) < end {
                         let Some(item) = events.next() else { return false };
                         self.take_one(&mut slice, item, ask, work, taken);
                         slice.in_hand = InHand::Nothing;

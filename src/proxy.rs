@@ -371,10 +371,10 @@ impl Shown {
     fn read_registry<'s>(&'s self, name: &'s str, loader: &Loader) -> sources::Registry<'s> {
         let counts = loader.registry().counts();
         let events = self.config.events.iter().filter(|event| feed::registry_of(&self.config, event) == Some(name));
-        let (mut stale, mut compile_failures) = (Duration::ZERO, 0);
+        let (mut stale, mut left_out) = (Duration::ZERO, 0);
         for event in events {
             let status = loader.status(&event.name);
-            compile_failures += status.problems.len() as u64;
+            left_out += status.problems.len() as u64;
             let age = status.stale_since.and_then(|since| since.elapsed().ok());
             stale = stale.max(age.unwrap_or_default());
         }
@@ -393,7 +393,7 @@ impl Shown {
             failed: counts.failed.load(Relaxed),
             stale,
             versions: versions.sum(),
-            compile_failures,
+            left_out,
         }
     }
 

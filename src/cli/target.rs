@@ -10,7 +10,10 @@ use prost_reflect::MessageDescriptor;
 use super::{Failure, with_causes};
 use crate::config::{self, Config};
 use crate::dev;
-use crate::route::{EventType, Version};
+use crate::dev::example::Example;
+use crate::dev::example_schema;
+use crate::route::{EventType, SchemaType, Version};
+use crate::schema::source::Family;
 use crate::schema::{Registry, compile};
 
 /// Arguments with which a tool finds an event.
@@ -119,9 +122,42 @@ fn target(config: Config, origin: String, event: &str) -> Result<Target, Failure
 }
 
 impl Target {
-    /// Fetches and compiles the message of the event's payloads. None for an event type without schema.
+    /// A payload that the event type takes, in JSON.
+    pub async fn example(&self, number: u32) -> Result<String, Failure> {
+        let example = match self.event_type.schema_type {
+            SchemaType::Protobuf => match self.message().await? {
+                Some(message) => return Ok(Example::payload(number, &message)),
+                None => return Ok(r#"{"any":"JSON"}"#.to_owned()),
+            },
+            SchemaType::Avro => {
+                let family = self.family().await?;
+                let references: Vec<_> = family.imports.into_iter().map(|(_, schema)| schema.text).collect();
+                example_schema::avro(number, &family.root.text, &references)
+            }
+            SchemaType::Json => {
+                let family = self.family().await?;
+                let references: Vec<_> = family.imports.into_iter().map(|(name, schema)| (name, schema.text)).collect();
+                example_schema::json_schema(number, &family.root.text, &references)
+            }
+        };
+        example.map_err(|error| Failure::Failed(format!("the schema of event `{}`: {error}", self.event_type.name)))
+    }
+
+    /// Fetches and compiles the message of the event's payloads. None for an event type without a schema of Protobuf.
     pub async fn message(&self) -> Result<Option<MessageDescriptor>, Failure> {
         let Some(subject) = &self.event_type.subject else { return Ok(None) };
+        if self.event_type.schema_type != SchemaType::Protobuf {
+            return Ok(None);
+        }
+        let family = self.family().await?;
+        let compiled = compile::compile(subject, &family).map_err(Failure::because)?;
+        let message = compiled.message(subject, self.event_type.message.as_deref()).map_err(Failure::because)?;
+        Ok(Some(message.descriptor))
+    }
+
+    /// Fetches the event's schema, with what it refers to.
+    async fn family(&self) -> Result<Family, Failure> {
+        let subject = self.event_type.subject.as_deref().unwrap_or_default();
         let registry = self.registry()?;
         let registry = Registry::new(registry).map_err(Failure::because)?;
         let found = match self.event_type.version {
@@ -129,11 +165,19 @@ impl Target {
             Version::Number(number) => registry.version(subject, number).await,
         };
         let found = found.map_err(|error| self.unreached(&error))?;
-        let family =
-            registry.family(subject, &found.registered.schema).await.map_err(|error| self.unreached(&error))?;
-        let compiled = compile::compile(subject, &family).map_err(Failure::because)?;
-        let message = compiled.message(subject, self.event_type.message.as_deref()).map_err(Failure::because)?;
-        Ok(Some(message.descriptor))
+        let schema = &found.registered.schema;
+        let family = registry.family(subject, schema).await.map_err(|error| self.unreached(&error))?;
+        match schema.kind == self.event_type.schema_type {
+            true => Ok(family),
+            false => {
+                let (found, name) = (schema.kind.setting(), &self.event_type.name);
+                let message = format!(
+                    "subject `{subject}` is of type {}: event `{name}` needs `schema_type = \"{found}\"`",
+                    schema.kind.as_str()
+                );
+                Err(Failure::Usage(message))
+            }
+        }
     }
 
     /// The registry of its schema.

@@ -11,13 +11,13 @@ use clap::ValueEnum;
 use prost_reflect::MessageDescriptor;
 
 use super::{Failure, with_causes};
-use crate::schema::protos::ProtoFiles;
 use crate::envelope::Payload;
 use crate::outcome::{Code, EventError};
 use crate::route::{
     Encoding, JavaAvro, JavaTimestamp, JavaUnknownEnum, Mapping, NestedSep, Presence, TimestampPolicy, Uint64Policy,
     UnknownEnumPolicy, UnknownFields,
 };
+use crate::schema::protos::ProtoFiles;
 use crate::transcode::back::{AvroReader, AvroSchema};
 use crate::transcode::{self, Output, Plan, PlanSettings, Scratch};
 

@@ -68,7 +68,7 @@ fn example_in_full() -> String {
 fn the_documented_example_is_accepted_as_it_stands() {
     let config = load(&folder("deploy/iguazu.toml")).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert_eq!(config.warnings, []);
-    assert_eq!(config.events.len(), 2);
+    assert_eq!(config.events.len(), 4);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::route::{
     Acks, Encoding, EnvelopeForm, EventType, Framing, JavaAvro, JavaTimestamp, JavaUnknownEnum, KeySource, Limits,
-    Mapping, MissingKey, NestedSep, Presence, Reply, TimestampPolicy, Uint64Policy, UnknownEnumPolicy, UnknownFields,
-    Version,
+    Mapping, MissingKey, NestedSep, Presence, Reply, SchemaType, TimestampPolicy, Uint64Policy, UnknownEnumPolicy,
+    UnknownFields, Version,
 };
 
 use super::reader::{Item, Table};
@@ -39,7 +39,8 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
     let encodings = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson].map(|e| (e.as_str(), e));
     let encoding =
         table.need("encoding", "`avro`, `protobuf`, `json` or `raw_json`").and_then(|i| i.choice(&encodings));
-    refuse_without_effect(&mut table, encoding);
+    let schema_type = schema_type(&mut table, encoding);
+    refuse_without_effect(&mut table, encoding, schema_type);
 
     let event_type = EventType {
         name: item.name.clone(),
@@ -53,6 +54,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
             .and_then(|i| clusters::topic(&i))
             .unwrap_or_default(),
         subject: subject(&mut table, encoding),
+        schema_type,
         message: table.take("message").and_then(|item| path(&item, "the full name of a Protobuf message")),
         version: table.take("version").and_then(version).unwrap_or_default(),
         mapping: mapping(&mut table),
@@ -89,8 +91,29 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
     (event_type, table)
 }
 
+/// The language of the subject's schema. It is said, not guessed: what a subject holds is decided elsewhere, and may change.
+fn schema_type(table: &mut Table<'_>, encoding: Option<Encoding>) -> SchemaType {
+    let types = [SchemaType::Protobuf, SchemaType::Avro, SchemaType::Json].map(|known| (known.setting(), known));
+    let Some(item) = table.take("schema_type") else { return SchemaType::default() };
+    let Some(schema_type) = item.clone().choice(&types) else { return SchemaType::default() };
+    match (schema_type, encoding) {
+        (_, Some(Encoding::RawJson)) => {
+            item.problem("has no effect with `encoding = \"raw_json\"`: the payload has no schema");
+        }
+        (SchemaType::Avro, Some(Encoding::Protobuf | Encoding::Json)) => {
+            item.problem("`avro` is stored as Avro: it needs `encoding = \"avro\"`");
+        }
+        (SchemaType::Json, Some(Encoding::Avro | Encoding::Protobuf)) => {
+            item.problem("`json` is stored as JSON: it needs `encoding = \"json\"`");
+        }
+        _ => {}
+    }
+    schema_type
+}
+
 /// A setting that would do nothing is refused: whoever wrote it expects something of it.
-fn refuse_without_effect(table: &mut Table<'_>, encoding: Option<Encoding>) {
+fn refuse_without_effect(table: &mut Table<'_>, encoding: Option<Encoding>, schema_type: SchemaType) {
+    let of_mapping = || ["mapping", "unknown_enum", "avro_subject"].into_iter().chain(OF_PRESENCE).chain(OF_JAVA_AVRO);
     if encoding == Some(Encoding::RawJson) {
         let why =
             "has no effect with `encoding = \"raw_json\"`: the payload has no schema and is stored as it was sent";
@@ -98,20 +121,33 @@ fn refuse_without_effect(table: &mut Table<'_>, encoding: Option<Encoding>) {
             table.refuse(key, why);
         }
     }
-    if matches!(encoding, Some(Encoding::RawJson | Encoding::Json)) {
-        table.refuse("framing", "has no effect: only `avro` and `protobuf` values name their schema");
-    }
-    if encoding.is_some_and(|encoding| encoding != Encoding::Avro) {
-        for key in ["mapping", "unknown_enum", "avro_subject"].into_iter().chain(OF_PRESENCE).chain(OF_JAVA_AVRO) {
-            table.refuse(key, "has no effect: it is about the mapping to Avro (`encoding = \"avro\"`)");
+    match (encoding, schema_type) {
+        (Some(Encoding::RawJson), _) | (Some(Encoding::Json), SchemaType::Protobuf) => {
+            table.refuse("framing", "has no effect: such values name no schema");
         }
+        _ => {}
+    }
+    if schema_type == SchemaType::Protobuf {
+        if encoding.is_some_and(|encoding| encoding != Encoding::Avro) {
+            for key in of_mapping() {
+                table.refuse(key, "has no effect: it is about the mapping to Avro (`encoding = \"avro\"`)");
+            }
+        }
+        return;
+    }
+    table.refuse("message", "has no effect: it names a Protobuf message, and `schema_type` is another");
+    for key in of_mapping() {
+        table.refuse(key, "has no effect: it is about the mapping of Protobuf to Avro, and `schema_type` is another");
+    }
+    if schema_type == SchemaType::Json {
+        table.refuse("unknown_fields", "has no effect: a JSON Schema says itself which members it allows");
     }
 }
 
 fn subject(table: &mut Table<'_>, encoding: Option<Encoding>) -> Option<String> {
     match encoding {
         None | Some(Encoding::RawJson) => table.string("subject"),
-        Some(_) => table.need("subject", "the registry subject of its Protobuf schema").and_then(Item::string),
+        Some(_) => table.need("subject", "the registry subject of its schema").and_then(Item::string),
     }
 }
 
@@ -156,13 +192,13 @@ fn check_avro_subjects(events: &[EventType], tables: &[Table<'_>], clusters: &[C
     let mut owners: BTreeMap<(String, String), &EventType> = BTreeMap::new();
     for (event, table) in events.iter().zip(tables) {
         let (Some(registry), Some(message)) = (registry(event), message(event)) else { continue };
-        if event.encoding != Encoding::Avro {
+        if event.encoding != Encoding::Avro || event.schema_type != SchemaType::Protobuf {
             continue;
         }
         let subject = event.avro_subject.clone().unwrap_or_else(|| format!("{message}-avro"));
         if let Some(source) = sources.get(&(registry.clone(), subject.clone())) {
             let name = &source.name;
-            table.problem("avro_subject", format!("`{subject}` is the Protobuf `subject` of event type `{name}`"));
+            table.problem("avro_subject", format!("`{subject}` is the `subject` of event type `{name}`"));
         }
         let owner = *owners.entry((registry, subject.clone())).or_insert(event);
         if self::message(owner) != Some(message) {

@@ -112,7 +112,8 @@ impl Example {
         Some(Json::Scalar(text.to_owned()))
     }
 
-    fn string(&self, name: &str) -> String {
+    /// A text for a field of this name.
+    pub(super) fn string(&self, name: &str) -> String {
         let lower = name.to_ascii_lowercase();
         let number = 1000 + self.number;
         if let Some(kind) = lower.strip_suffix("_id").or(lower.strip_suffix("_uuid")) {
@@ -126,7 +127,8 @@ impl Example {
         found.map_or_else(|| format!("some {}", lower.replace('_', " ")), |(_, text)| (*text).to_owned())
     }
 
-    fn integer(&self, name: &str, wide: bool) -> String {
+    /// An integer for a field of this name, of more than 32 bits if it may be.
+    pub(super) fn integer(&self, name: &str, wide: bool) -> String {
         let lower = name.to_ascii_lowercase();
         let is = |part: &str| lower.split('_').any(|word| word == part);
         match () {
@@ -191,7 +193,8 @@ const STRINGS: &[(&str, &str)] = &[
     ("experiment", "blue"),
 ];
 
-fn decimal(name: &str) -> &'static str {
+/// A number with a fraction for a field of this name.
+pub(super) fn decimal(name: &str) -> &'static str {
     let lower = name.to_ascii_lowercase();
     let starts = |part: &str| lower.split('_').any(|word| word.starts_with(part));
     match () {
@@ -202,7 +205,8 @@ fn decimal(name: &str) -> &'static str {
     }
 }
 
-fn quoted(text: &str) -> String {
+/// A text as JSON.
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

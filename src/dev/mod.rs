@@ -23,6 +23,7 @@ pub mod registry;
 pub mod read_back;
 mod samples;
 pub mod example;
+pub mod example_schema;
 pub mod site;
 pub mod client;
 pub mod trust;

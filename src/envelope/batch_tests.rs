@@ -267,7 +267,7 @@ fn protobuf_rules_hold_for_events() {
         assert_eq!(read(Form::Protobuf, &body).expect("a batch"), vec![Ok(expected)]);
     };
     let plain = |payload| Event { name: "a".into(), payload, envelope: Envelope::default(), schema: None };
-    let empty = Payload::Protobuf(&[]);
+    let empty = Payload::Binary(&[]);
     // The last value wins, in a oneof over its other members, too.
     check(&[0x0A, 1, b'b', 0x0A, 1, b'a', 0x1A, 1, b'1', 0x12, 0], plain(empty));
     check(&[0x0A, 1, b'a', 0x12, 0, 0x1A, 1, b'1'], plain(Payload::Json(b"1")));
@@ -287,8 +287,14 @@ fn protobuf_rules_hold_for_events() {
 
 #[test]
 fn every_member_of_a_json_event_has_its_rule() {
-    check_member("\"foo\":1", Err("`foo` is no field of an envelope; known: `event`, `payload`, `id`"));
+    check_member(
+        "\"foo\":1",
+        Err("`foo` is no field of an envelope; known: `event`, `payload`, `payload_base64`, `id`"),
+    );
     check_member("\"id\":\"1\",\"id\":\"1\"", Err("`id` stands twice"));
+    check_member("\"payload_base64\":1", Err("`payload_base64` must be a string, it is a number"));
+    check_member("\"payload_base64\":\"AA==\"", Err("`payload_base64` stands beside `payload`"));
+    check_member("\"payload_base64\":null", with(|_| {}));
     check_member("\"id\":7", Err("`id` must be a string, it is a number"));
     check_member("\"id\":\"\"", Err("`id` is empty"));
     check_member("\"id\":\"\\ud800\"", Err("`id` escapes half of a surrogate pair"));

@@ -5,7 +5,8 @@ use prost::Message as _;
 
 use super::*;
 use crate::route::{
-    Acks, Encoding, EventType, Framing, KeySource, Limits, Mapping, MissingKey, Reply, UnknownFields, Version,
+    Acks, Encoding, EventType, Framing, KeySource, Limits, Mapping, MissingKey, Reply, SchemaType, UnknownFields,
+    Version,
 };
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -18,6 +19,7 @@ fn event_type(envelope: EnvelopeForm) -> EventType {
         cluster: "core".to_owned(),
         topic: "delivery_status_changed".to_owned(),
         subject: None,
+        schema_type: SchemaType::Protobuf,
         message: None,
         version: Version::Latest,
         mapping: Mapping::default(),

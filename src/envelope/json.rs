@@ -14,8 +14,19 @@ use crate::config;
 use crate::outcome::EventError;
 
 /// What an event may say, in the order of the documentation.
-const FIELDS: [&str; 10] =
-    ["event", "payload", "id", "source", "time", "key", "properties", "headers", "schema", "traceparent"];
+const FIELDS: [&str; 11] = [
+    "event",
+    "payload",
+    "payload_base64",
+    "id",
+    "source",
+    "time",
+    "key",
+    "properties",
+    "headers",
+    "schema",
+    "traceparent",
+];
 
 /// Why no event came out.
 #[derive(Debug)]
@@ -98,7 +109,7 @@ fn find_names<'a>(scanner: &mut Scanner<'a>, found: &mut Unreadable<'a>) -> Resu
 #[derive(Default)]
 struct Read<'a> {
     name: Option<Cow<'a, str>>,
-    payload: Option<&'a str>,
+    payload: Option<Payload<'a>>,
     schema: Option<SchemaReference>,
     envelope: Envelope<'a>,
 }
@@ -108,7 +119,12 @@ impl<'a> Read<'a> {
         let envelope = &mut self.envelope;
         match field {
             "event" => self.name = Some(rules::event_name(required_string(scanner, field)?, field)?),
-            "payload" => self.payload = Some(scanner.unread_value()?),
+            "payload" => self.payload(Payload::Json(scanner.unread_value()?.as_bytes()))?,
+            "payload_base64" => {
+                if let Some(text) = base64_text(scanner, field)? {
+                    self.payload(Payload::Base64(text.as_bytes()))?;
+                }
+            }
             "id" => envelope.id = checked(scanner, field, rules::id)?,
             "source" => envelope.source = checked(scanner, field, rules::source)?,
             "time" => envelope.time = checked(scanner, field, rules::time)?,
@@ -127,10 +143,16 @@ impl<'a> Read<'a> {
         Ok(())
     }
 
+    fn payload(&mut self, payload: Payload<'a>) -> Result<(), EventError> {
+        match self.payload.replace(payload) {
+            None => Ok(()),
+            Some(_) => Err(rules::invalid("payload_base64", "stands beside `payload`; an event has one of the two")),
+        }
+    }
+
     fn finish(self) -> Result<Event<'a>, EventError> {
         let name = self.name.ok_or_else(|| rules::invalid("event", "is missing: the event's name"))?;
         let payload = self.payload.ok_or_else(|| rules::invalid("payload", "is missing"))?;
-        let payload = Payload::Json(payload.as_bytes());
         Ok(Event { name, payload, envelope: self.envelope, schema: self.schema })
     }
 }
@@ -163,6 +185,15 @@ fn required_string<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<Cow<'a,
         return Err(rules::invalid(field, format_args!("must be a string, it is {}", kind.named())).into());
     }
     scanner.string().map_err(|problem| lone(field, problem))
+}
+
+/// Text in base64, which is decoded where the schema is known; none if it is `null`.
+fn base64_text<'a>(scanner: &mut Scanner<'a>, field: &'static str) -> Result<Option<&'a str>, Failure> {
+    let kind = scanner.kind()?;
+    if !matches!(kind, Kind::String | Kind::Null) {
+        return Err(rules::invalid(field, format_args!("must be a string, it is {}", kind.named())).into());
+    }
+    Ok(scanner.value()?.strip_prefix('"').and_then(|text| text.strip_suffix('"')))
 }
 
 /// `{"NAME": "text"}` or `{"NAME": {"base64": "…"}}`. A name may stand twice, as it may in Kafka.

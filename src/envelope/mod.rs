@@ -58,13 +58,33 @@ pub enum Payload<'a> {
     Json(&'a [u8]),
     /// A Protobuf message on the wire.
     Protobuf(&'a [u8]),
+    /// An Avro datum, without a container or framing around it.
+    Avro(&'a [u8]),
+    /// Bytes in the binary form that the event type's schema has, Protobuf or Avro: the envelope around them does not say.
+    Binary(&'a [u8]),
+    /// The same in base64.
+    Base64(&'a [u8]),
 }
 
 impl<'a> Payload<'a> {
-    /// The bytes, whatever they are.
+    /// The bytes as they were sent, whatever they are.
     pub fn bytes(self) -> &'a [u8] {
         match self {
-            Payload::Json(bytes) | Payload::Protobuf(bytes) => bytes,
+            Payload::Json(bytes)
+            | Payload::Protobuf(bytes)
+            | Payload::Avro(bytes)
+            | Payload::Binary(bytes)
+            | Payload::Base64(bytes) => bytes,
+        }
+    }
+
+    /// What it is, for messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Payload::Json(_) => "JSON",
+            Payload::Protobuf(_) => "Protobuf",
+            Payload::Avro(_) => "Avro",
+            Payload::Binary(_) | Payload::Base64(_) => "binary",
         }
     }
 }

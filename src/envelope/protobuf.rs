@@ -70,7 +70,7 @@ impl<'a> Read<'a> {
     fn bytes(&mut self, number: u32, bytes: &'a [u8]) -> Result<(), EventError> {
         match number {
             1 => self.name = text("event", bytes)?,
-            2 => self.payload = Some(Payload::Protobuf(bytes)),
+            2 => self.payload = Some(Payload::Binary(bytes)),
             3 => self.payload = Some(Payload::Json(text("payload_json", bytes)?.as_bytes())),
             4 => self.id = text("id", bytes)?,
             5 => self.source = text("source", bytes)?,

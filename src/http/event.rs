@@ -33,6 +33,7 @@ pub(super) async fn answer(
         Media::Json if bytes.trim_ascii().is_empty() => return Err(empty()),
         Media::Json => Payload::Json(&bytes),
         Media::Protobuf => Payload::Protobuf(&bytes),
+        Media::Avro => Payload::Avro(&bytes),
         Media::Ndjson => return Err(media::unsupported()),
     };
     // An envelope that cannot be read is that event's error, and is counted like any other.

@@ -6,7 +6,7 @@ use hyper::Response;
 use hyper::body::Incoming;
 
 use super::body::{self, Body};
-use super::media::Media;
+use super::media::{self, Media};
 use super::refusal::Refusal;
 use super::{Asked, Doors, dry_run};
 use crate::config;
@@ -24,6 +24,8 @@ pub(super) async fn answer(doors: &Doors, asked: &Asked<'_>, body: Incoming) -> 
         Media::Json => Form::Json,
         Media::Ndjson => Form::Ndjson,
         Media::Protobuf => Form::Protobuf,
+        // A datum has no envelope around it, so it does not say which event it is.
+        Media::Avro => return Err(media::unsupported()),
     };
     let mut batch = Batch::parse(form, &bytes, doors.limits.batch_events_max)?;
     if asked.params.dry_run {

@@ -14,6 +14,8 @@ pub(super) enum Media {
     Ndjson,
     /// `application/x-protobuf`, `application/protobuf` (draft-ietf-dispatch-mime-protobuf).
     Protobuf,
+    /// `application/avro`, `avro/binary`: one Avro datum, without a container or framing.
+    Avro,
 }
 
 impl Media {
@@ -42,6 +44,8 @@ impl Media {
             ("application/x-ndjson", Media::Ndjson),
             ("application/x-protobuf", Media::Protobuf),
             ("application/protobuf", Media::Protobuf),
+            ("application/avro", Media::Avro),
+            ("avro/binary", Media::Avro),
         ];
         known.into_iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map(|(_, media)| media)
     }
@@ -49,8 +53,8 @@ impl Media {
 
 #[cold]
 pub(super) fn unsupported() -> Refusal {
-    let message = "`Content-Type` must be `application/json`, `application/x-ndjson` (several events only) or \
-        `application/x-protobuf`; with curl: `-H 'Content-Type: application/json'`";
+    let message = "`Content-Type` must be `application/json`, `application/x-ndjson` (several events only), \
+        `application/x-protobuf` or `application/avro` (one bare payload only); with curl: `-H 'Content-Type: application/json'`";
     Refusal::new(Code::UnsupportedMediaType, message)
 }
 
@@ -197,6 +201,8 @@ mod tests {
         check("application/x-ndjson", Some(Media::Ndjson));
         check("application/x-protobuf; messageType=\"a.B\"", Some(Media::Protobuf));
         check("application/protobuf", Some(Media::Protobuf));
+        check("application/avro", Some(Media::Avro));
+        check("avro/binary", Some(Media::Avro));
         assert_eq!(Media::declared(&HeaderMap::new()).unwrap(), None);
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Work {
     headers: HeaderBuffer,
     properties: String,
     id: [u8; 36],
+    /// What the events of the slice under way cost beyond ordinary ones, counted in ordinary ones.
+    pub(super) extra_cost: u32,
 }
 
 impl Default for Work {
@@ -30,6 +32,7 @@ impl Default for Work {
             headers: HeaderBuffer::default(),
             properties: String::new(),
             id: [0; 36],
+            extra_cost: 0,
         }
     }
 }
@@ -61,6 +64,7 @@ pub(super) fn prepare<'w>(
         Some(schemas) => {
             let schema = schemas.get(event.schema)?;
             work.output.value.extend_from_slice(&schema.prefix);
+            work.extra_cost = work.extra_cost.saturating_add(schema.plan.extra_cost(event.payload.bytes().len()));
             schema.plan.transcode(event.payload, &mut work.scratch, &mut work.output)?;
             // The header lives as long as the snapshot; it is copied into the buffer below.
             schema.header.as_slice()

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 mod mapping;
 
 pub use mapping::{
@@ -15,11 +17,12 @@ pub use mapping::{
 /// How an event's payload is stored in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// Avro datum, by the Avro schema that is derived from the Protobuf message.
+    /// Avro datum, by the Avro schema that is derived from the Protobuf message, or that is the subject's own.
     Avro,
     /// The Protobuf message in canonical form.
     Protobuf,
-    /// Validated, stored as proto3 JSON, without schema framing.
+    /// Validated. By a Protobuf schema: stored as proto3 JSON, without schema framing. By a JSON Schema: stored as it was
+    /// sent, framed.
     Json,
     /// No schema; stored byte for byte as sent.
     RawJson,
@@ -42,6 +45,44 @@ impl Encoding {
             Encoding::Avro => "application/avro",
             Encoding::Protobuf => "application/x-protobuf",
             Encoding::Json | Encoding::RawJson => "application/json",
+        }
+    }
+}
+
+/// The language of an event type's schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SchemaType {
+    /// Avro, the registry's default: its answers leave the type out.
+    Avro,
+    /// Protobuf, as text or as a base64 `FileDescriptorProto`.
+    #[default]
+    Protobuf,
+    /// JSON Schema.
+    Json,
+}
+
+impl SchemaType {
+    /// The registry's name of it, as in `schemaType`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SchemaType::Avro => "AVRO",
+            SchemaType::Protobuf => "PROTOBUF",
+            SchemaType::Json => "JSON",
+        }
+    }
+
+    /// The type with this name in `schemaType`.
+    pub fn parse(name: &str) -> Option<SchemaType> {
+        [SchemaType::Avro, SchemaType::Protobuf, SchemaType::Json].into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The name in the configuration.
+    pub const fn setting(self) -> &'static str {
+        match self {
+            SchemaType::Avro => "avro",
+            SchemaType::Protobuf => "protobuf",
+            SchemaType::Json => "json",
         }
     }
 }
@@ -187,8 +228,10 @@ pub struct EventType {
     pub cluster: String,
     /// Topic on that cluster.
     pub topic: String,
-    /// Registry subject of its Protobuf schema; none for [`Encoding::RawJson`].
+    /// Registry subject of its schema; none for [`Encoding::RawJson`].
     pub subject: Option<String>,
+    /// The language of that schema.
+    pub schema_type: SchemaType,
     /// Full name of the message; by default the one named like the subject, else the file's only top-level message.
     pub message: Option<String>,
     /// Version of the subject.

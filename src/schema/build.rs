@@ -17,8 +17,10 @@ use super::source::{Family, Kind, Registered, SubjectVersion};
 use super::structure::Structure;
 use super::{Compiled, SchemaSet};
 use crate::envelope::framing;
-use crate::route::{Encoding, EventType, Framing, KeySource, Mapping, UnknownFields, Version};
-use crate::transcode::{self, Plan, PlanError, PlanSettings};
+use crate::route::{Encoding, EventType, Framing, KeySource, Mapping, SchemaType, UnknownFields, Version};
+use crate::transcode::avro_in::AvroPlan;
+use crate::transcode::json_schema::JsonSchema;
+use crate::transcode::{self, Plan, PlanError, PlanSettings, Transcoder};
 
 /// The set of an event type, in the making.
 pub(super) struct Build {
@@ -26,7 +28,8 @@ pub(super) struct Build {
     sources: Vec<Source>,
     /// The version that events without a reference are to use.
     default: u32,
-    /// The one that they used before, which stays while the new one is of no use.
+    /// The one that they used before, which stays while the new one is of no use. Without it the newest one that is of use
+    /// stands in.
     fallback: Option<u32>,
     /// Avro ids chosen before, by source id: what was chosen stays chosen.
     chosen: HashMap<u32, u32>,
@@ -40,6 +43,7 @@ pub(super) struct Build {
 pub(super) struct Source {
     version: SubjectVersion,
     family: Result<Family, RegistryError>,
+    /// Of Protobuf schemas, once compiled.
     message: Option<Result<EventMessage, CompileError>>,
 }
 
@@ -69,7 +73,8 @@ struct PlanKey {
     subject: String,
     version: u32,
     id: u32,
-    message: String,
+    schema_type: SchemaType,
+    message: Option<String>,
     encoding: Encoding,
     mapping: Mapping,
     key: Option<String>,
@@ -135,8 +140,11 @@ impl Build {
         build
     }
 
-    /// Compiles the Protobuf texts and finds the message in each.
+    /// Compiles the texts, where they are Protobuf, and finds the message in each.
     pub fn compile(mut self) -> Build {
+        if self.event_type.schema_type != SchemaType::Protobuf {
+            return self;
+        }
         for source in &mut self.sources {
             let Ok(family) = &source.family else { continue };
             let (subject, version) = (&source.version.subject, source.version.version);
@@ -148,19 +156,22 @@ impl Build {
     }
 
     /// The subject of the derived schemas: as set, else the message's full name and `-avro`, in the subject's context. The
-    /// message is the default version's, or the one it had before where the default's cannot be found.
+    /// message is the default version's, or where that has none, the one of the version that stands in for it.
     pub fn avro_subject(&self) -> Result<String, SchemaError> {
         if let Some(subject) = &self.event_type.avro_subject {
             return Ok(subject.clone());
         }
-        let message_of = |version: u32| {
-            let source = self.sources.iter().find(|source| source.version.version == version)?;
-            Some(source.message().map(|message| message.descriptor.full_name().to_owned()))
+        let message_of = |source: &Source| {
+            let message = source.family(SchemaType::Protobuf).and_then(|_| source.message());
+            message.map(|message| message.descriptor.full_name().to_owned())
         };
-        let default = message_of(self.default).unwrap_or_else(|| Err(self.no_version()));
-        let name = match (default, self.fallback.and_then(message_of)) {
-            (Ok(name), _) | (Err(_), Some(Ok(name))) => name,
-            (Err(error), _) => return Err(error),
+        let found = |version: u32| self.sources.iter().find(|source| source.version.version == version);
+        let name = match found(self.default).map_or_else(|| Err(self.no_version()), message_of) {
+            Ok(name) => name,
+            Err(error) => {
+                let others = self.fallback.and_then(found).into_iter().chain(self.others());
+                others.filter_map(|source| message_of(source).ok()).next().ok_or(error)?
+            }
         };
         let subject = self.event_type.subject.as_deref().unwrap_or_default();
         let context = subject.strip_suffix(compile::without_context(subject)).unwrap_or_default();
@@ -169,9 +180,9 @@ impl Build {
 
     /// The schemas by which values may be framed.
     pub fn registered_mut(&mut self) -> Box<dyn Iterator<Item = &mut Registered> + Send + '_> {
-        match self.event_type.encoding {
-            Encoding::Avro => Box::new(self.candidates.iter_mut().map(|candidate| &mut candidate.version.registered)),
-            _ => Box::new(self.sources.iter_mut().map(|source| &mut source.version.registered)),
+        match derives_avro(&self.event_type) {
+            true => Box::new(self.candidates.iter_mut().map(|candidate| &mut candidate.version.registered)),
+            false => Box::new(self.sources.iter_mut().map(|source| &mut source.version.registered)),
         }
     }
 
@@ -197,7 +208,8 @@ impl Build {
             }
         }
         let position = |version: u32| built.set.versions.iter().position(|compiled| compiled.version == version);
-        match position(self.default).or_else(|| self.fallback.and_then(position)) {
+        let others = || self.others().find_map(|source| position(source.version.version));
+        match position(self.default).or_else(|| self.fallback.and_then(position)).or_else(others) {
             Some(default) => {
                 built.set.default = default;
                 plans.sweep();
@@ -211,17 +223,20 @@ impl Build {
     }
 
     fn build_one(&self, source: &Source, registry: &str, plans: &Plans) -> Result<(Arc<Compiled>, Held), SchemaError> {
-        let message = source.message()?;
-        let avro = match self.event_type.encoding {
-            Encoding::Avro => Some(self.choose(source, message)?),
+        let family = source.family(self.event_type.schema_type)?;
+        let message = match self.event_type.schema_type {
+            SchemaType::Protobuf => Some(source.message()?),
+            SchemaType::Avro | SchemaType::Json => None,
+        };
+        let avro = match message {
+            Some(message) if derives_avro(&self.event_type) => Some(self.choose(source, message)?),
             _ => None,
         };
-        let compiled = self.plan(source, message, avro, registry, plans)?;
-        let imports = source.family.as_ref().map(|family| family.imports.clone()).unwrap_or_default();
+        let compiled = self.plan(source, Language { family, message, avro }, registry, plans)?;
         let held = Held {
             version: source.version.version,
             registered: source.version.registered.clone(),
-            imports,
+            imports: family.imports.clone(),
             avro: avro.map(Candidate::held),
         };
         Ok((compiled, held))
@@ -269,33 +284,27 @@ impl Build {
     fn plan(
         &self,
         source: &Source,
-        message: &EventMessage,
-        avro: Option<&Candidate>,
+        language: Language<'_>,
         registry: &str,
         plans: &Plans,
     ) -> Result<Arc<Compiled>, SchemaError> {
         let event_type = &self.event_type;
-        let framed = avro.map_or(&source.version, |avro| &avro.version);
-        let (prefix, header) = frame(event_type, framed, message.index, registry)?;
+        let framed = language.avro.map_or(&source.version, |avro| &avro.version);
+        let (prefix, header) = frame(event_type, framed, language.message.map(|message| message.index), registry)?;
         let key = match &event_type.key {
             KeySource::Field(path) => Some(path.as_str()),
             KeySource::Envelope | KeySource::None => None,
-        };
-        let settings = PlanSettings {
-            encoding: event_type.encoding,
-            mapping: event_type.mapping,
-            key,
-            unknown_fields: event_type.unknown_fields,
         };
         let plan_key = PlanKey {
             subject: source.version.subject.clone(),
             version: source.version.version,
             id: source.version.registered.id,
-            message: message.descriptor.full_name().to_owned(),
-            encoding: settings.encoding,
-            mapping: settings.mapping,
+            schema_type: event_type.schema_type,
+            message: language.message.map(|message| message.descriptor.full_name().to_owned()),
+            encoding: event_type.encoding,
+            mapping: event_type.mapping,
             key: key.map(str::to_owned),
-            unknown_fields: settings.unknown_fields,
+            unknown_fields: event_type.unknown_fields,
             prefix: prefix.clone(),
             header: header.clone(),
         };
@@ -304,12 +313,18 @@ impl Build {
                 version: source.version.version,
                 id: source.version.registered.id,
                 value_id: framed.registered.id,
-                plan: Plan::compile(&message.descriptor, &settings).map_err(|error| source.plan_error(error))?,
+                plan: language.transcoder(event_type, key).map_err(|error| source.plan_error(error))?,
                 prefix,
                 header,
-                reader: reader(event_type.encoding, message, avro).map_err(|error| source.plan_error(error))?,
+                reader: language.reader(event_type.encoding).map_err(|error| source.plan_error(error))?,
             })
         })
+    }
+
+    /// The versions that may stand in for the newest one while that is of no use, newest first.
+    fn others(&self) -> impl Iterator<Item = &Source> {
+        let wanted = self.event_type.version == Version::Latest;
+        self.sources.iter().rev().filter(move |_| wanted)
     }
 
     fn no_version(&self) -> SchemaError {
@@ -322,7 +337,69 @@ impl Build {
     }
 }
 
+/// What a version's plan is made of: its texts, and for Protobuf its message and the Avro schema that was chosen for it.
+#[derive(Clone, Copy)]
+struct Language<'a> {
+    family: &'a Family,
+    message: Option<&'a EventMessage>,
+    avro: Option<&'a Candidate>,
+}
+
+impl Language<'_> {
+    fn transcoder(&self, event_type: &EventType, key: Option<&str>) -> Result<Transcoder, PlanError> {
+        let root = &self.family.root;
+        Ok(match self.message {
+            Some(message) => {
+                let settings = PlanSettings {
+                    encoding: event_type.encoding,
+                    mapping: event_type.mapping,
+                    key,
+                    unknown_fields: event_type.unknown_fields,
+                };
+                Transcoder::Protobuf(Plan::compile(&message.descriptor, &settings)?)
+            }
+            None if root.kind == Kind::Avro => {
+                let references = self.reference_texts();
+                Transcoder::Avro(AvroPlan::compile(&root.text, &references, key, event_type.unknown_fields)?)
+            }
+            None => {
+                let references: Vec<_> =
+                    self.family.imports.iter().map(|(name, schema)| (name.clone(), schema.text.clone())).collect();
+                Transcoder::JsonSchema(JsonSchema::compile(&root.text, &references, key)?)
+            }
+        })
+    }
+
+    fn reader(&self, encoding: Encoding) -> Result<ValueReader, PlanError> {
+        let avro = match (self.message, self.avro) {
+            (_, Some(avro)) => ValueReader::avro(&avro.version.registered.schema.text, &avro.references),
+            (None, None) if encoding == Encoding::Avro => {
+                ValueReader::avro(&self.family.root.text, &self.reference_texts())
+            }
+            (Some(message), None) if encoding == Encoding::Protobuf => {
+                return Ok(ValueReader::protobuf(message.descriptor.clone()));
+            }
+            _ => return Ok(ValueReader::Json),
+        };
+        avro.map_err(|error| PlanError { message: format!("the registered Avro schema cannot be read: {error}") })
+    }
+
+    fn reference_texts(&self) -> Vec<String> {
+        self.family.imports.iter().map(|(_, schema)| schema.text.clone()).collect()
+    }
+}
+
 impl Source {
+    /// The texts, if they are in the language that the event type expects.
+    fn family(&self, expected: SchemaType) -> Result<&Family, SchemaError> {
+        let family = self.family.as_ref().map_err(|error| SchemaError::from(error.clone()))?;
+        let kinds = family.imports.iter().map(|(_, schema)| schema.kind).chain([family.root.kind]);
+        match kinds.into_iter().find(|kind| *kind != expected) {
+            None => Ok(family),
+            Some(found) => Err(SchemaError::SchemaType { schema: self.name(), found, expected }),
+        }
+    }
+
     fn message(&self) -> Result<&EventMessage, SchemaError> {
         if let Err(error) = &self.family {
             return Err(error.clone().into());
@@ -376,19 +453,24 @@ fn chosen(content: &Content) -> HashMap<u32, u32> {
     content.versions.iter().filter_map(pair).collect()
 }
 
-/// Prefix and header by which a value names its schema; both empty for JSON, which has no framing.
+/// Whether values are Avro by a schema that is derived from the subject's.
+pub(super) fn derives_avro(event_type: &EventType) -> bool {
+    event_type.schema_type == SchemaType::Protobuf && event_type.encoding == Encoding::Avro
+}
+
+/// Prefix and header by which a value names its schema; both empty for proto3 JSON, which has no framing.
 fn frame(
     event_type: &EventType,
     framed: &SubjectVersion,
-    message_index: u32,
+    message_index: Option<u32>,
     registry: &str,
 ) -> Result<(Vec<u8>, Vec<u8>), SchemaError> {
     // The compiler refuses files with anywhere near 2^31 messages.
-    let indexes = [message_index as i32];
-    let indexes = match event_type.encoding {
-        Encoding::Avro => None,
-        Encoding::Protobuf => Some(&indexes[..]),
-        Encoding::Json | Encoding::RawJson => return Ok((Vec::new(), Vec::new())),
+    let indexes = message_index.map(|index| [index as i32]);
+    let indexes = match (event_type.encoding, event_type.schema_type) {
+        (Encoding::Avro, _) | (Encoding::Json, SchemaType::Json) => None,
+        (Encoding::Protobuf, _) => indexes.as_ref().map(|indexes| &indexes[..]),
+        (Encoding::Json | Encoding::RawJson, _) => return Ok((Vec::new(), Vec::new())),
     };
     match event_type.framing {
         Framing::Prefix => Ok((framing::write_prefix(framed.registered.id, indexes), Vec::new())),
@@ -400,14 +482,5 @@ fn frame(
             })?;
             Ok((Vec::new(), framing::header_value(guid.into_bytes(), indexes)))
         }
-    }
-}
-
-fn reader(encoding: Encoding, message: &EventMessage, avro: Option<&Candidate>) -> Result<ValueReader, PlanError> {
-    match (encoding, avro) {
-        (Encoding::Avro, Some(avro)) => ValueReader::avro(&avro.version.registered.schema.text, &avro.references)
-            .map_err(|error| PlanError { message: format!("the registered Avro schema cannot be read: {error}") }),
-        (Encoding::Protobuf, _) => Ok(ValueReader::protobuf(message.descriptor.clone())),
-        _ => Ok(ValueReader::Json),
     }
 }

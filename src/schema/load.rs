@@ -18,7 +18,7 @@ use super::client::{Registry, RegistryError};
 use super::compile::CompileError;
 use super::snapshot::{Content, Held, Snapshots};
 use super::source::{Family, SubjectVersion};
-use crate::route::{Encoding, EventType, Version};
+use crate::route::{EventType, SchemaType, Version};
 use crate::transcode::PlanError;
 
 /// Newest versions of a subject that are loaded, beside the default one.
@@ -99,6 +99,19 @@ pub enum SchemaError {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The subject's schema, or one that it refers to, is in another language than the event type says.
+    #[error(
+        "{schema} is or refers to a schema of type {}, the event type expects {}; set `schema_type = \"{}\"` if that is meant",
+        found.as_str(), expected.as_str(), found.setting()
+    )]
+    SchemaType {
+        /// Which schema: subject and version.
+        schema: String,
+        /// The language it is in.
+        found: SchemaType,
+        /// The language of the event type.
+        expected: SchemaType,
+    },
     /// The subject's schema cannot be compiled, or has no fitting message.
     #[error("{schema}: {source}")]
     Compile {
@@ -177,7 +190,7 @@ struct Memory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed {
     sources: Vec<u32>,
-    /// The Avro subject and its versions, for encoding `avro`.
+    /// The subject of the derived Avro schemas and its versions, where there are any.
     avro: Option<(String, Vec<u32>)>,
 }
 
@@ -275,7 +288,7 @@ impl Loader {
         let mut build = Build::new(event_type, sources, default, previous);
         build = blocking(subject, move || build.compile()).await?;
         let mut avro = None;
-        if event_type.encoding == Encoding::Avro {
+        if build::derives_avro(event_type) {
             let avro_subject = build.avro_subject()?;
             let versions = self.list_candidates(&avro_subject).await?;
             build.candidates = self.fetch_candidates(&avro_subject, &versions).await?;
@@ -300,7 +313,7 @@ impl Loader {
         let (plans, registry) = (Arc::clone(&self.plans), self.registry.name().to_owned());
         blocking(subject, move || {
             build = build.compile();
-            if build.event_type.encoding == Encoding::Avro {
+            if build::derives_avro(&build.event_type) {
                 build.avro_subject = Some(build.avro_subject()?);
             }
             build.finish(&registry, &plans)
@@ -394,16 +407,20 @@ impl Loader {
             versions: built.held.clone(),
         };
         let content = Arc::new(content);
-        self.with_memory(&event_type.name, |memory| {
+        let problems: Vec<_> = built.skipped.iter().map(|s| format!("version {}: {}", s.version, s.error)).collect();
+        let told = self.with_memory(&event_type.name, |memory| {
             memory.content = Some(Arc::clone(&content));
             memory.listed = Some(listed);
-            memory.status.problems =
-                built.skipped.iter().map(|s| format!("version {}: {}", s.version, s.error)).collect();
+            std::mem::replace(&mut memory.status.problems, problems)
         });
         self.note_success(&event_type.name);
         for skipped in &built.skipped {
-            let (event, version, error) = (&event_type.name, skipped.version, &skipped.error);
-            warn!(%event, version, %error, "a schema version is of no use and is left out");
+            // A version that stays bad while others come and go is told once; `/ready` has its reason of the moment.
+            let prefix = format!("version {}: ", skipped.version);
+            if !told.iter().any(|problem| problem.starts_with(&prefix)) {
+                let (event, version, error) = (&event_type.name, skipped.version, &skipped.error);
+                warn!(%event, version, %error, "a schema version is of no use and is left out");
+            }
         }
         if let Some(snapshots) = self.snapshots.clone() {
             match tokio::task::spawn_blocking(move || snapshots.write(&content)).await {

@@ -10,7 +10,8 @@ use crate::dev::registry::{EmbeddedRegistry, Options};
 use crate::envelope::SchemaReference;
 use crate::outcome::Code;
 use crate::route::{
-    Acks, EnvelopeForm, Framing, JavaAvro, KeySource, Limits, Mapping, MissingKey, NestedSep, Reply, UnknownFields,
+    Acks, Encoding, EnvelopeForm, Framing, JavaAvro, KeySource, Limits, Mapping, MissingKey, NestedSep, Reply,
+    SchemaType, UnknownFields,
 };
 use crate::schema::compatibility::Level;
 use crate::transcode;
@@ -30,6 +31,7 @@ fn event_type(encoding: Encoding) -> EventType {
         cluster: "core".to_owned(),
         topic: "orders".to_owned(),
         subject: Some(SUBJECT.to_owned()),
+        schema_type: SchemaType::Protobuf,
         message: None,
         version: Version::Latest,
         mapping: Mapping::default(),
@@ -110,7 +112,7 @@ async fn a_schema_that_is_of_no_use_says_why() {
     let error = refusal(Schema::new(Kind::Json, "{}"), |_| {}).await;
     assert_eq!(
         error,
-        "subject `shop.v1.Order` version 1: the schema is of type JSON; events need one of type PROTOBUF"
+        "subject `shop.v1.Order` version 1 is or refers to a schema of type JSON, the event type expects PROTOBUF; set `schema_type = \"json\"` if that is meant"
     );
     let error = refusal(is(RENAMED), |_| {}).await;
     assert_eq!(
@@ -252,7 +254,11 @@ async fn a_restart_after_a_bad_version_serves_the_good_one_before() {
     put(&registry, SUBJECT, protobuf(RENAMED)).await;
     let loaded = Loader::new(Arc::clone(&registry), Some(folder.path())).load(&protobuf_event).await.expect("good");
     assert_eq!(default_version(&loaded.set), 1);
-    Loader::new(registry, None).load(&protobuf_event).await.expect_err("nothing is known of a good one");
+    // The registry alone knows as much.
+    let loaded = Loader::new(Arc::clone(&registry), None).load(&protobuf_event).await.expect("good");
+    assert_eq!((default_version(&loaded.set), loaded.skipped.len()), (1, 1));
+    let pinned = EventType { version: Version::Number(2), ..protobuf_event };
+    Loader::new(registry, None).load(&pinned).await.expect_err("the one that is asked for is bad");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::envelope::SchemaReference;
 use crate::outcome::{Code, EventError};
-use crate::transcode::Plan;
+use crate::transcode::Transcoder;
 
 mod avro;
 mod build;
@@ -55,10 +55,10 @@ pub struct Compiled {
     pub version: u32,
     /// Registry id of the source schema.
     pub id: u32,
-    /// Registry id that the value's framing names: the Avro schema's for encoding `avro`, else the source's.
+    /// Registry id that the value's framing names: that of the Avro schema where it is derived, else the source's.
     pub value_id: u32,
-    /// The plan.
-    pub plan: Plan,
+    /// What turns payloads into values.
+    pub plan: Transcoder,
     /// Bytes in front of the value (prefix framing), or empty.
     pub prefix: Vec<u8>,
     /// Value of the record header `__value_schema_id` (header framing), or empty.

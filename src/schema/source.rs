@@ -2,33 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The language of a schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Kind {
-    /// Avro, the registry's default: its answers leave the type out.
-    Avro,
-    /// Protobuf, as text or as a base64 `FileDescriptorProto`.
-    Protobuf,
-    /// JSON Schema.
-    Json,
-}
-
-impl Kind {
-    /// The registry's name of it, as in `schemaType`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Kind::Avro => "AVRO",
-            Kind::Protobuf => "PROTOBUF",
-            Kind::Json => "JSON",
-        }
-    }
-
-    /// The kind with this name in `schemaType`.
-    pub fn parse(name: &str) -> Option<Kind> {
-        [Kind::Avro, Kind::Protobuf, Kind::Json].into_iter().find(|kind| kind.as_str() == name)
-    }
-}
+pub use crate::route::SchemaType as Kind;
 
 /// A schema that another one builds on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -99,7 +99,7 @@ catalogue! {
     REGISTRY_LOOKUPS = Counter "iguazu_registry_lookups_total" ["registry", "outcome"] "look-ups", "look-ups answered from memory (`hit`), asked of the registry (`miss`), and not answered by it (`failed`)";
     REGISTRY_STALE = Gauge "iguazu_registry_stale_seconds" ["registry"] "seconds", "for how long schemas have been served without a check that they are the newest; 0 while the registry answers";
     SCHEMA_VERSIONS = Gauge "iguazu_schema_versions" ["registry"] "versions", "schema versions that are loaded and compiled";
-    SCHEMA_FAILURES = Counter "iguazu_schema_compile_failures_total" ["registry"] "schemas", "schemas that could not be compiled into a plan";
+    SCHEMA_LEFT_OUT = Gauge "iguazu_schema_versions_left_out" ["registry"] "versions", "versions of event types' subjects that are of no use and left out; `/ready` says why";
 
     BUILD_INFO = Gauge "iguazu_build_info" ["version"] "1", "always 1; the label is the version";
     PROCESS_START = Gauge "iguazu_process_start_time_seconds" [] "seconds", "when the process started, seconds since 1970";

@@ -106,8 +106,8 @@ pub struct Registry<'a> {
     pub stale: Duration,
     /// Schema versions loaded and compiled.
     pub versions: u64,
-    /// Schemas that could not be compiled, since the start.
-    pub compile_failures: u64,
+    /// Versions that are of no use and left out.
+    pub left_out: u64,
 }
 
 /// One registry.
@@ -119,7 +119,7 @@ pub fn registry(page: &mut Page, reading: &Registry<'_>) {
     }
     page.set(&m::REGISTRY_STALE, &[name], reading.stale);
     page.set(&m::SCHEMA_VERSIONS, &[name], reading.versions);
-    page.set(&m::SCHEMA_FAILURES, &[name], reading.compile_failures);
+    page.set(&m::SCHEMA_LEFT_OUT, &[name], reading.left_out);
 }
 
 /// A reading of the snapshot in force.

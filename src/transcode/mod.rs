@@ -3,7 +3,9 @@
 //! In: a Protobuf message on the wire, or proto3 JSON. Out: an Avro datum, canonical Protobuf or proto3 JSON, and the
 //! record's key, by a [`Plan`] that was compiled once per schema. Never: I/O, waiting, a tree of values, an allocation
 //! per field, or a payload's value in an error.
-
+//!
+//! Event types whose subject is not Protobuf have plans of their own: [`avro_in`] and [`json_schema`]. A [`Transcoder`] is the
+//! one of the three that a version of a subject has.
 //!
 //! | file | subject |
 //! |---|---|
@@ -21,6 +23,9 @@
 //! | `time` | timestamps and durations |
 //! | `buffer`, `fail` | output bytes; errors and their paths |
 //! | `back` | the way back: an Avro datum as a front-end, and values as JSON for people |
+//! | `subject` | the plan that a subject's language asks for |
+//! | `avro_in` | payloads of Avro subjects |
+//! | `json_schema` | payloads of JSON Schema subjects |
 
 use prost_reflect::MessageDescriptor;
 
@@ -29,6 +34,7 @@ use crate::outcome::{Code, EventError};
 use crate::route::{Encoding, Mapping, UnknownFields};
 
 mod avro;
+pub mod avro_in;
 mod avro_ops;
 mod avro_schema;
 pub mod back;
@@ -39,12 +45,14 @@ mod fail;
 mod java_schema;
 mod json;
 mod json_out;
+pub mod json_schema;
 mod key;
 mod maps;
 mod names;
 mod plan;
 mod protobuf;
 mod slots;
+mod subject;
 mod time;
 mod well_known;
 mod wire;
@@ -57,6 +65,7 @@ use fail::{Done, Fail, Naming, event_error};
 pub use plan::Plan;
 pub use slots::Scratch;
 use slots::{Frames, Notes, Slots, Span};
+pub use subject::Transcoder;
 
 /// What a plan is compiled for, beside the message.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +159,12 @@ impl Plan {
         scratch.clear();
         let (front, naming) = match payload {
             Payload::Json(text) => (Front::Json(text), Naming::Json),
-            Payload::Protobuf(message) => (Front::Wire(message), Naming::Wire),
+            Payload::Protobuf(message) | Payload::Binary(message) => (Front::Wire(message), Naming::Wire),
+            Payload::Avro(_) | Payload::Base64(_) => {
+                let what =
+                    format!("the schema is Protobuf, so the payload is JSON or Protobuf, not {}", payload.name());
+                return Err(EventError::new(Code::WrongFormat, what));
+            }
         };
         let done = self.run(front, scratch, output);
         done.map_err(|fail| event_error(self, &scratch.path, &fail, naming))
@@ -166,7 +180,7 @@ impl Plan {
             let what = format!("the payload of {} bytes is over {PAYLOAD_BYTES_MAX} bytes", payload.len());
             return Err(Fail::new(Code::EventTooLarge, what));
         }
-        let Scratch { words, nodes, unknown, side, path, order, out } = scratch;
+        let Scratch { words, nodes, unknown, side, path, order, out, .. } = scratch;
         let root = match front {
             Front::Wire(_) => Frames { words, nodes }.frame(&self.tables[0])?,
             Front::Avro(reader, datum) => {

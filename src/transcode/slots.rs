@@ -136,6 +136,10 @@ pub struct Scratch {
     /// Node indexes, for finding duplicate keys of long maps.
     pub(super) order: Vec<(u64, u32)>,
     pub(super) out: super::buffer::Buffer,
+    /// What payloads of Avro subjects are worked on in.
+    pub(super) avro: super::avro_in::AvroScratch,
+    /// A payload that came in base64.
+    pub(super) decoded: Vec<u8>,
 }
 
 impl Scratch {

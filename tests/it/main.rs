@@ -17,6 +17,8 @@ mod drain;
 mod hostile;
 mod bulkhead;
 mod registry;
+mod evolution;
+mod subjects;
 mod senders;
 mod dev;
 mod tools;

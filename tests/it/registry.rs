@@ -171,7 +171,11 @@ async fn a_new_version_is_taken_up_once_it_is_of_use_and_the_old_ones_stay() {
     fixture.registry.register_protobuf(&fixture.subject, &text);
     let reported = async || shown(&proxy, "conditions", "left out: version 2").await;
     wait_until("the new version is reported", reported).await;
-    assert!(proxy.log().iter().any(|line| line.message().starts_with("a schema version is of no use")));
+    wait_until("it is logged", async || {
+        let logged = proxy.log().iter().any(|line| line.message().starts_with("a schema version is of no use"));
+        if logged { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
     assert_eq!(proxy.admin("/ready").await.status, 200);
     takes(&proxy, AVRO).await.expect("the old version is still served");
     assert_code(&proxy, newer.clone(), 422, "unknown_field").await;

@@ -169,7 +169,7 @@ class Decoder:
         """({id, type}, decoded); without a framing (None, JSON) if it is JSON, else (None, None)."""
         content_type = dict(headers).get("content-type", b"").decode()
         framed = value and value[0] == 0 or "__value_schema_id" in dict(headers)
-        if value is None or content_type == "application/json" or not framed:
+        if value is None or not framed:
             return None, json_or_none(value)
         if self.client is None:
             return None, None
@@ -183,6 +183,8 @@ class Decoder:
             named["message"] = message_class.DESCRIPTOR.full_name
             message = ProtobufDeserializer(message_class)(value, context)
             return named, json_format.MessageToDict(message, preserving_proto_field_name=True)
+        if schema.schema_type == "JSON":
+            return named, json.loads(bare)
         if len(value) == 5:
             return named, {}  # A record without fields: Confluent's deserialiser refuses it as too short.
         return named, self.avro(value, context)

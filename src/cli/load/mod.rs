@@ -296,7 +296,9 @@ fn payload(
             Ok(template::with_placeholder(&Example::payload(0, message), message, key))
         }
         (None, Some(target)) if target.event_type.subject.is_none() => Ok(format!("{{\"id\":\"{PLACEHOLDER}\"}}")),
-        _ => Err(Failure::Usage(format!("the schema of `{event}` is not known; give a `--payload FILE`"))),
+        _ => Err(Failure::Usage(format!(
+            "the schema of `{event}` is not known, or not Protobuf; give a `--payload FILE` (`iguazu schema example {event} --payload-only` makes one)"
+        ))),
     }
 }
 

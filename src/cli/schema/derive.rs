@@ -58,7 +58,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     } else if args.proto.is_empty() {
         let target = args.target.find(&args.name)?;
         let message = target.message().await?;
-        let message = message.ok_or_else(|| Failure::Usage(format!("event `{}` has no schema", args.name)))?;
+        let message = message
+            .ok_or_else(|| Failure::Usage(format!("event `{}` has no schema of Protobuf to derive from", args.name)))?;
         (vec![message], target.event_type.mapping)
     } else {
         (find(&compile(&args.proto)?, &args.name)?, Mapping::default())

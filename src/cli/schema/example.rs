@@ -4,7 +4,6 @@ use std::io::{self, Write as _};
 
 use crate::cli::Failure;
 use crate::cli::target::{Target, TargetArgs};
-use crate::dev::example::Example;
 use crate::dev::screen::{WIDTH, json_lines, shell_word};
 
 /// Arguments of `iguazu schema example`.
@@ -27,10 +26,7 @@ pub struct Args {
 /// Runs it.
 pub async fn run(args: Args) -> Result<(), Failure> {
     let target = args.target.find(&args.event)?;
-    let payload = match target.message().await? {
-        Some(message) => Example::payload(1, &message),
-        None => r#"{"any":"JSON"}"#.to_owned(),
-    };
+    let payload = target.example(1).await?;
     let mut out = io::stdout().lock();
     for line in json_lines(&payload, WIDTH) {
         writeln!(out, "{line}")?;

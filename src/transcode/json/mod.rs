@@ -9,5 +9,6 @@ mod reader;
 mod tokenizer;
 mod well_known;
 
-pub(super) use reader::{AnyState, Reader, read_inner, read_root};
+pub(super) use number::Number;
+pub(super) use reader::{AnyState, Reader, add_property, mismatch, read_inner, read_root};
 pub(super) use tokenizer::{Token, Tokenizer};

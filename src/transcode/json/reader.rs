@@ -430,7 +430,7 @@ impl<'r, 'a> Reader<'r, 'a> {
 }
 
 /// Appends `"name":value`, without the value's insignificant whitespace.
-fn add_property(name: &[u8], value: &[u8], properties: &mut Vec<u8>) {
+pub(in crate::transcode) fn add_property(name: &[u8], value: &[u8], properties: &mut Vec<u8>) {
     if !properties.is_empty() {
         properties.push(b',');
     }
@@ -504,7 +504,7 @@ fn kind_name(kind: Kind) -> &'static str {
 }
 
 #[cold]
-pub(super) fn mismatch(expected: &str, received: Token) -> Box<Fail> {
+pub(in crate::transcode) fn mismatch(expected: &str, received: Token) -> Box<Fail> {
     Fail::new(Code::InvalidPayload, format!("expected {expected}, received {}", received.name()))
 }
 

@@ -50,7 +50,7 @@ pub struct Schema {
     pub id: Option<u32>,
     /// GUID, if a header names the schema.
     pub guid: Option<String>,
-    /// `AVRO` or `PROTOBUF`.
+    /// `AVRO`, `PROTOBUF` or `JSON`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Full name of the message that Protobuf's message indexes name.

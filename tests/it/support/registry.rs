@@ -90,6 +90,16 @@ impl Registry {
         reply["id"].as_u64().expect("the registry answers with an id") as u32
     }
 
+    /// Sets a rule of one subject, over the registry's own: `VALIDITY`, `COMPATIBILITY` or `INTEGRITY`. By Apicurio's own
+    /// API: Confluent's has only some of them.
+    pub fn set_rule(&self, subject: &str, rule: &str, value: &str) {
+        let url = format!("http://{}/apis/registry/v3/groups/default/artifacts/{subject}/rules", self.address());
+        let body = json!({"ruleType": rule, "config": value}).to_string();
+        let request = http::client().post(url).header("content-type", "application/json").body(body);
+        let reply = block_on(http::send(request)).unwrap_or_else(|e| panic!("rule {rule} of {subject}: {e}"));
+        assert!(reply.status < 300, "rule {rule} of {subject}: {} {}", reply.status, reply.text());
+    }
+
     /// One call; an answer of 400 or more is an error.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let method = method.parse().map_err(|e| format!("{method}: {e}"))?;
