@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::events::mapping as mapping_of;
 use super::reader::{Item, Table, quoted};
 use super::{Config, Problem, Registry, check, names, registries};
-use crate::route::{Encoding, EventType, Mapping};
+use crate::route::{Encoding, EventType, Mapping, SchemaType};
 use crate::schema::compatibility::Level;
 
 /// Its name, where nothing else is said.
@@ -154,7 +154,8 @@ pub fn events_of(config: &Config, registry: &str) -> Vec<EventMessage> {
     for event_type in &config.events {
         let cluster = config.clusters.iter().find(|cluster| cluster.name == event_type.cluster);
         let of_registry = cluster.is_some_and(|cluster| cluster.registry.as_deref() == Some(registry));
-        let Some(subject) = event_type.subject.as_ref().filter(|_| of_registry) else { continue };
+        let is_ours = of_registry && event_type.schema_type == SchemaType::Protobuf;
+        let Some(subject) = event_type.subject.as_ref().filter(|_| is_ours) else { continue };
         let name = event_type.message.as_ref().unwrap_or(subject);
         let by_default = EventMessage::named(name, event_type.mapping);
         let avro_subject = event_type.avro_subject.clone().or(by_default.avro_subject);
@@ -184,7 +185,9 @@ impl Schemas {
             return;
         }
         let file = self.file.file_name().unwrap_or_default().to_string_lossy();
-        let name = event_type.message.as_ref().or(event_type.subject.as_ref());
+        // Subjects of Avro and JSON Schema are registered by whoever owns them.
+        let subject = event_type.subject.as_ref().filter(|_| event_type.schema_type == SchemaType::Protobuf);
+        let name = event_type.message.as_ref().or(subject);
         let Some(message) = self.messages.iter().find(|message| Some(&message.name) == name) else {
             let name = name.cloned().unwrap_or_default();
             return table
