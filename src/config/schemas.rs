@@ -181,13 +181,12 @@ pub fn events_of(config: &Config, registry: &str) -> Vec<EventMessage> {
 impl Schemas {
     /// Holds an event type of a proxy to this file: its mapping is the file's, and what it says itself must not differ.
     pub(super) fn hold(&self, event_type: &mut EventType, table: &Table<'_>) {
-        if event_type.encoding == Encoding::RawJson {
+        // Subjects of Avro and JSON Schema are registered by whoever owns them.
+        if event_type.encoding == Encoding::RawJson || event_type.schema_type != SchemaType::Protobuf {
             return;
         }
         let file = self.file.file_name().unwrap_or_default().to_string_lossy();
-        // Subjects of Avro and JSON Schema are registered by whoever owns them.
-        let subject = event_type.subject.as_ref().filter(|_| event_type.schema_type == SchemaType::Protobuf);
-        let name = event_type.message.as_ref().or(subject);
+        let name = event_type.message.as_ref().or(event_type.subject.as_ref());
         let Some(message) = self.messages.iter().find(|message| Some(&message.name) == name) else {
             let name = name.cloned().unwrap_or_default();
             return table
