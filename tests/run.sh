@@ -149,6 +149,7 @@ conformance_glibc=2.38
 fetch_conformance() {
     if [ "$(uname -sm)" != "Linux x86_64" ]; then return; fi
     changed conformance sed -n '/^conformance_package=/,/^# changed/p' tests/run.sh || return 0
+    # shellcheck disable=SC2016 # for the script that is written below
     local into=$kept/conformance glibc here='$(dirname "$0")'
     rm -rf "$into"
     mkdir -p "$into"
@@ -173,6 +174,7 @@ fetch_conformance() {
 fetch_newer_libc() {
     local into=$1 work=$1/apt mirror=
     if command -v apt-get >/dev/null; then
+        # shellcheck disable=SC2016 # apt's own variable
         mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/$' || true)
     fi
     [ -n "$mirror" ] ||

@@ -25,7 +25,7 @@ for name in "${targets[@]}"; do
         -max_total_time=$((seconds / ${#targets[@]})) -timeout=10 -rss_limit_mb=1024 -max_len=4096 \
         -artifact_prefix="$regressions/" >"$log" 2>&1; then
         grep -A 12 -m 1 -E 'panicked|ERROR: libFuzzer' "$log" >&2
-        printf 'error: fuzzing `%s` found something; its input is in %s, all that was said in %s\n' "$name" "$regressions" "$log" >&2
+        printf 'error: fuzzing %s found something; its input is in %s, all that was said in %s\n' "$name" "$regressions" "$log" >&2
         exit 1
     fi
     grep -E '^#[0-9]+.DONE' "$log" | sed "s/^/$name: /"
