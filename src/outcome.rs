@@ -55,6 +55,7 @@ macro_rules! codes {
 
 codes! {
     Enqueued, "enqueued", 202, None, false, "checked, converted and in the producer's buffer; Kafka has not answered yet";
+    Spooled, "spooled", 202, None, false, "Kafka does not take the event now; it is on the proxy's disk and is delivered when Kafka does";
     Acknowledged, "acknowledged", 200, None, false, "Kafka acknowledged the record; the result names its partition and offset";
     Valid, "valid", 200, None, false, "dry run: the event would be taken, as its result shows; nothing was produced";
 
@@ -139,6 +140,8 @@ pub enum Delivery {
     /// Given up for good; [`Code::DeliveryFailed`], [`Code::RecordRefused`] or [`Code::Unknown`] (timed out: it may
     /// have been written all the same).
     Failed(Code),
+    /// Neither yet: it is on the disk of the spool, from where it will be tried again.
+    Spooled,
 }
 
 /// The deliveries that one request waits for. Made only when a request waits.
@@ -220,6 +223,18 @@ pub struct Tracked {
     sent_ms: u32,
     resends: u8,
     open: bool,
+    kept: Kept,
+}
+
+/// Where a record is beside a producer's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// Nowhere; it may be spooled.
+    Nowhere,
+    /// In the spool, from which it comes.
+    Spool,
+    /// Nowhere, and nobody needs it again.
+    Never,
 }
 
 impl Tracked {
@@ -230,7 +245,33 @@ impl Tracked {
             batch.expect_one();
         }
         let (account, batch) = (Arc::clone(account), batch.cloned());
-        Box::new(Tracked { account, batch, index, cost_bytes, sent_ms: 0, resends: 0, open: true })
+        Box::new(Tracked { account, batch, index, cost_bytes, sent_ms: 0, resends: 0, open: true, kept: Kept::Nowhere })
+    }
+
+    /// The same for a record out of the spool: while it is tried it counts as in memory. `batch` is told that it is still
+    /// [`Delivery::Spooled`] when it is to be tried again.
+    pub fn from_spool(account: &Arc<Account>, batch: &Arc<BatchState>, index: u32, cost_bytes: u32) -> Box<Tracked> {
+        let mut tracked = Tracked::new(account, Some(batch), index, cost_bytes);
+        tracked.kept = Kept::Spool;
+        account.in_spool.fetch_sub(1, Relaxed);
+        tracked
+    }
+
+    /// The same for a record that proves something now and is of no use later: it is never spooled.
+    pub fn of_the_moment(account: &Arc<Account>, batch: &Arc<BatchState>, index: u32, cost_bytes: u32) -> Box<Tracked> {
+        let mut tracked = Tracked::new(account, Some(batch), index, cost_bytes);
+        tracked.kept = Kept::Never;
+        tracked
+    }
+
+    /// Whether its entry is in the spool already.
+    pub fn is_from_spool(&self) -> bool {
+        self.kept == Kept::Spool
+    }
+
+    /// Whether the spool may take it.
+    pub fn may_be_spooled(&self) -> bool {
+        self.kept == Kept::Nowhere
     }
 
     /// Bytes of the producer's budget that the record holds.
@@ -267,6 +308,7 @@ impl Tracked {
         match delivery {
             Delivery::Delivered { .. } => drop(self.account.delivered.fetch_add(1, Relaxed)),
             Delivery::Failed(code) => self.account.fail(code),
+            Delivery::Spooled => drop(self.account.in_spool.fetch_add(1, Relaxed)),
         }
         if let Some(batch) = self.batch.take() {
             batch.settle(self.index, delivery);
@@ -278,6 +320,9 @@ impl Tracked {
     pub fn refused(mut self: Box<Self>) {
         self.open = false;
         self.account.in_memory.fetch_sub(1, Relaxed);
+        if self.is_from_spool() {
+            self.account.in_spool.fetch_add(1, Relaxed);
+        }
         if let Some(batch) = self.batch.take() {
             batch.forget_one();
         }
@@ -289,14 +334,18 @@ impl Drop for Tracked {
         if self.open {
             self.account.in_memory.fetch_sub(1, Relaxed);
             // A token that a panic drops was not handed over: what librdkafka has is no longer ours to drop.
-            let code = if std::thread::panicking() { Code::Internal } else { Code::Unknown };
-            if code == Code::Internal {
-                self.account.fail(code);
-            } else {
-                self.account.lost.fetch_add(1, Relaxed);
+            let delivery = match std::thread::panicking() {
+                _ if self.is_from_spool() => Delivery::Spooled,
+                true => Delivery::Failed(Code::Internal),
+                false => Delivery::Failed(Code::Unknown),
+            };
+            match delivery {
+                Delivery::Failed(Code::Unknown) => drop(self.account.lost.fetch_add(1, Relaxed)),
+                Delivery::Failed(code) => self.account.fail(code),
+                _ => drop(self.account.in_spool.fetch_add(1, Relaxed)),
             }
             if let Some(batch) = self.batch.take() {
-                batch.settle(self.index, Delivery::Failed(code));
+                batch.settle(self.index, delivery);
             }
         }
     }
@@ -354,6 +403,12 @@ impl Account {
     /// Counts an event that was read out of a request.
     pub fn receive(&self) {
         self.received.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an event that was found in the spool.
+    pub fn recover(&self) {
+        self.recovered.fetch_add(1, Relaxed);
+        self.in_spool.fetch_add(1, Relaxed);
     }
 
     /// Counts an event that the reply refuses.
@@ -524,6 +579,24 @@ mod tests {
         drop(held);
         assert_eq!(account.read().lost, 1);
         assert!(!account.read().holds());
+    }
+
+    #[test]
+    fn a_record_out_of_the_spool_is_there_until_it_is_settled_for_good() {
+        let ledger = Ledger::default();
+        let account = ledger.account("a", "core");
+        let batch = Arc::new(BatchState::default());
+        account.recover();
+        let again = || Tracked::from_spool(&account, &batch, 0, 10);
+        drop(again());
+        again().refused();
+        again().settle(Delivery::Spooled);
+        assert_eq!((account.read().in_spool, account.read().in_memory), (1, 0));
+        let held = again();
+        assert!(account.read().holds() && account.read().in_memory == 1, "{:?}", account.read());
+        held.settle(Delivery::Delivered { partition: 0, offset: 1 });
+        let expected = Balance { recovered: 1, delivered: 1, ..Balance::default() };
+        assert_eq!(account.read(), expected);
     }
 
     #[tokio::test]

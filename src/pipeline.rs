@@ -194,6 +194,10 @@ impl Taken {
                     result.message = format!("accepted, then not delivered: {}", code.help());
                     self.refused += 1;
                 }
+                Some(Delivery::Spooled) => {
+                    result.code = Code::Spooled;
+                    self.weakest = Some(Reply::Enqueued);
+                }
                 None => {
                     debug_assert!(!in_time, "every awaited record is settled before the batch is");
                     result.code = Code::Unknown;

@@ -100,7 +100,7 @@ impl Client {
         let timestamp_ms = i64::try_from(since_1970.as_millis()).unwrap_or(0);
         let record = Record { key: None, value: VALUE, headers: &headers, timestamp_ms };
         for (index, partition) in (0..).zip(led.values()) {
-            let tracked = Tracked::new(&account, Some(&batch), index, record.cost_bytes());
+            let tracked = Tracked::of_the_moment(&account, &batch, index, record.cost_bytes());
             if let Err(refused) = self.send(topic, &record, Some(*partition), tracked) {
                 refused.tracked.refused();
             }
