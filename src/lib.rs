@@ -15,6 +15,7 @@
 //!  drain    bodies  Event       Type      limits   Set       Record       Tracked  │ report
 //!              ▲                                                                   │
 //!              └──────────── reply ◀── outcome: Code, BatchState, Ledger ◀─────────┘
+//!                                                     Kafka down: produce ─▶ spool ─▶ produce
 //!
 //!  behind the path:  config ─▶ feed ─▶ Snapshot ─▶ pipeline     telemetry ◀─ ledger, clients, registries
 //! ```
@@ -48,13 +49,14 @@
 //!   Schema, by the language of the subject.
 //! - *record*: what goes to Kafka: key, value, headers, timestamp.
 //! - *lane*: one producer client of a cluster: `standard` (acks=1), `slow` (longer linger), `all` (acks=all, idempotent).
+//! - *spool*: the disk beside the producers, one a cluster: an *entry* is a record that waits there, *replay* produces it.
 //! - *delivery*: what Kafka finally said of a record; *outcome*: what became of an event; *code*: its stable name.
 //! - *ledger*: the counts that show that no event fell between.
 //!
 //! # Where things will go
 //!
-//! The spool (a disk beside the producers, and the lane `wal` on it) comes as `spool/`, called by [`pipeline`] where a
-//! producer refuses and by [`produce`] where a delivery fails; the management plane comes as `control/`, and as a second
+//! A breaker comes into [`produce`], where a full budget already sends records to the [`spool`]; the lane `wal` appends there
+//! first. Dead letters take what a delivery report gives up for good. The management plane comes as `control/`, and as a second
 //! source of snapshots beside the file in [`feed`].
 
 #![deny(unsafe_code, missing_docs)]
@@ -69,6 +71,7 @@ pub mod envelope;
 pub mod route;
 pub mod schema;
 pub mod transcode;
+pub mod spool;
 pub mod produce;
 pub mod feed;
 pub mod proxy;
