@@ -1,7 +1,7 @@
 //! The data plane put together: a checked configuration in, listeners that serve out; and its end, in order.
 //!
 //! Start: producers and registries (nothing waits for them), admin listener, workers and doors, feed. Stop: no longer ready,
-//! accept what is queued and no more, finish the requests, stop the feed, flush the producers, report the ledger. Never:
+//! accept what is queued and no more, finish the requests, stop the feed, flush the producers, spool what is left, report the ledger. Never:
 //! decides anything about an event.
 //!
 //! Threads: one current-thread runtime a worker for the path of events; one small multi-thread runtime (`control`) for the
@@ -31,11 +31,16 @@ use crate::pipeline::{Pipeline, Ready, Snapshot, State, Watch};
 use crate::produce::{Client, Producers};
 use crate::schema::{Loader, Registry, RegistryError};
 use crate::serve::{self, BindError, Counts, Drain, Listener, Peer, Seat, Server, TlsError, Workers};
+use crate::spool::{Spool, SpoolError};
 use crate::telemetry::admin::{self, AdminState};
 use crate::telemetry::export::{self, Exporter, Page, Source};
 use crate::telemetry::health::{Buffer, Health, Measured, Pulse};
 use crate::telemetry::meters::HttpMeters;
 use crate::telemetry::sources;
+
+pub mod spools;
+
+use spools::Spools;
 
 /// Threads of the runtime for everything beside the path of events.
 const CONTROL_THREADS: usize = 2;
@@ -60,6 +65,7 @@ pub struct Proxy {
     upkeep: JoinHandle<()>,
     pipeline: Arc<Pipeline>,
     producers: Arc<Producers>,
+    spools: Spools,
     health: Arc<Health>,
     drain: Duration,
 }
@@ -102,6 +108,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error("the spool cannot be used: {0}")]
+    Spool(#[from] SpoolError),
     #[error("no thread or runtime can be started: {0}")]
     Thread(#[from] io::Error),
 }
@@ -123,7 +131,9 @@ impl Proxy {
         let _inside = runtime.enter();
         let health = Arc::new(Health::default());
         let pipeline = Arc::new(Pipeline::new(Arc::new(Ledger::default()), extras.watch));
-        let producers = Arc::new(Producers::default());
+        let (mut spools, readers) = Spools::open(&config)?;
+        spools::note_strangers(&config, &health);
+        let producers = Arc::new(Producers::beside(spools.all().iter().cloned()));
         let loaders = loaders(&config)?;
         let meters = Arc::new(HttpMeters::default());
         let workers = Arc::new(Workers::start(config.http.workers)?);
@@ -137,6 +147,7 @@ impl Proxy {
             loaders.clone(),
             Arc::clone(&health),
         );
+        spools.start(readers, &config, &producers, pipeline.ledger())?;
         let shown = Shown {
             config: Arc::clone(&config),
             pipeline: Arc::clone(&pipeline),
@@ -145,6 +156,7 @@ impl Proxy {
             meters,
             counts,
             workers: Arc::clone(&workers),
+            spools: spools.all().to_vec(),
         };
         let admin = open_admin(&config.admin, Arc::new(shown.admin_state(Arc::clone(&health))))?;
         let stop_feed = CancellationToken::new();
@@ -153,7 +165,7 @@ impl Proxy {
         info!(http = %http.address, admin = %admin.address, "listening");
         drop(_inside);
         let drain = config.http.drain;
-        Ok(Proxy { runtime, http, admin, workers, feed, stop_feed, upkeep, pipeline, producers, health, drain })
+        Ok(Proxy { runtime, http, admin, workers, feed, stop_feed, upkeep, pipeline, producers, spools, health, drain })
     }
 
     /// Where the doors are.
@@ -192,7 +204,7 @@ impl Proxy {
     }
 
     /// Stops in order, within `drain_seconds`, and returns the final ledger. Blocking.
-    pub fn stop(self) -> Balance {
+    pub fn stop(mut self) -> Balance {
         let started = Instant::now();
         let tail = (self.drain / 10).min(TAIL_MAX);
         self.health.set_draining();
@@ -205,6 +217,8 @@ impl Proxy {
         if let Err(error) = self.runtime.block_on(self.feed) {
             error!(%error, "the feed ended by itself");
         }
+        let left = self.drain.saturating_sub(started.elapsed() + tail);
+        let replayed = self.spools.stop_replays(Instant::now() + left / 2);
         let stopped = self.producers.stop(self.drain.saturating_sub(started.elapsed() + tail));
         if stopped.purged > 0 {
             warn!(records = stopped.purged, "records could not be delivered before the deadline and were given up");
@@ -222,9 +236,11 @@ impl Proxy {
         drop(self.workers);
         // The last snapshot holds clients; what their end still reports must be reported before the books are closed.
         self.pipeline.replace(Snapshot::default());
+        self.spools.close(replayed);
         self.pipeline.ledger().write_off();
         let balance = self.pipeline.ledger().total();
         report(&balance);
+        self.spools.report(&balance);
         balance
     }
 }
@@ -335,6 +351,7 @@ struct Shown {
     meters: Arc<HttpMeters>,
     counts: Arc<Counts>,
     workers: Arc<Workers>,
+    spools: Vec<Arc<Spool>>,
 }
 
 impl Shown {
@@ -355,6 +372,9 @@ impl Shown {
         sources::http(page, &self.meters);
         for client in self.producers.all() {
             sources::producer(page, &read_producer(&client));
+        }
+        for spool in &self.spools {
+            sources::spool(page, &spools::reading(spool));
         }
         for (name, loader) in &self.loaders {
             sources::registry(page, &self.read_registry(name, loader));
@@ -417,6 +437,7 @@ impl Shown {
         Measured {
             buffers: clients.iter().map(buffer).collect(),
             pulses: clients.iter().map(pulse).chain(stuck).collect(),
+            spools: spools::levels(&self.spools),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::reader::{Source, Table};
-use super::{Cluster, Config, Http, Problem, Sender, clusters, events, http, registries, schemas, senders};
+use super::{Cluster, Config, Http, Problem, Sender, clusters, events, http, registries, schemas, senders, spool};
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
 pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
@@ -77,6 +77,7 @@ fn read(mut root: Table<'_>) -> Config {
     let (clusters, cluster_tables) = clusters::read(&mut root, &registries);
     let events = events::read(&mut root, &http, &clusters, schemas.as_ref());
     let senders = senders::read(&mut root, &http, &events);
+    let spool = spool::read(&mut root, &http, &http_table, &clusters);
     root.finish();
 
     check_exposure(&http, &http_table, &senders);
@@ -100,6 +101,7 @@ fn read(mut root: Table<'_>) -> Config {
         registries,
         events,
         senders,
+        spool,
         state_dir,
         startup_wait,
         schema_refresh,

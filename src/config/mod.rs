@@ -17,6 +17,7 @@ mod registries;
 mod events;
 mod senders;
 mod schemas;
+mod spool;
 mod names;
 mod files;
 mod reader;
@@ -45,7 +46,9 @@ pub struct Config {
     pub events: Vec<EventType>,
     /// Senders; names and key hashes are distinct. None: everybody may send everything.
     pub senders: Vec<Sender>,
-    /// Folder for the schema snapshot (later: routes, spool). None: nothing is kept on disk.
+    /// The disk beside the producers. None: what Kafka does not take is in memory only.
+    pub spool: Option<Spool>,
+    /// Folder for the schema snapshot (later: routes). None: nothing is kept there.
     pub state_dir: Option<PathBuf>,
     /// How long start-up waits for everything to be warm before the proxy starts degraded.
     pub startup_wait: Duration,
@@ -192,6 +195,19 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
     }
+}
+
+/// `[spool]`: the disk beside the producers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// The folder; each cluster has a folder in it.
+    pub folder: PathBuf,
+    /// Most bytes on disk of each cluster.
+    pub bytes_max: u64,
+    /// How long what was written may wait for others to share its sync; zero: not at all.
+    pub sync_interval: Duration,
+    /// Whether the folder goes with the process, as a volume of a pod may: then what is in it at the end is lost.
+    pub is_ephemeral: bool,
 }
 
 /// `[registries.NAME]`: one schema registry, Confluent REST.

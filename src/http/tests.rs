@@ -85,7 +85,7 @@ impl Setup {
             }
             self.config.clusters[0].brokers = vec![brokers.bootstrap().to_owned()];
             let lane = self.config.events[0].lane();
-            let client = Client::start(&self.config.clusters[0], lane).expect("the client starts");
+            let client = Client::start(&self.config.clusters[0], lane, None).expect("the client starts");
             for event in &self.config.events {
                 client.topic(&event.topic, Duration::from_secs(10)).expect("the brokers answer");
             }

@@ -51,12 +51,21 @@ impl Budget {
 
     /// Gives back what a record took.
     pub(super) fn give_back(&self, cost_bytes: u32) {
-        self.held.fetch_sub(RECORD + u64::from(cost_bytes), SeqCst);
+        self.give_back_all(1, u64::from(cost_bytes));
+    }
+
+    /// Gives back what so many records took together.
+    pub(super) fn give_back_all(&self, records: u64, bytes: u64) {
+        self.held.fetch_sub(records * RECORD + bytes, SeqCst);
     }
 
     /// Lets no record in any more.
     pub(super) fn close(&self) {
         self.held.fetch_or(CLOSED, SeqCst);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.held.load(SeqCst) & CLOSED != 0
     }
 
     pub(super) fn records(&self) -> u64 {

@@ -14,12 +14,14 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use tracing::{debug, error, warn};
 
+use super::beside::Beside;
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
 use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, TopicHandle, settings, topic};
 use crate::config::{self, Sasl};
 use crate::outcome::{Code, Tracked};
 use crate::route::Lane;
+use crate::spool::{NotTaken, Spool};
 
 /// How long the poll thread rests when there is nothing to report. Waiting inside librdkafka's poll would wake it for every
 /// batch, and rdkafka spins through the last millisecond of each wait; so reports are taken in bulk, and an acknowledged
@@ -34,6 +36,9 @@ const FLUSH: Duration = Duration::from_millis(20);
 /// took 157 ms (measured).
 const PURGE_WAIT_MIN: Duration = Duration::from_millis(250);
 const PURGE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// The same where purged records go to the spool: half of the deadline, and no more than a full buffer of the default size takes
+/// at the spool's least speed (60 MB/s), twice over.
+const SPOOL_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// One librdkafka producer with its poll thread: one cluster, one lane. Dropping it without [`Client::stop`] gives up
 /// what is not delivered yet, and may block for as long as that takes.
@@ -64,8 +69,11 @@ struct Patience {
 
 impl Patience {
     /// Both within the deadline, the purge last.
-    fn within(deadline: Duration) -> Patience {
-        let kept = (deadline / 4).clamp(PURGE_WAIT_MIN, PURGE_WAIT_MAX);
+    fn within(deadline: Duration, has_spool: bool) -> Patience {
+        let kept = match has_spool {
+            true => (deadline / 2).clamp(PURGE_WAIT_MIN, SPOOL_WAIT_MAX),
+            false => (deadline / 4).clamp(PURGE_WAIT_MIN, PURGE_WAIT_MAX),
+        };
         let flush = Instant::now() + deadline.saturating_sub(kept);
         Patience { flush, purge: flush + kept }
     }
@@ -78,17 +86,25 @@ pub struct Stopped {
     pub purged: u64,
     /// Records that librdkafka never reported. They stay unsettled: whoever stops must count them lost.
     pub unreported: u64,
+    /// Records that wait on disk.
+    pub spooled: u64,
 }
 
 impl Client {
-    /// Makes the client and starts its poll thread. Does not wait for a broker.
-    pub fn start(cluster: &config::Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
+    /// Makes the client and starts its poll thread. Does not wait for a broker. With a spool, records that the cluster does not
+    /// take now wait there.
+    pub fn start(
+        cluster: &config::Cluster,
+        lane: Lane,
+        spool: Option<&Arc<Spool>>,
+    ) -> Result<Arc<Client>, ProduceError> {
         let config = settings::client_config(settings::producer(cluster, lane));
         let failed = |source| ProduceError::Client { cluster: cluster.name.clone(), source };
         let native = config.create_native_config().map_err(failed)?;
         let limit = |name: &str| Ok(native.get(name).map_err(failed)?.parse().unwrap_or(usize::MAX));
         let (message_bytes_max, batch_bytes_max) = (limit("message.max.bytes")?, limit("batch.size")?);
-        let producer = config.create_with_context(Context::new(cluster, lane)).map_err(failed)?;
+        let producer =
+            config.create_with_context(Context::new(cluster, lane, spool.map(Beside::new))).map_err(failed)?;
         let shared = Arc::new(Shared { producer, stopping: AtomicBool::new(false), patience: Mutex::default() });
         let thread = std::thread::Builder::new()
             .name(format!("produce-{}-{}", cluster.name, lane.as_str()))
@@ -118,8 +134,9 @@ impl Client {
         mut tracked: Box<Tracked>,
     ) -> Result<(), Refused> {
         let context = self.context();
+        // A breaker will ask for the same here, before the budget.
         if let Err(no_room) = context.budget.take(tracked.cost_bytes()) {
-            return Err(self.refuse_without_room(no_room, tracked));
+            return self.spool_or_refuse(no_room, topic.name(), record, tracked);
         }
         let now_ms = context.clock.now_ms();
         tracked.mark_sent(now_ms);
@@ -141,9 +158,10 @@ impl Client {
         context.budget.close();
         let mut stopped = Stopped::default();
         if !self.shared.flush() {
-            stopped.purged = context.budget.records();
+            let (records, spooled) = (context.budget.records(), context.spooled.load(Relaxed));
             stopped.unreported = self.shared.purge();
-            stopped.purged -= stopped.unreported.min(stopped.purged);
+            stopped.spooled = context.spooled.load(Relaxed) - spooled;
+            stopped.purged = records.saturating_sub(stopped.unreported + stopped.spooled);
         }
         self.shared.stopping.store(true, Relaxed);
         handle.thread().unpark();
@@ -151,15 +169,16 @@ impl Client {
             error!(cluster = self.cluster(), lane = self.lane().as_str(), "poll thread panicked");
         }
         if stopped != Stopped::default() {
-            let (cluster, lane, Stopped { purged, unreported }) = (self.cluster(), self.lane().as_str(), stopped);
-            warn!(cluster, lane, purged, unreported, "producer stopped before everything was delivered");
+            let (cluster, lane) = (self.cluster(), self.lane().as_str());
+            let Stopped { purged, unreported, spooled } = stopped;
+            warn!(cluster, lane, purged, unreported, spooled, "producer stopped before everything was delivered");
         }
         stopped
     }
 
     /// Lets a stop, one that is under way or the next one, take no longer than this from now on.
     pub(super) fn hasten(&self, deadline: Duration) {
-        let patience = Patience::within(deadline);
+        let patience = Patience::within(deadline, self.context().beside.is_some());
         let mut before = self.shared.patience.lock().expect("no code panics while it holds this lock");
         if before.is_none_or(|before| patience.purge < before.purge) {
             *before = Some(patience);
@@ -236,6 +255,11 @@ impl Client {
         context.health.last(context.clock.now_ms())
     }
 
+    /// Whether it takes no records any more, because it is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.context().budget.is_closed()
+    }
+
     /// Whether the client is beyond repair; replace it.
     pub fn is_fatal(&self) -> bool {
         self.shared.producer.client().fatal_error().is_some()
@@ -252,6 +276,37 @@ impl Client {
 
     fn context(&self) -> &Context {
         self.shared.producer.context()
+    }
+
+    /// A record that finds no room waits on disk, where there is a spool that takes it.
+    #[cold]
+    fn spool_or_refuse(
+        &self,
+        no_room: NoRoom,
+        topic: &str,
+        record: &Record<'_>,
+        tracked: Box<Tracked>,
+    ) -> Result<(), Refused> {
+        let context = self.context();
+        let beside = context.beside.as_ref().filter(|_| no_room == NoRoom::Full && tracked.may_be_spooled());
+        let Some(beside) = beside else { return Err(self.refuse_without_room(no_room, tracked)) };
+        if record.batch_bytes() > self.message_bytes_max {
+            return Err(self.refuse_too_large(record, tracked));
+        }
+        beside.take_new(topic, record, context.lane, tracked).map_err(|NotTaken { tracked, refusal }| {
+            let mut refused = self.refuse_without_room(no_room, tracked);
+            refused.message.push_str(beside.why(refusal));
+            refused
+        })
+    }
+
+    #[cold]
+    fn refuse_too_large(&self, record: &Record<'_>, tracked: Box<Tracked>) -> Refused {
+        let (cluster, bytes, limit) = (self.cluster(), record.batch_bytes(), self.message_bytes_max);
+        let message = format!(
+            "the record has {bytes} bytes, the client of cluster `{cluster}` takes {limit} (`message.max.bytes`)"
+        );
+        Refused { tracked, code: Code::EventTooLarge, message }
     }
 
     #[cold]
@@ -274,18 +329,12 @@ impl Client {
 
     #[cold]
     fn refuse(&self, error: &KafkaError, topic: &str, record: &Record<'_>, tracked: Box<Tracked>) -> Refused {
-        let (cluster, limit) = (self.cluster(), self.message_bytes_max);
+        let cluster = self.cluster();
         let (code, message) = match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => {
                 (Code::BufferFull, format!("cluster `{cluster}`: librdkafka's queue is full"))
             }
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                let bytes = record.batch_bytes();
-                let message = format!(
-                    "the record has {bytes} bytes, the client of cluster `{cluster}` takes {limit} (`message.max.bytes`)"
-                );
-                (Code::EventTooLarge, message)
-            }
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => return self.refuse_too_large(record, tracked),
             _ => (Code::EventTypeUnavailable, format!("cluster `{cluster}`: topic `{topic}` takes no record")),
         };
         debug!(cluster, topic, code = code.as_str(), %error, "record refused");
@@ -313,6 +362,7 @@ impl Shared {
             // One call takes one thing that librdkafka has to say: the reports of a batch, an error, a log line.
             self.producer.poll(Duration::ZERO);
             self.resend();
+            context.take_back();
             if !context.called.swap(false, Relaxed) {
                 std::thread::park_timeout(if context.budget.records() == 0 { IDLE_REST } else { REST });
             }
@@ -341,6 +391,7 @@ impl Shared {
                 self.producer.poll(Duration::from_millis(1));
             }
             self.resend();
+            context.take_back();
         }
         true
     }
@@ -348,14 +399,17 @@ impl Shared {
     /// Makes librdkafka report every record it has, and waits for the reports. Returns the records without one.
     fn purge(&self) -> u64 {
         let end = self.patience().purge;
-        let budget = &self.producer.context().budget;
+        let context = self.producer.context();
+        let budget = &context.budget;
         while budget.records() > 0 && Instant::now() < end {
             // Again and again, because a sender that was let in before the stop may hand its record over only now.
             self.producer.purge(PurgeConfig::default().queue().inflight());
             self.producer.poll(Duration::from_millis(10));
             self.resend();
+            context.take_back();
         }
-        budget.records()
+        // What the disk has not taken yet, the spool still answers for.
+        budget.records().saturating_sub(context.beside.as_ref().map_or(0, Beside::lent))
     }
 
     /// Sends those records once more whose batch was refused for another record of it.

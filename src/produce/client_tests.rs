@@ -50,7 +50,7 @@ impl Bench {
     fn start(&self, change: impl FnOnce(&mut Cluster), lane: Lane) -> Arc<Client> {
         let mut cluster = self.cluster();
         change(&mut cluster);
-        Client::start(&cluster, lane).expect("the settings are right")
+        Client::start(&cluster, lane, None).expect("the settings are right")
     }
 
     fn send(&mut self, client: &Arc<Client>, record: &Record<'_>) -> Result<(), Code> {
@@ -96,6 +96,7 @@ fn failed(settled: &[(u32, Delivery)]) -> BTreeMap<&'static str, usize> {
         let code = match delivery {
             Delivery::Delivered { .. } => "delivered",
             Delivery::Failed(code) => code.as_str(),
+            Delivery::Spooled => "spooled",
         };
         *counts.entry(code).or_default() += 1;
         counts
@@ -195,7 +196,7 @@ fn a_stop_settles_what_cannot_be_delivered() {
     bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
     let taken = (0..500).filter(|_| bench.send_value(&client, &[1; 50]).is_ok()).count();
     let stopped = client.stop(Duration::from_millis(50));
-    assert_eq!(stopped, Stopped { purged: taken as u64, unreported: 0 });
+    assert_eq!(stopped, Stopped { purged: taken as u64, unreported: 0, spooled: 0 });
     assert_eq!(bench.settled().len(), 500);
     bench.assert_balanced(&client);
 }
@@ -419,7 +420,7 @@ fn a_client_that_drains_behind_does_not_hold_up_a_stop_with_less_time() {
     assert_eq!(bench.send_value(&client, b"left"), Ok(()));
     producers.retire(Arc::clone(&client), WAIT);
     let begun = Instant::now();
-    assert_eq!(producers.stop(Duration::from_millis(300)), Stopped { purged: 1, unreported: 0 });
+    assert_eq!(producers.stop(Duration::from_millis(300)), Stopped { purged: 1, unreported: 0, spooled: 0 });
     assert!(begun.elapsed() < WAIT / 4, "{:?}", begun.elapsed());
     bench.assert_balanced(&client);
 }

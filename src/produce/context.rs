@@ -17,6 +17,7 @@ use rdkafka::producer::ProducerContext;
 use tracing::{debug, error, info, trace, warn};
 
 use super::age::{Ages, Clock};
+use super::beside::Beside;
 use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
@@ -58,11 +59,15 @@ pub(super) struct Context {
     /// Produce requests sent, as librdkafka said last.
     pub(super) requests: AtomicU64,
     resends: Mutex<Vec<Resend>>,
+    /// The spool of the cluster, where there is one.
+    pub(super) beside: Option<Beside>,
+    /// Records that were not delivered and are on disk, or on their way there.
+    pub(super) spooled: AtomicU64,
     token: Option<TokenSource>,
 }
 
 impl Context {
-    pub(super) fn new(cluster: &Cluster, lane: Lane) -> Self {
+    pub(super) fn new(cluster: &Cluster, lane: Lane, beside: Option<Beside>) -> Self {
         Context {
             cluster: cluster.name.clone(),
             lane,
@@ -78,6 +83,8 @@ impl Context {
             logged_ms: std::array::from_fn(|_| AtomicU32::new(0)),
             requests: AtomicU64::new(0),
             resends: Mutex::new(Vec::new()),
+            beside,
+            spooled: AtomicU64::new(0),
             token: TokenSource::new(cluster),
         }
     }
@@ -93,10 +100,52 @@ impl Context {
         std::mem::take(&mut *self.resends.lock().expect("no code panics while it holds this lock"))
     }
 
-    /// Settles a record that was given up.
+    /// Room that the spool has kept for records of ours is free again.
+    pub(super) fn take_back(&self) {
+        if let Some(beside) = &self.beside {
+            let (records, bytes) = beside.take_back();
+            if records > 0 {
+                self.budget.give_back_all(records, bytes);
+            }
+        }
+    }
+
+    /// A record was not delivered: to the spool with it if another try may help, else it is given up. Its room in the budget is
+    /// kept until it is on disk.
+    fn keep_or_give_up(&self, message: &BorrowedMessage<'_>, error: &KafkaError, tracked: Box<Tracked>) {
+        let failure = classify(error);
+        let beside = self.beside.as_ref().filter(|_| failure.is_worth_another_try() && tracked.may_be_spooled());
+        let Some(beside) = beside else { return self.give_up(message.topic(), error, tracked) };
+        let sent_ms = tracked.sent_ms();
+        // Dropped from the queue, it was never sent: then it cannot become a duplicate.
+        let tried = failure != Failure::Purged;
+        match beside.take_returned(message, tried, self.lane, tracked) {
+            Ok(()) => {
+                self.ages.remove(sent_ms);
+                self.note_spooled(failure, message.topic(), error);
+            }
+            // The spool is full or its disk fails, as its metrics say.
+            Err(tracked) => self.give_up(message.topic(), error, tracked),
+        }
+    }
+
+    fn note_spooled(&self, failure: Failure, topic: &str, error: &KafkaError) {
+        self.failed[failure as usize].fetch_add(1, Relaxed);
+        let so_far = self.spooled.fetch_add(1, Relaxed) + 1;
+        if self.may_log(failure) {
+            let (cluster, lane, failure) = (self.cluster.as_str(), self.lane.as_str(), failure.as_str());
+            warn!(cluster, lane, topic, failure, so_far, %error, "record was not delivered and waits on disk");
+        }
+    }
+
+    /// Settles a record that was given up; one out of the spool stays there if another try may help.
     pub(super) fn give_up(&self, topic: &str, error: &KafkaError, tracked: Box<Tracked>) {
         let failure = classify(error);
         self.release(&tracked);
+        if tracked.is_from_spool() && failure.is_worth_another_try() {
+            self.note_spooled(failure, topic, error);
+            return tracked.settle(Delivery::Spooled);
+        }
         let so_far = self.failed[failure as usize].fetch_add(1, Relaxed) + 1;
         if self.may_log(failure) {
             let (cluster, lane, code) = (self.cluster.as_str(), self.lane.as_str(), failure.code().as_str());
@@ -140,7 +189,7 @@ impl ProducerContext for Context {
                 let record = message.detach();
                 self.resends.lock().expect("no code panics while it holds this lock").push(Resend { record, tracked });
             }
-            Err((error, message)) => self.give_up(message.topic(), error, tracked),
+            Err((error, message)) => self.keep_or_give_up(message, error, tracked),
         }
     }
 }

@@ -30,13 +30,15 @@ pub enum Failure {
     UnknownTopic,
     /// The client is beyond repair and must be replaced.
     Fatal,
+    /// The brokers could not take it, again and again, until the client stopped trying.
+    Exhausted,
     /// Anything else.
     Other,
 }
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Failure; 11] = [
+    pub const ALL: [Failure; 12] = [
         Failure::TimedOut,
         Failure::Unconfirmed,
         Failure::Purged,
@@ -47,6 +49,7 @@ impl Failure {
         Failure::Forbidden,
         Failure::UnknownTopic,
         Failure::Fatal,
+        Failure::Exhausted,
         Failure::Other,
     ];
 
@@ -63,6 +66,7 @@ impl Failure {
             Failure::Forbidden => "forbidden",
             Failure::UnknownTopic => "unknown_topic",
             Failure::Fatal => "fatal",
+            Failure::Exhausted => "retries_exhausted",
             Failure::Other => "other",
         }
     }
@@ -78,7 +82,27 @@ impl Failure {
             | Failure::Forbidden
             | Failure::UnknownTopic
             | Failure::Fatal
+            | Failure::Exhausted
             | Failure::Other => Code::DeliveryFailed,
+        }
+    }
+
+    /// Whether the same record may be taken later, because nothing is wrong with it or with its topic.
+    pub const fn is_worth_another_try(self) -> bool {
+        match self {
+            Failure::TimedOut
+            | Failure::Unconfirmed
+            | Failure::Purged
+            | Failure::PurgedInFlight
+            | Failure::Exhausted
+            // The client's end, not the record's: the one that replaces it delivers it.
+            | Failure::Fatal => true,
+            Failure::TooLarge
+            | Failure::Invalid
+            | Failure::Neighbour
+            | Failure::Forbidden
+            | Failure::UnknownTopic
+            | Failure::Other => false,
         }
     }
 }
@@ -115,6 +139,16 @@ pub fn classify(error: &KafkaError) -> Failure {
         | Kafka::OutOfOrderSequenceNumber
         | Kafka::UnknownProducerId
         | Kafka::Inconsistent => Failure::Fatal,
+        // What Kafka's protocol calls retriable, where it is not told above.
+        Kafka::NotEnoughReplicas
+        | Kafka::LeaderNotAvailable
+        | Kafka::NotLeaderForPartition
+        | Kafka::BrokerNotAvailable
+        | Kafka::ReplicaNotAvailable
+        | Kafka::FencedLeaderEpoch
+        | Kafka::UnknownLeaderEpoch
+        | Kafka::KafkaStorageError
+        | Kafka::ThrottlingQuotaExceeded => Failure::Exhausted,
         _ => Failure::Other,
     }
 }
@@ -137,7 +171,7 @@ mod tests {
         check(Kafka::BrokerTransportFailure, Failure::Unconfirmed, "unknown");
         check(Kafka::NetworkException, Failure::Unconfirmed, "unknown");
         check(Kafka::NotEnoughReplicasAfterAppend, Failure::Unconfirmed, "unknown");
-        check(Kafka::NotEnoughReplicas, Failure::Other, "delivery_failed");
+        check(Kafka::NotEnoughReplicas, Failure::Exhausted, "delivery_failed");
         check(Kafka::PurgeQueue, Failure::Purged, "delivery_failed");
         check(Kafka::TopicAuthorizationFailed, Failure::Forbidden, "delivery_failed");
         check(Kafka::UnknownTopicOrPartition, Failure::UnknownTopic, "delivery_failed");
@@ -145,12 +179,20 @@ mod tests {
         check(Kafka::Fatal, Failure::Fatal, "delivery_failed");
         check(Kafka::OutOfOrderSequenceNumber, Failure::Fatal, "delivery_failed");
         check(Kafka::InvalidDifferentRecord, Failure::Neighbour, "delivery_failed");
-        check(Kafka::KafkaStorageError, Failure::Other, "delivery_failed");
+        check(Kafka::KafkaStorageError, Failure::Exhausted, "delivery_failed");
         check(Kafka::MessageSizeTooLarge, Failure::TooLarge, "record_refused");
         check(Kafka::MessageBatchTooLarge, Failure::TooLarge, "record_refused");
         check(Kafka::InvalidRecord, Failure::Invalid, "record_refused");
         check(Kafka::InvalidTimestamp, Failure::Invalid, "record_refused");
         check(Kafka::PolicyViolation, Failure::Invalid, "record_refused");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_record_or_its_topic_is_not_tried_again() {
+        let again = Failure::ALL.into_iter().filter(|failure| failure.is_worth_another_try());
+        let again: Vec<_> = again.map(Failure::as_str).collect();
+        let expected = ["timed_out", "unconfirmed", "purged", "purged_in_flight", "fatal", "retries_exhausted"];
+        assert_eq!(again, expected);
     }
 
     #[test]

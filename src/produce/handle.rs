@@ -67,6 +67,16 @@ impl TopicHandle {
         self.client.send(self, record, None, tracked)
     }
 
+    /// [`TopicHandle::send`] of a record out of the spool, to the partition that it is bound to, if any.
+    pub(super) fn send_again(
+        &self,
+        record: &Record<'_>,
+        partition: Option<i32>,
+        tracked: Box<Tracked>,
+    ) -> Result<(), Refused> {
+        self.client.send(self, record, partition, tracked)
+    }
+
     /// Gives librdkafka a copy of the record, for a partition or the one that key and partitioner choose. `tracked` comes
     /// back with the delivery report, or with the error.
     pub(super) fn produce(

@@ -5,7 +5,7 @@
 //! a topic, or drops a record without counting it.
 //!
 //! Reading order: [`client`] (start, send, stop), `handle` (librdkafka's C interface), `context` (what librdkafka calls back), `failure` (its errors in our
-//! codes), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
+//! codes), `beside` and `replay` (what waits on disk, in and out), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
 
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub mod client;
 mod handle;
 mod context;
 mod budget;
+mod beside;
+mod replay;
 mod age;
 pub mod failure;
 mod health;
@@ -32,6 +34,7 @@ pub use failure::Failure;
 pub use handle::TopicHandle;
 pub use health::{ClientError, ErrorKind};
 pub use producers::Producers;
+pub use replay::{Destination, Replay, Rest};
 
 /// What goes to Kafka, borrowed from the thread's buffers.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //! In: a cluster and a lane. Out: its client, started at first use. A client whose settings changed, or that turned fatal,
 //! is replaced: the new one takes over, the old one drains behind. Never: on the path of an event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tracing::{error, info};
 use super::{Client, ProduceError, Stopped};
 use crate::config::Cluster;
 use crate::route::Lane;
+use crate::spool::Spool;
 
 type Clients = BTreeMap<(String, Lane), Arc<Client>>;
 
@@ -27,12 +28,20 @@ struct Draining {
 #[derive(Debug, Default)]
 pub struct Producers {
     clients: Mutex<Clients>,
+    /// Beside whom records wait that a cluster does not take, by cluster.
+    spools: HashMap<String, Arc<Spool>>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
     displaced: Mutex<Vec<Arc<Client>>>,
     draining: Mutex<Vec<Draining>>,
 }
 
 impl Producers {
+    /// None yet; those of these clusters will have a spool beside them.
+    pub fn beside(spools: impl IntoIterator<Item = Arc<Spool>>) -> Self {
+        let spools = spools.into_iter().map(|spool| (spool.cluster().to_owned(), spool));
+        Producers { spools: spools.collect(), ..Producers::default() }
+    }
+
     /// The client of this cluster and lane; started if there is none.
     pub fn get_or_start(&self, cluster: &Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
         let mut clients = self.clients();
@@ -87,7 +96,7 @@ impl Producers {
         if let Some(bytes) = batch_bytes_max {
             cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
-        let client = Client::start(&cluster, lane)?;
+        let client = Client::start(&cluster, lane, self.spools.get(&cluster.name))?;
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
         Ok(client)
@@ -127,6 +136,7 @@ impl Producers {
         stopped.fold(Stopped::default(), |sum, one| Stopped {
             purged: sum.purged + one.purged,
             unreported: sum.unreported + one.unreported,
+            spooled: sum.spooled + one.spooled,
         })
     }
 

@@ -83,6 +83,7 @@ mod tests {
             measure: Box::new(move || Measured {
                 buffers: vec![Buffer { cluster: "core".into(), lane: "standard", fill }],
                 pulses: vec![],
+                spools: vec![],
             }),
         }
     }

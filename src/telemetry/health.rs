@@ -85,12 +85,14 @@ impl Health {
         let shown = |notes: &BTreeMap<String, Note>| -> Vec<Condition> {
             notes.iter().map(|(name, note)| Condition::new(name, note, now)).collect()
         };
+        let troubles = measured.spools.iter().filter_map(SpoolLevel::condition);
         View {
             started: self.has_started(),
             draining: self.is_draining(),
-            conditions: shown(&notes.conditions),
+            conditions: shown(&notes.conditions).into_iter().chain(troubles).collect(),
             unavailable: shown(&notes.unavailable),
             buffers: measured.buffers,
+            spools: measured.spools,
             silent: measured.pulses.into_iter().filter(Pulse::is_silent).collect(),
         }
     }
@@ -113,6 +115,27 @@ pub struct Measured {
     pub buffers: Vec<Buffer>,
     /// Signs of life of the threads that must not stop; those that ended on purpose are not among them.
     pub pulses: Vec<Pulse>,
+    /// How full each cluster's spool is, and what is wrong with it.
+    pub spools: Vec<SpoolLevel>,
+}
+
+/// How full a cluster's spool is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SpoolLevel {
+    /// The cluster.
+    pub cluster: String,
+    /// From 0, empty, to 1, full; 1 as well while its disk takes nothing.
+    pub fill: f64,
+    /// Why its disk takes nothing, and for how long it has not.
+    #[serde(skip)]
+    pub trouble: Option<(String, Duration)>,
+}
+
+impl SpoolLevel {
+    fn condition(&self) -> Option<Condition> {
+        let (reason, since) = self.trouble.clone()?;
+        Some(Condition { name: format!("spool of {}", self.cluster), reason, since })
+    }
 }
 
 /// How full a producer's buffer is.
@@ -174,6 +197,8 @@ pub struct View {
     pub unavailable: Vec<Condition>,
     /// How full the producers' buffers are.
     pub buffers: Vec<Buffer>,
+    /// How full the clusters' spools are; none where nothing is spooled.
+    pub spools: Vec<SpoolLevel>,
     /// Threads that have been silent for too long.
     pub silent: Vec<Pulse>,
 }
@@ -207,6 +232,8 @@ pub fn ready(view: &View) -> Answer {
         unavailable: Vec<Unavailable<'a>>,
         conditions: Vec<Shown<'a>>,
         buffers: &'a [Buffer],
+        #[serde(skip_serializing_if = "<[SpoolLevel]>::is_empty")]
+        spools: &'a [SpoolLevel],
     }
     #[derive(Serialize)]
     struct Unavailable<'a> {
@@ -226,6 +253,7 @@ pub fn ready(view: &View) -> Answer {
         unavailable: unavailable.collect(),
         conditions: view.conditions.iter().map(Shown::new).collect(),
         buffers: &view.buffers,
+        spools: &view.spools,
     };
     answer(body.ready, &body)
 }
@@ -267,7 +295,7 @@ fn reasons_not_ready(view: &View) -> Vec<String> {
     reasons
 }
 
-/// A reason only when *every* cluster has a buffer without room: as long as one has room, its event types must be
+/// A reason only when *every* cluster has neither memory nor spool with room: as long as one has room, its event types must be
 /// served, and the others' get 503 `buffer_full` one by one. Probes bring their own patience (Kubernetes:
 /// `failureThreshold`), so there is none here.
 fn full_buffers(view: &View) -> Option<String> {
@@ -275,6 +303,11 @@ fn full_buffers(view: &View) -> Option<String> {
     for buffer in &view.buffers {
         let fill = fullest.entry(&buffer.cluster).or_default();
         *fill = fill.max(buffer.fill);
+    }
+    for spool in &view.spools {
+        if let Some(fill) = fullest.get_mut(spool.cluster.as_str()) {
+            *fill = fill.min(spool.fill);
+        }
     }
     let all_full = !fullest.is_empty() && fullest.values().all(|fill| *fill > BUFFER_FILL_MAX);
     all_full.then(|| {

@@ -95,6 +95,17 @@ catalogue! {
     PRODUCER_FAILURES = Counter "iguazu_producer_failures_total" ["cluster", "lane", "reason"] "records", "records that the client gave up, by reason";
     PRODUCER_ERRORS = Counter "iguazu_producer_errors_total" ["cluster", "lane", "kind"] "errors", "errors of the client's connections, by kind";
 
+    SPOOL_BYTES = Gauge "iguazu_spool_bytes" ["cluster"] "bytes", "bytes of the cluster's spool on disk and on their way there";
+    SPOOL_BYTES_MAX = Gauge "iguazu_spool_max_bytes" ["cluster"] "bytes", "most of them (`spool.bytes_max`); what is new is refused then";
+    SPOOL_QUEUE = Gauge "iguazu_spool_queue_bytes" ["cluster"] "bytes", "bytes of events in memory that wait for the spool's disk, those in a producer's buffer left out";
+    SPOOL_OLDEST = Gauge "iguazu_spool_oldest_seconds" ["cluster"] "seconds", "time since the oldest event in the spool was received; 0 when it is empty";
+    SPOOL_FAILING = Gauge "iguazu_spool_failing" ["cluster"] "1", "1 while the spool's disk takes nothing, so that events wait in memory only; `/ready` says why";
+    SPOOL_WRITTEN = Counter "iguazu_spool_written_total" ["cluster"] "events", "events written to the spool";
+    SPOOL_REFUSED = Counter "iguazu_spool_refused_total" ["cluster", "reason"] "events", "events that the spool did not take: it was `full`, its disk was `behind` or `failing`, or the event was `too_large`, or the spool `closed`";
+    SPOOL_REPLAYED = Counter "iguazu_spool_replayed_total" ["cluster"] "events", "events out of the spool that Kafka acknowledged or refused for good";
+    SPOOL_ERRORS = Counter "iguazu_spool_errors_total" ["cluster", "kind"] "errors", "errors of the spool's disk: no space (`full`), `read_only`, `other`";
+    SPOOL_DAMAGED = Counter "iguazu_spool_damaged_bytes_total" ["cluster"] "bytes", "bytes of the spool that something changed or that cannot be read; the events in them are lost";
+
     REGISTRY_REQUESTS = Counter "iguazu_registry_requests_total" ["registry"] "requests", "HTTP requests to the registry, tries included";
     REGISTRY_LOOKUPS = Counter "iguazu_registry_lookups_total" ["registry", "outcome"] "look-ups", "look-ups answered from memory (`hit`), asked of the registry (`miss`), and not answered by it (`failed`)";
     REGISTRY_STALE = Gauge "iguazu_registry_stale_seconds" ["registry"] "seconds", "for how long schemas have been served without a check that they are the newest; 0 while the registry answers";

@@ -89,6 +89,52 @@ pub fn producer(page: &mut Page, reading: &Producer<'_>) {
     }
 }
 
+/// A reading of one cluster's spool.
+#[derive(Clone, Debug)]
+pub struct Spool<'a> {
+    /// The cluster.
+    pub cluster: &'a str,
+    /// Bytes on disk and on their way there.
+    pub bytes: u64,
+    /// Most of them.
+    pub bytes_max: u64,
+    /// Bytes in memory that wait for the disk.
+    pub queue_bytes: u64,
+    /// Age of the oldest event; none when it is empty.
+    pub oldest: Option<Duration>,
+    /// Whether the disk takes nothing.
+    pub is_failing: bool,
+    /// Events written.
+    pub written: u64,
+    /// Events refused, by reason; zeros are shown too.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Events settled.
+    pub settled: u64,
+    /// Errors of the disk, by kind.
+    pub errors: Vec<(&'static str, u64)>,
+    /// Bytes that are lost.
+    pub damaged_bytes: u64,
+}
+
+/// One cluster's spool.
+pub fn spool(page: &mut Page, reading: &Spool<'_>) {
+    let cluster = reading.cluster;
+    page.set(&m::SPOOL_BYTES, &[cluster], reading.bytes);
+    page.set(&m::SPOOL_BYTES_MAX, &[cluster], reading.bytes_max);
+    page.set(&m::SPOOL_QUEUE, &[cluster], reading.queue_bytes);
+    page.set(&m::SPOOL_OLDEST, &[cluster], reading.oldest.unwrap_or_default());
+    page.set(&m::SPOOL_FAILING, &[cluster], u64::from(reading.is_failing));
+    page.set(&m::SPOOL_WRITTEN, &[cluster], reading.written);
+    page.set(&m::SPOOL_REPLAYED, &[cluster], reading.settled);
+    page.set(&m::SPOOL_DAMAGED, &[cluster], reading.damaged_bytes);
+    for (reason, count) in &reading.refused {
+        page.set(&m::SPOOL_REFUSED, &[cluster, reason], *count);
+    }
+    for (kind, count) in &reading.errors {
+        page.set(&m::SPOOL_ERRORS, &[cluster, kind], *count);
+    }
+}
+
 /// A reading of one registry and the schemas from it.
 #[derive(Clone, Debug, Default)]
 pub struct Registry<'a> {

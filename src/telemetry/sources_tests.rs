@@ -39,6 +39,28 @@ fn exporter() -> Exporter {
             );
         }),
         Box::new(|page| {
+            let (refused, errors) = (vec![("full", 7)], vec![("other", 1)]);
+            let oldest = Some(Duration::from_secs(60));
+            let (bytes, bytes_max, queue_bytes, damaged_bytes) = (10, 100, 5, 3);
+            let (cluster, is_failing, written, settled) = ("core", true, 9, 8);
+            spool(
+                page,
+                &Spool {
+                    cluster,
+                    bytes,
+                    bytes_max,
+                    queue_bytes,
+                    oldest,
+                    is_failing,
+                    written,
+                    refused,
+                    settled,
+                    errors,
+                    damaged_bytes,
+                },
+            );
+        }),
+        Box::new(|page| {
             registry(page, &Registry { name: "main", stale: Duration::from_secs(9), ..Registry::default() })
         }),
         Box::new(|page| snapshot(page, &Snapshot { version: 3, ready: 19, unavailable: 1, ..Snapshot::default() })),

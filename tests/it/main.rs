@@ -14,6 +14,8 @@ mod mappings;
 mod brokers;
 mod faults;
 mod drain;
+mod spool;
+mod outage;
 mod hostile;
 mod bulkhead;
 mod registry;
