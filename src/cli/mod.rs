@@ -17,6 +17,7 @@ mod proxy;
 mod ready_file;
 mod schema;
 mod sender;
+mod spool;
 mod tail;
 mod target;
 mod transcode;
@@ -68,6 +69,8 @@ enum Command {
     Schema(schema::Args),
     /// Payloads from one form into another: Protobuf, JSON, Avro.
     Transcode(transcode::Args),
+    /// What waits on disk: look at it, check it, deliver it.
+    Spool(spool::Args),
     /// Make API keys for senders.
     Sender(sender::Args),
 }
@@ -133,6 +136,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Schema(args) => schema::run(args),
         Command::Transcode(args) => transcode::run(args),
         Command::Sender(args) => sender::run(args),
+        Command::Spool(args) => spool::run(args),
     };
     match result {
         Ok(()) => DONE,
@@ -183,6 +187,9 @@ mod tests {
         check("iguazu transcode --avro-schema nowhere --from avro --to json", USAGE);
         check("iguazu sender new", USAGE);
         check("iguazu sender new s --events a*b", USAGE);
+        check("iguazu spool", USAGE);
+        check("iguazu spool ls", USAGE);
+        check("iguazu spool ls no-such-folder", FAILED);
         check("iguazu help", DONE);
         check("iguazu --version", DONE);
         check("iguazu load --help", DONE);

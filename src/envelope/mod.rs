@@ -16,7 +16,7 @@ mod protobuf;
 mod wire;
 pub mod bare;
 mod rules;
-mod time;
+pub mod time;
 pub mod headers;
 pub mod framing;
 pub mod ids;

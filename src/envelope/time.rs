@@ -73,7 +73,7 @@ fn days_in_month(year: u32, month: u32) -> u32 {
 
 /// A Protobuf `Timestamp` as RFC 3339 in UTC, with 0, 3, 6 or 9 digits of a second as proto3 JSON writes it; none when
 /// it is out of range.
-pub(super) fn from_timestamp(seconds: i64, nanos: i32) -> Option<String> {
+pub fn from_timestamp(seconds: i64, nanos: i32) -> Option<String> {
     if !(SECONDS_MIN..=SECONDS_MAX).contains(&seconds) || !(0..1_000_000_000).contains(&nanos) {
         return None;
     }
