@@ -38,7 +38,9 @@ impl Folder {
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed("make", &path))?;
         let file = path.join("lock");
-        let lock = private().create(true).open(&file).map_err(failed("open", &file))?;
+        // On a disk that became read-only a lock of before still does: what waits there can be produced.
+        let opened = private().create(true).open(&file).or_else(|error| File::open(&file).map_err(|_| error));
+        let lock = opened.map_err(failed("open", &file))?;
         match lock.try_lock() {
             Ok(()) => Ok(Folder { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(SpoolError::Locked { path }),

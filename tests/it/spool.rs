@@ -251,6 +251,13 @@ impl Disk {
         }
     }
 
+    /// Whether it could be done: files that may not grow are still files that can be written.
+    fn make_read_only(&self) -> bool {
+        let Disk::Mounted(folder) = self else { return false };
+        Disk::run("mount", &["-o", "remount,ro", &folder.to_string_lossy()]);
+        true
+    }
+
     fn run(program: &str, arguments: &[&str]) {
         let status = Command::new(program).args(arguments).status();
         assert!(status.as_ref().is_ok_and(|status| status.success()), "{program} {arguments:?}: {status:?}");
@@ -327,4 +334,28 @@ fn a_disk_that_is_full_is_told_refuses_what_is_new_and_heals() {
     }
     assert_eq!(found, taken.into_iter().collect::<Vec<_>>(), "each once, in order");
     assert!(source.account.read().holds(), "{:?}", source.account.read());
+    drop((source, reader));
+    if disk.make_read_only() {
+        check_read_only(&disk, &found);
+    }
+}
+
+/// A process that starts on a disk that became read-only produces what waits there, and spools nothing.
+fn check_read_only(disk: &Disk, expected: &[u64]) {
+    let (source, mut reader) = Source::open(&settings(disk.folder(), 64 << 20));
+    let mut found = Vec::new();
+    while let Some((_, entry)) = reader.peek().expect("the disk can be read") {
+        found.push(number_of(&entry));
+        let slot = reader.take();
+        reader.settle(slot);
+    }
+    assert_eq!(found, expected);
+    source.offer(1).expect("nothing is known of the disk yet");
+    wait_for("the trouble is told", || source.spool.stats().trouble.ok_or_else(|| "none".to_owned()));
+    assert_eq!(source.offer(2), Err(Refusal::Failing));
+    let errors = source.spool.stats().errors;
+    assert!(errors.iter().any(|(kind, count)| *kind == ErrorKind::ReadOnly && *count > 0), "{errors:?}");
+    source.spool.close();
+    let ledger = source.account.read();
+    assert!(ledger.holds() && ledger.failed == 1, "what the disk does not take until the stop has failed: {ledger:?}");
 }
