@@ -44,9 +44,9 @@ main() {
     step "cargo fmt" cargo fmt --check
     step "cargo deny" env PATH="$venv/bin:$PATH" cargo deny --locked check bans licenses sources
     step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
-    # Cargo's --all-targets is unit tests, integration tests and benches in one build; documentation tests are apart.
+    # Unit tests, integration tests and benches in one build; documentation tests are apart, and the one example is the fuzzer.
     : >"$test_output"
-    step "cargo test" run_tests --all-targets
+    step "cargo test" run_tests --lib --bins --tests --benches
     step "documentation tests" run_tests --doc
     step "fuzzing" tests/fuzz/run.sh "$([ -n "${IGUAZU_TESTS_LONG:-}" ] && echo 1800 || echo 25)"
     step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
