@@ -6,8 +6,8 @@
 //! the ratio takes out the machine.
 //!
 //! `cargo bench --bench ingest` runs everything; `-- --only single` runs the cells whose name contains a word;
-//! `-- --quick` runs a tenth of the load. Without `--bench` (`cargo test --benches`) it runs a few requests of each cell and
-//! checks the replies.
+//! `-- --quick` runs a tenth of the load; `-- --instructions` counts user instructions instead, with callgrind. Without
+//! `--bench` (`cargo test --benches`) it runs a few requests of each cell and checks the replies.
 
 #[path = "support.rs"]
 #[allow(dead_code, reason = "each bench uses its part of it")]
@@ -455,10 +455,9 @@ impl Server {
     fn start_proxy(config: &PathBuf, kafka: &Server, wrapper: &[String]) -> Server {
         let ready = config.with_extension("ready");
         let mut text = format!(
-            "[http]\nlisten = \"127.0.0.1:0\"\nack_timeout_seconds = 310\nworkers = {}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[http]\nlisten = \"127.0.0.1:0\"\nack_timeout_seconds = 310\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [registries.main]\nurls = [\"{}\"]\n\
              [clusters.core]\nbrokers = [\"{}\"]\nregistry = \"main\"\nbuffer_bytes_max = 1_073_741_824\nmessage_timeout_ms = 300_000\ncompression = \"none\"\n",
-            std::env::var("BENCH_WORKERS").unwrap_or_else(|_| "2".into()),
             kafka.registry,
             kafka.addrs.replace(',', "\", \"")
         );
