@@ -198,6 +198,17 @@ fn dynamic(message: &MessageDescriptor, bytes: &[u8]) -> DynamicMessage {
     DynamicMessage::decode(message.clone(), bytes).unwrap()
 }
 
+/// A payload with some of its bytes replaced.
+fn changed(mut wire: Vec<u8>, changes: Vec<(prop::sample::Index, u8)>) -> Vec<u8> {
+    for (at, byte) in changes {
+        if !wire.is_empty() {
+            let at = at.index(wire.len());
+            wire[at] = byte;
+        }
+    }
+    wire
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -273,36 +284,26 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
         let message = proto2_message();
-        let mut wire = build(&message, &mut steer.iter(), 2).encode_to_vec();
-        for (at, byte) in changes {
-            if !wire.is_empty() {
-                let at = at.index(wire.len());
-                wire[at] = byte;
-            }
-        }
+        let wire = changed(build(&message, &mut steer.iter(), 2).encode_to_vec(), changes);
         let dropping = PlanSettings { unknown_fields: UnknownFields::Drop, ..settings(Encoding::Protobuf) };
         if let Ok(output) = run(&message, &dropping, Payload::Protobuf(&wire)) {
             prop_assert!(DynamicMessage::decode(message, &output.value[..]).is_ok(), "{:02x?}", wire);
         }
     }
 
-    /// Payloads that are almost messages: what is accepted means the same to prost.
+    /// Payloads that are almost messages: what is accepted means the same to prost, which alone takes a known field of another
+    /// wire type for an element of a list or map (`80 02 09` for a map of field 32) instead of an unknown field.
     #[test]
     fn what_is_accepted_means_the_same_to_prost(
         steer in prop::collection::vec(any::<u8>(), 0..200),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
         let message = message();
-        let mut wire = build(&message, &mut steer.iter(), 2).encode_to_vec();
-        for (at, byte) in changes {
-            if !wire.is_empty() {
-                let at = at.index(wire.len());
-                wire[at] = byte;
-            }
-        }
+        let wire = changed(build(&message, &mut steer.iter(), 2).encode_to_vec(), changes);
         let dropping = PlanSettings { unknown_fields: UnknownFields::Drop, ..settings(Encoding::Protobuf) };
         if let Ok(output) = run(&message, &dropping, Payload::Protobuf(&wire))
             && let Ok(theirs) = DynamicMessage::decode(message.clone(), &wire[..])
+            && !oracle::read(&message, &wire).is_mistyped
         {
             let ours = dynamic(&message, &output.value);
             let same = |a: &DynamicMessage, b: &DynamicMessage| serde_json::to_value(a).ok() == serde_json::to_value(b).ok();

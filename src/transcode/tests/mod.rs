@@ -12,6 +12,9 @@ mod amplification;
 mod back;
 mod back_vectors;
 mod differential;
+#[path = "../../../tests/fuzz/oracle.rs"]
+#[allow(dead_code, reason = "the fuzzer uses the rest of it")]
+mod oracle;
 mod edge_cases;
 mod java_avro;
 mod json_rules;
