@@ -211,6 +211,11 @@ fn array<'a>(scanner: &mut Scanner<'a>, events_max: usize) -> Result<Vec<&'a str
 }
 
 fn element(text: &str) -> Result<Event<'_>, EventError> {
+    only_event(text, |line, column| format!("the event is not valid JSON at its line {line} column {column}"))
+}
+
+/// The event that is all of a text; `not_json` says that it is no JSON at a line and column of it.
+fn only_event(text: &str, not_json: impl FnOnce(usize, usize) -> String) -> Result<Event<'_>, EventError> {
     let mut scanner = Scanner::new(text);
     let event = json::event(&mut scanner).and_then(|event| Ok(scanner.end().map(|()| event)?));
     event.map_err(|failure| match failure {
@@ -218,8 +223,7 @@ fn element(text: &str) -> Result<Event<'_>, EventError> {
         Failure::Batch => json::unknown("events"),
         Failure::Syntax(error) => {
             let (line, column) = error.position(text);
-            let message = format!("the event is not valid JSON at its line {line} column {column}: {}", error.what);
-            EventError::new(Code::MalformedJson, message)
+            EventError::new(Code::MalformedJson, format!("{}: {}", not_json(line, column), error.what))
         }
     })
 }
@@ -260,17 +264,7 @@ fn line(number: usize, line: &[u8]) -> Result<Event<'_>, EventError> {
         let message = format!("line {number} is not valid UTF-8 at byte {}", e.valid_up_to());
         EventError::new(Code::InvalidUtf8, message)
     })?;
-    let mut scanner = Scanner::new(text);
-    let event = json::event(&mut scanner).and_then(|event| Ok(scanner.end().map(|()| event)?));
-    event.map_err(|failure| match failure {
-        Failure::Event(error) => error,
-        Failure::Batch => json::unknown("events"),
-        Failure::Syntax(error) => {
-            let (_, column) = error.position(text);
-            let message = format!("line {number} is not valid JSON at column {column}: {}", error.what);
-            EventError::new(Code::MalformedJson, message)
-        }
-    })
+    only_event(text, |_, column| format!("line {number} is not valid JSON at column {column}"))
 }
 
 /// Checks the framing of the whole batch. What is inside an event is that event's matter.

@@ -138,9 +138,7 @@ impl<'a> Writer<'_, 'a> {
         self.tokens.bump();
         let mut more = !self.tokens.is_empty(b'}');
         while more {
-            self.tokens.name_quote()?;
-            let name = self.tokens.string(&mut self.scratch.side)?;
-            self.tokens.colon()?;
+            let name = self.tokens.member_name(&mut self.scratch.side)?;
             let bytes = bytes_of(self.tokens.text, &self.scratch.side, name);
             let guessed = record.fields.get(next).is_some_and(|field| field.name.as_bytes() == bytes);
             let found = if guessed { Some(next as u16) } else { find(record, bytes) };
@@ -253,9 +251,7 @@ impl<'a> Writer<'_, 'a> {
         self.tokens.bump();
         let mut more = !self.tokens.is_empty(b'}');
         while more {
-            self.tokens.name_quote()?;
-            let key = self.tokens.string(&mut self.scratch.side)?;
-            self.tokens.colon()?;
+            let key = self.tokens.member_name(&mut self.scratch.side)?;
             let bytes = bytes_of(self.tokens.text, &self.scratch.side, key);
             push_bytes(&mut self.scratch.out, bytes);
             let end = self.scratch.out.len();
@@ -315,9 +311,7 @@ impl<'a> Writer<'_, 'a> {
         if self.tokens.is_empty(b'}') {
             return Err(wrong());
         }
-        self.tokens.name_quote()?;
-        let tag = self.tokens.string(&mut self.scratch.side)?;
-        self.tokens.colon()?;
+        let tag = self.tokens.member_name(&mut self.scratch.side)?;
         let bytes = bytes_of(self.tokens.text, &self.scratch.side, tag);
         let branches = &plan.unions[index as usize];
         let at = branches.iter().position(|branch| branch.name.as_bytes() == bytes).ok_or_else(wrong)?;

@@ -69,9 +69,7 @@ impl Reader<'_, '_> {
         self.tokens.bump();
         let mut more = !self.tokens.is_empty(b'}');
         while more {
-            self.tokens.name_quote()?;
-            let name = self.tokens.string(self.side)?;
-            self.tokens.colon()?;
+            let name = self.tokens.member_name(self.side)?;
             if self.bytes(name) == b"@type" {
                 if self.tokens.token()? != Token::String {
                     return Err(mismatch("a string as `@type`", self.tokens.token()?));
@@ -101,9 +99,7 @@ impl Reader<'_, '_> {
         self.tokens.bump();
         let mut more = !self.tokens.is_empty(b'}');
         while more {
-            self.tokens.name_quote()?;
-            let name = self.tokens.string(self.side)?;
-            self.tokens.colon()?;
+            let name = self.tokens.member_name(self.side)?;
             match self.bytes(name) {
                 b"@type" => self.tokens.skip_value(self.path.len(), self.side)?,
                 b"value" if !std::mem::replace(&mut found, true) => {

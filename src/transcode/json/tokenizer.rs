@@ -126,6 +126,15 @@ impl<'a> Tokenizer<'a> {
         Ok(())
     }
 
+    /// Takes a member's name and the colon after it: the name as [`Tokenizer::string`] gives it.
+    #[inline]
+    pub(in crate::transcode) fn member_name(&mut self, side: &mut Vec<u8>) -> Done<Span> {
+        self.name_quote()?;
+        let name = self.string(side)?;
+        self.colon()?;
+        Ok(name)
+    }
+
     /// Takes `true` or `false`.
     pub(in crate::transcode) fn boolean(&mut self) -> Done<bool> {
         if self.text[self.pos..].starts_with(b"true") {
@@ -265,9 +274,7 @@ impl<'a> Tokenizer<'a> {
                 self.bump();
                 let mut more = !self.is_empty(b'}');
                 while more {
-                    self.name_quote()?;
-                    self.string(side)?;
-                    self.colon()?;
+                    self.member_name(side)?;
                     self.skip_value(depth + 1, side)?;
                     more = self.more(b'}')?;
                 }
