@@ -70,7 +70,7 @@ impl Replay {
         let thread = std::thread::Builder::new().name(format!("replay-{}", to.cluster.name)).spawn({
             let signals = Arc::clone(&signals);
             let run = Run {
-                rest: Rest { reader, batch: Arc::default(), in_flight: HashMap::new(), to_retry: false },
+                rest: Rest { reader, batch: Arc::default(), next: 0, in_flight: HashMap::new(), to_retry: false },
                 to,
                 accounts: HashMap::new(),
                 flows_by_name: HashMap::new(),
@@ -104,8 +104,10 @@ impl Replay {
 pub struct Rest {
     reader: Reader,
     batch: Arc<BatchState>,
-    /// Records handed to a producer and not settled: by slot, the flow that each is of.
-    in_flight: HashMap<u32, usize>,
+    /// What the next record is known by in the batch.
+    next: u32,
+    /// Records handed to a producer and not settled: the slot, and the flow that each is of.
+    in_flight: HashMap<u32, (Slot, usize)>,
     /// One was passed over or not delivered: it is handed out again after all others were.
     to_retry: bool,
 }
@@ -124,15 +126,14 @@ impl Rest {
 
     /// Takes in what became of records, and tells their flows.
     fn settle(&mut self, mut tell: impl FnMut(usize, Fate)) {
-        for (slot, delivery) in self.batch.take() {
+        for (index, delivery) in self.batch.take() {
+            let Some((slot, flow)) = self.in_flight.remove(&index) else { continue };
             let fate = if delivery == Delivery::Spooled { Fate::Again } else { Fate::Settled };
             match fate {
-                Fate::Settled => self.reader.settle(Slot(slot)),
+                Fate::Settled => self.reader.settle(slot),
                 Fate::Again => self.to_retry = true,
             }
-            if let Some(flow) = self.in_flight.remove(&slot) {
-                tell(flow, fate);
-            }
+            tell(flow, fate);
         }
     }
 }
@@ -240,7 +241,7 @@ impl Run {
             |handle: &Arc<TopicHandle>| current.iter().flatten().any(|client| Arc::ptr_eq(client, handle.client()));
         flows.iter_mut().for_each(|flow| flow.handle = flow.handle.take().filter(is_current));
         while rest.in_flight.len() < WINDOW_MAX {
-            let (Slot(slot), entry) = match rest.reader.peek() {
+            let (slot, entry) = match rest.reader.peek() {
                 Ok(Some(shown)) => shown,
                 Ok(None) => return Halt::Empty,
                 Err(error) => return Halt::Trouble(error.to_string()),
@@ -252,7 +253,7 @@ impl Run {
                 Next::Wait => return Halt::Enough,
                 Next::PassOver => {
                     rest.to_retry = true;
-                    rest.reader.take();
+                    rest.reader.pass_over();
                     continue;
                 }
             }
@@ -269,7 +270,7 @@ impl Run {
             let account = account(accounts, to, entry.event);
             let record =
                 Record { key: entry.key, value: entry.value, headers: entry.headers, timestamp_ms: entry.timestamp_ms };
-            let tracked = Tracked::from_spool(account, &rest.batch, slot, record.cost_bytes());
+            let tracked = Tracked::from_spool(account, &rest.batch, rest.next, record.cost_bytes());
             match handle.send_again(&record, entry.partition, tracked) {
                 Ok(()) => {}
                 Err(Refused { tracked, code, .. }) if code == Code::BufferFull || handle.client().is_stopping() => {
@@ -283,7 +284,8 @@ impl Run {
                 }
             }
             flow.pace.sent();
-            rest.in_flight.insert(slot, index);
+            rest.in_flight.insert(rest.next, (slot, index));
+            rest.next = rest.next.wrapping_add(1);
             rest.reader.take();
         }
         Halt::Enough

@@ -3,23 +3,27 @@
 //! In: numbers of entries as they are handed out and settled, in any order. Out: where to go on. Never: forgets an entry that is
 //! not settled; a cursor that is lost or old makes duplicates, not losses.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use super::folder;
 
 const MAGIC: &[u8; 8] = b"IGUCURSR";
-/// A reader takes this version and, once there is one, the version before.
-const VERSION: u16 = 1;
-const FIXED_BYTES: usize = 22;
+/// A reader takes this version and the one before, which has no list of what is open: there `front` ends at the first of those.
+const VERSION: u16 = 2;
+const FIXED_BYTES: usize = 26;
+const FIXED_BYTES_BEFORE: usize = 22;
 
 /// What was settled, by the numbers of entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// Every entry before this one.
-    pub(super) done: u64,
-    /// Those after it that were settled out of order; at most as many as are tried at the same time.
+    /// Every entry before this one, but for the open ones.
+    pub(super) front: u64,
+    /// Those before it that were not settled.
+    pub(super) open: BTreeSet<u64>,
+    /// Those after it that were, all the same.
     pub(super) ahead: BTreeSet<u64>,
 }
 
@@ -50,33 +54,44 @@ impl Cursor {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&(self.ahead.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&self.done.to_le_bytes());
-        self.ahead.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        bytes.extend_from_slice(&self.front.to_le_bytes());
+        bytes.extend_from_slice(&(self.open.len() as u32).to_le_bytes());
+        let numbers = self.ahead.iter().chain(&self.open);
+        numbers.for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         folder::replace(path, &bytes)
     }
 
     fn parse(bytes: &[u8]) -> Result<Cursor, CursorError> {
-        if !bytes.starts_with(MAGIC) || bytes.len() < FIXED_BYTES + 4 {
+        if !bytes.starts_with(MAGIC) || bytes.len() < FIXED_BYTES_BEFORE + 4 {
             return Err(CursorError::Damaged);
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if version != VERSION {
-            return Err(CursorError::Version { found: version });
-        }
+        let fixed_bytes = match version {
+            VERSION => FIXED_BYTES,
+            1 => FIXED_BYTES_BEFORE,
+            _ => return Err(CursorError::Version { found: version }),
+        };
         let (content, sum) = bytes.split_at(bytes.len() - 4);
         if crc32c::crc32c(content).to_le_bytes() != *sum {
             return Err(CursorError::Damaged);
         }
-        let (numbers, _) = content[14..].as_chunks::<8>();
-        let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
-        let done = numbers.next().ok_or(CursorError::Damaged)?;
-        Ok(Cursor { done, ahead: numbers.collect() })
+        let (fixed, numbers) = content.split_at_checked(fixed_bytes).ok_or(CursorError::Damaged)?;
+        let ahead = u32::from_le_bytes(fixed[10..14].try_into().expect("four bytes"));
+        let front = u64::from_le_bytes(fixed[14..22].try_into().expect("eight bytes"));
+        let mut numbers = numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let ahead = numbers.by_ref().take(ahead as usize).collect();
+        Ok(Cursor { front, ahead, open: numbers.collect() })
     }
 
     /// Whether this entry was settled.
     pub(super) fn has(&self, number: u64) -> bool {
-        number < self.done || self.ahead.contains(&number)
+        number < self.front && !self.open.contains(&number) || self.ahead.contains(&number)
+    }
+
+    /// The number that follows all that the cursor knows of.
+    pub(super) fn end(&self) -> u64 {
+        self.ahead.last().map_or(self.front, |last| self.front.max(last + 1))
     }
 }
 
@@ -97,74 +112,107 @@ impl Place {
     }
 }
 
-/// Entries that were handed out, in order, the first of which is not settled.
+/// What was handed out: only the entries that are not settled are remembered, each by itself.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// What was settled before: at the last start, or before the last rewind.
+    /// What was settled before the start.
     before: Cursor,
-    slots: VecDeque<Slot>,
-    open: usize,
+    /// Every entry before this one was looked at since the start; what is not open has been settled.
+    front: u64,
+    open: BTreeMap<u64, Open>,
+    passed_over: BTreeSet<u64>,
 }
 
-#[derive(Debug)]
-struct Slot {
+/// An entry that is not settled.
+#[derive(Clone, Copy, Debug)]
+struct Open {
     place: Place,
     timestamp_ms: i64,
-    is_settled: bool,
 }
 
 impl Progress {
     pub(super) fn new(before: Cursor) -> Self {
-        Progress { before, slots: VecDeque::new(), open: 0 }
+        Progress { before, ..Progress::default() }
     }
 
-    /// Whether an entry that is read was settled before it could be handed out.
-    pub(super) fn was_settled(&self, number: u64) -> bool {
-        self.before.has(number)
+    /// Whether an entry that is read is not to be handed out: it was settled, or is being tried.
+    pub(super) fn is_done_with(&self, number: u64) -> bool {
+        match number < self.front {
+            true => !self.passed_over.contains(&number),
+            false => self.before.has(number),
+        }
     }
 
-    /// Notes an entry that is handed out. Numbers ascend.
+    /// Whether nothing in this range is of use any more.
+    pub(super) fn is_settled(&self, range: Range<u64>) -> bool {
+        let was_settled = range.end <= self.before.front && self.before.open.range(range.clone()).next().is_none();
+        (was_settled || range.end <= self.front) && self.open.range(range).next().is_none()
+    }
+
+    /// Notes that every entry before this one was looked at.
+    pub(super) fn reach(&mut self, number: u64) {
+        self.front = self.front.max(number);
+    }
+
+    /// Notes an entry that is handed out.
     pub(super) fn hand_out(&mut self, place: Place, timestamp_ms: i64) {
-        self.slots.push_back(Slot { place, timestamp_ms, is_settled: false });
-        self.open += 1;
+        self.open.insert(place.number(), Open { place, timestamp_ms });
+        self.passed_over.remove(&place.number());
     }
 
-    /// Notes that an entry needs nothing more. An unknown one was settled before.
-    pub(super) fn settle(&mut self, number: u64) {
-        let Ok(index) = self.slots.binary_search_by_key(&number, |slot| slot.place.number()) else { return };
-        if !std::mem::replace(&mut self.slots[index].is_settled, true) {
-            self.open -= 1;
-        }
-        while self.slots.front().is_some_and(|slot| slot.is_settled) {
-            self.slots.pop_front();
+    /// Notes an entry that is to be handed out later.
+    pub(super) fn pass_over(&mut self, place: Place, timestamp_ms: i64) {
+        self.open.insert(place.number(), Open { place, timestamp_ms });
+        self.passed_over.insert(place.number());
+    }
+
+    /// Notes that an entry which was handed out is to be handed out again. An unknown one was settled before.
+    pub(super) fn give_back(&mut self, number: u64) {
+        if self.open.contains_key(&number) {
+            self.passed_over.insert(number);
         }
     }
 
-    /// Entries handed out and not settled.
+    /// Everything that is not settled is to be handed out again.
+    pub(super) fn give_back_all(&mut self) {
+        self.passed_over.extend(self.open.keys());
+    }
+
+    /// Notes that an entry needs nothing more; says whether it did. An unknown one was settled before.
+    pub(super) fn settle(&mut self, number: u64) -> bool {
+        self.passed_over.remove(&number);
+        self.open.remove(&number).is_some()
+    }
+
+    /// Entries that are not settled and were looked at.
     pub(super) fn open(&self) -> usize {
-        self.open
+        self.open.len()
     }
 
     /// The first of them: where it is, and when its event was received.
     pub(super) fn first(&self) -> Option<(Place, i64)> {
-        self.slots.front().map(|slot| (slot.place, slot.timestamp_ms))
+        self.open.first_key_value().map(|(_, open)| (open.place, open.timestamp_ms))
     }
 
-    /// Forgets what was handed out and is not settled; it will be handed out again from here.
-    pub(super) fn rewind(&mut self, next: Place) -> Place {
-        let from = self.first().map_or(next, |(place, _)| place);
-        self.before = self.cursor(next.number());
-        self.slots.clear();
-        self.open = 0;
-        from
+    /// The first entry that is to be handed out again.
+    pub(super) fn first_passed_over(&self) -> Option<Place> {
+        self.passed_over.first().map(|number| self.open[number].place)
     }
 
-    /// What the next start must know; `next` is the number of the entry that would be handed out next.
-    pub(super) fn cursor(&self, next: u64) -> Cursor {
-        let done = self.slots.front().map_or(next, |slot| slot.place.number());
-        let settled = self.slots.iter().filter(|slot| slot.is_settled).map(|slot| slot.place.number());
-        let before = self.before.ahead.range(done..).copied();
-        Cursor { done, ahead: settled.chain(before).collect() }
+    /// Whether the entry is one of those.
+    pub(super) fn was_passed_over(&self, number: u64) -> bool {
+        self.passed_over.contains(&number)
+    }
+
+    /// What the next start must know.
+    pub(super) fn cursor(&self) -> Cursor {
+        let not_looked_at = self.before.open.range(self.front.min(self.before.front)..).copied();
+        let front = self.front.max(self.before.front);
+        Cursor {
+            front,
+            open: self.open.keys().copied().chain(not_looked_at).collect(),
+            ahead: self.before.ahead.range(front..).copied().collect(),
+        }
     }
 }
 
@@ -178,40 +226,71 @@ mod tests {
 
     fn handed_out(numbers: impl IntoIterator<Item = u64>) -> Progress {
         let mut progress = Progress::default();
-        numbers.into_iter().for_each(|number| progress.hand_out(place(number), number as i64));
+        for number in numbers {
+            progress.hand_out(place(number), number as i64);
+            progress.reach(number + 1);
+        }
         progress
     }
 
-    fn cursor(done: u64, ahead: &[u64]) -> Cursor {
-        Cursor { done, ahead: ahead.iter().copied().collect() }
+    fn cursor(front: u64, open: &[u64]) -> Cursor {
+        Cursor { front, open: open.iter().copied().collect(), ahead: BTreeSet::new() }
     }
 
     #[test]
-    fn the_cursor_stays_before_the_first_entry_that_is_not_settled() {
+    fn the_cursor_names_what_is_not_settled() {
         // Numbers have gaps: a new process begins its own.
         let mut progress = handed_out([3, 4, 9, 10]);
-        progress.settle(4);
-        progress.settle(10);
-        progress.settle(10);
-        assert_eq!((progress.cursor(11), progress.open()), (cursor(3, &[4, 10]), 2));
+        assert!(progress.settle(4) && progress.settle(10) && !progress.settle(10));
+        assert_eq!((progress.cursor(), progress.open()), (cursor(11, &[3, 9]), 2));
+        assert!(progress.is_settled(4..9) && !progress.is_settled(3..9) && !progress.is_settled(10..12));
         progress.settle(3);
-        assert_eq!(progress.cursor(11), cursor(9, &[10]));
-        assert_eq!(progress.first(), Some((place(9), 9)));
+        assert_eq!((progress.cursor(), progress.first()), (cursor(11, &[9]), Some((place(9), 9))));
         progress.settle(9);
-        assert_eq!((progress.cursor(11), progress.open(), progress.first()), (cursor(11, &[]), 0, None));
+        assert_eq!((progress.cursor(), progress.open(), progress.first()), (cursor(11, &[]), 0, None));
     }
 
     #[test]
-    fn what_was_settled_before_a_rewind_is_not_handed_out_again() {
+    fn only_what_is_not_settled_is_handed_out_again() {
         let mut progress = handed_out([1, 2, 3, 4]);
         progress.settle(2);
-        assert_eq!(progress.rewind(place(5)), place(1));
-        let again: Vec<_> = (1..=5).filter(|number| !progress.was_settled(*number)).collect();
+        progress.give_back_all();
+        assert_eq!(progress.first_passed_over(), Some(place(1)));
+        let again: Vec<_> = (1..=5).filter(|number| !progress.is_done_with(*number)).collect();
         assert_eq!(again, [1, 3, 4, 5]);
         progress.hand_out(place(1), 0);
         progress.settle(1);
-        assert_eq!(progress.cursor(3), cursor(3, &[]));
-        assert_eq!(progress.rewind(place(3)), place(3), "nothing is open");
+        assert_eq!(progress.cursor(), cursor(5, &[3, 4]));
+    }
+
+    #[test]
+    fn what_is_passed_over_waits_while_others_are_tried() {
+        let mut progress = handed_out([1]);
+        progress.pass_over(place(2), 2);
+        progress.hand_out(place(3), 3);
+        progress.reach(4);
+        assert_eq!(progress.first_passed_over(), Some(place(2)));
+        assert!(progress.is_done_with(1) && !progress.is_done_with(2) && progress.is_done_with(3));
+        progress.give_back(1);
+        progress.give_back(7);
+        assert_eq!(progress.first_passed_over(), Some(place(1)), "and an unknown one is no trouble");
+        assert_eq!(progress.cursor(), cursor(4, &[1, 2, 3]));
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_open_stays_so_until_it_is_looked_at() {
+        let mut progress = Progress::new(Cursor { front: 10, open: [3, 7].into(), ahead: [12].into() });
+        let open: Vec<_> = (0..14).filter(|number| !progress.is_done_with(*number)).collect();
+        assert_eq!(open, [3, 7, 10, 11, 13]);
+        assert!(progress.is_settled(4..7) && !progress.is_settled(4..8) && !progress.is_settled(8..11));
+        progress.hand_out(place(3), 0);
+        progress.reach(4);
+        progress.settle(3);
+        assert_eq!(progress.cursor(), Cursor { front: 10, open: [7].into(), ahead: [12].into() });
+        progress.hand_out(place(7), 0);
+        progress.hand_out(place(10), 0);
+        progress.reach(13);
+        assert_eq!(progress.cursor(), cursor(13, &[7, 10]));
     }
 
     #[test]
@@ -219,7 +298,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cursor");
         assert_eq!(Cursor::load(&path).unwrap(), Cursor::default());
-        for written in [cursor(0, &[]), cursor(u64::MAX, &[]), cursor(7, &[9, 1_000])] {
+        let all = Cursor { front: 7, open: [1, 3].into(), ahead: [9, 1_000].into() };
+        for written in [cursor(0, &[]), cursor(u64::MAX, &[]), cursor(7, &[1, 3]), all] {
             written.save(&path).unwrap();
             assert_eq!(Cursor::load(&path).unwrap(), written);
         }
@@ -230,5 +310,15 @@ mod tests {
             assert!(Cursor::parse(&bytes).is_err(), "byte {at} is damaged");
             assert!(Cursor::parse(&whole[..at]).is_err(), "cut off at {at}");
         }
+    }
+
+    #[test]
+    fn a_cursor_of_the_version_before_is_read() {
+        let mut bytes = b"IGUCURSR\x01\0\x02\0\0\0".to_vec();
+        [7_u64, 9, 1_000].iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        let expected = Cursor { front: 7, open: BTreeSet::new(), ahead: [9, 1_000].into() };
+        assert_eq!(Cursor::parse(&bytes).unwrap(), expected);
+        assert_eq!(expected.end(), 1_001);
     }
 }

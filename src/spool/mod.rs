@@ -178,8 +178,7 @@ impl Spool {
         let held = |&(base, bytes): &(u64, u64)| Held { base, durable: bytes, is_open: false, first_ms: 0 };
         inventory.segments().extend(found.iter().map(held));
         // A number is never given twice: entries of the last segment may be settled, and are then passed over.
-        let next_base = found.last().map_or(0, |(base, bytes)| base + bytes).max(cursor.done);
-        let next_base = cursor.ahead.last().map_or(next_base, |last| next_base.max(last + 1));
+        let next_base = found.last().map_or(0, |(base, bytes)| base + bytes).max(cursor.end());
         let salt = uuid::Uuid::new_v4().as_fields().0;
         let shared = Arc::new(Shared {
             cluster: cluster.to_owned(),

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
 
@@ -18,9 +18,8 @@ use super::inventory::Held;
 use super::segment::{Segment, SegmentError, Step};
 use crate::envelope::headers::HeaderBuffer;
 
-/// Most bytes between the oldest entry that is not settled and the newest that is handed out: each of those between is remembered.
-/// Far less than what 32 bits can tell apart.
-const SPAN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Most entries that are looked at and not settled: each is remembered, in about 100 bytes.
+const OPEN_MAX: usize = 262_144;
 
 /// Takes entries out of one spool. There is one a spool.
 #[derive(Debug)]
@@ -40,6 +39,10 @@ pub struct Reader {
     recovery: Recovery,
     /// Segments that something changed, by their bases.
     damaged: Vec<u64>,
+    /// How long a segment is kept that is appended to and all of whose entries are settled.
+    keep_open: Duration,
+    /// Up to where the segment that is appended to was all settled, and since when it has been.
+    idle: (u64, Instant),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -48,13 +51,14 @@ enum Recovery {
     Done,
 }
 
-/// Names an entry that was taken, until it is settled.
+/// Names an entry that was taken, until it is settled: its number, which ascends in the order in which entries were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(pub u32);
+pub struct Slot(u64);
 
 impl Slot {
-    fn of(place: Place) -> Slot {
-        Slot(place.number() as u32)
+    /// The number; it is also where the entry is, in bytes since the first one.
+    pub fn number(self) -> u64 {
+        self.0
     }
 }
 
@@ -71,7 +75,14 @@ impl Reader {
             old_before,
             recovery: Recovery::UnderWay,
             damaged: Vec::new(),
+            keep_open: Duration::ZERO,
+            idle: (0, Instant::now()),
         }
+    }
+
+    /// Keeps the segment that is appended to for so long after its last entry was settled: to begin another takes two more syncs.
+    pub fn keep_open(&mut self, keep_open: Duration) {
+        self.keep_open = keep_open;
     }
 
     /// Reads everything that was there at the start and is not settled, and calls `found` for each entry; afterwards they are
@@ -95,46 +106,76 @@ impl Reader {
         Ok(())
     }
 
-    /// The next entry and its slot, if there is one on disk; the same until it is taken.
+    /// The next entry and its slot, if there is one on disk; the same until it is taken. None as well while so many are not
+    /// settled that no more can be remembered.
     pub fn peek(&mut self) -> io::Result<Option<(Slot, Entry<'_>)>> {
         if self.found.is_none() {
             self.find()?;
+            self.progress.reach(self.found.map_or(self.next, |(place, _)| place).number());
             self.note_oldest();
         }
-        let too_far = |(first, _): (Place, i64)| self.next.number() - first.number() > SPAN_BYTES_MAX;
-        let Some((place, _)) = self.found.filter(|_| !self.progress.first().is_some_and(too_far)) else {
-            return Ok(None);
-        };
+        let too_many = self.progress.open() >= OPEN_MAX;
+        let may_be_shown = |(place, _): &(Place, i64)| !too_many || self.progress.was_passed_over(place.number());
+        let Some((place, _)) = self.found.filter(may_be_shown) else { return Ok(None) };
         let segment = self.segment.as_ref().expect("what was found is in a segment");
-        Ok(Entry::read(segment.body(), &mut self.headers).map(|entry| (Slot::of(place), entry)))
+        Ok(Entry::read(segment.body(), &mut self.headers).map(|entry| (Slot(place.number()), entry)))
     }
 
     /// Takes the entry that [`Reader::peek`] showed; it is to be settled.
     pub fn take(&mut self) -> Slot {
-        let (place, timestamp_ms) = self.found.take().expect("an entry was shown");
+        let (place, timestamp_ms) = self.leave();
         self.progress.hand_out(place, timestamp_ms);
+        self.progress.reach(self.next.number());
+        Slot(place.number())
+    }
+
+    /// Leaves the entry that [`Reader::peek`] showed for later.
+    pub fn pass_over(&mut self) {
+        let (place, timestamp_ms) = self.leave();
+        self.progress.pass_over(place, timestamp_ms);
+        self.progress.reach(self.next.number());
+    }
+
+    fn leave(&mut self) -> (Place, i64) {
+        let found = self.found.take().expect("an entry was shown");
         self.next = self.segment.as_ref().expect("what was found is in a segment").place();
-        Slot::of(place)
+        found
     }
 
     /// An entry that was taken needs nothing more.
-    pub fn settle(&mut self, Slot(slot): Slot) {
-        let Some((first, _)) = self.progress.first() else { return };
-        let first = first.number();
-        self.progress.settle(first + u64::from(slot.wrapping_sub(first as u32)));
-        self.shared.inventory.settled.fetch_add(1, Relaxed);
+    pub fn settle(&mut self, Slot(number): Slot) {
+        if self.progress.settle(number) {
+            self.shared.inventory.settled.fetch_add(1, Relaxed);
+        }
     }
 
-    /// Entries that were taken and are not settled.
+    /// An entry that was taken is left for later.
+    pub fn give_back(&mut self, Slot(number): Slot) {
+        self.progress.give_back(number);
+    }
+
+    /// Entries that were taken or left for later, and are not settled.
     pub fn open(&self) -> usize {
         self.progress.open()
     }
 
+    /// The number of the next entry, or where it will be.
+    pub fn position(&self) -> u64 {
+        self.found.map_or(self.next, |(place, _)| place).number()
+    }
+
+    /// Goes back to the first entry that was left for later, if there is one; what was taken and is not settled is not shown
+    /// again.
+    pub fn go_back(&mut self) {
+        if let Some(place) = self.progress.first_passed_over() {
+            self.go_to(place);
+        }
+    }
+
     /// Whatever was taken and is not settled is handed out again.
     pub fn rewind(&mut self) {
-        let next = self.found.map_or(self.next, |(place, _)| place);
-        let from = self.progress.rewind(next);
-        self.go_to(from);
+        self.progress.give_back_all();
+        self.go_back();
     }
 
     /// Waits until there is more to read, at most so long.
@@ -145,27 +186,30 @@ impl Reader {
     /// Removes segments all of whose entries are settled.
     pub fn tidy(&mut self) {
         self.note_oldest();
-        let open = self.progress.first().or(self.found).map_or(self.next, |(place, _)| place);
-        loop {
-            let first = self.shared.inventory.segments().front().copied();
-            let Some(held) = first.filter(|held| held.base < open.base && !held.is_open) else { break };
-            if !self.remove(held) {
-                return;
+        let segments: Vec<Held> = self.shared.inventory.segments().iter().copied().collect();
+        for held in segments {
+            let end = held.base + held.durable;
+            if !self.progress.is_settled(held.base..end) {
+                continue;
             }
-        }
-        // What the writer still appends to can go as well, once it has ended it.
-        let first = self.shared.inventory.segments().front().copied();
-        if first.is_some_and(|held| held.is_open && held.base == open.base && held.durable == open.at) {
-            self.shared.queue.close_segment();
+            if held.is_open {
+                // What the writer still appends to can go as well, once it has ended it.
+                if self.idle.0 != end {
+                    self.idle = (end, Instant::now());
+                }
+                if self.idle.1.elapsed() >= self.keep_open {
+                    self.shared.queue.close_segment();
+                }
+            } else if self.remove(held) && self.next.base == held.base {
+                self.go_to(Place { base: end, at: 0 });
+            }
         }
     }
 
     /// Writes down what is settled, if that has changed.
     pub fn save(&mut self) -> io::Result<()> {
-        let next = self.found.map_or(self.next, |(place, _)| place);
-        let cursor = self.progress.cursor(next.number());
-        // Before the first look it is not known where the entries begin.
-        if cursor.done > self.saved.done || cursor.ahead != self.saved.ahead && cursor.done == self.saved.done {
+        let cursor = self.progress.cursor();
+        if cursor != self.saved {
             cursor.save(&self.shared.folder.cursor()).inspect_err(|error| self.shared.inventory.count_error(error))?;
             self.saved = cursor;
         }
@@ -195,7 +239,7 @@ impl Reader {
                         self.note_damage(held, bytes);
                         continue;
                     };
-                    if !self.progress.was_settled(place.number()) {
+                    if !self.progress.is_done_with(place.number()) {
                         self.found = Some((place, timestamp_ms));
                         return Ok(());
                     }
@@ -223,8 +267,10 @@ impl Reader {
     fn current(&mut self) -> Option<Held> {
         let segments = self.shared.inventory.segments();
         let index = segments.partition_point(|held| held.base < self.next.base);
-        let unread = segments.iter().skip(index).zip(segments.iter().skip(index + 1));
-        let settled = unread.take_while(|(_, after)| after.base > 0 && self.progress.was_settled(after.base - 1));
+        let settled = segments
+            .iter()
+            .skip(index)
+            .take_while(|held| !held.is_open && self.progress.is_settled(held.base..held.base + held.durable));
         let skipped = if self.segment.is_some() { 0 } else { settled.count() };
         let held = segments.get(index + skipped).copied();
         drop(segments);
