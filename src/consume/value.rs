@@ -17,6 +17,7 @@ use crate::outcome::{Code, EventError};
 use crate::route::{Encoding, Mapping, UnknownFields};
 use crate::schema::ValueReader;
 use crate::schema::source::Kind;
+use crate::transcode::avro_text::AvroText;
 use crate::transcode::back::{AvroReader, AvroSchema, AvroSchemaError};
 use crate::transcode::{Output, Plan, PlanError, PlanSettings, Scratch};
 
@@ -32,7 +33,7 @@ pub struct ValueSchema {
     reader: ValueReader,
     protobuf: OnceLock<Result<Way, PlanError>>,
     json: OnceLock<Result<Way, PlanError>>,
-    avro: OnceLock<Result<apache_avro::Schema, String>>,
+    avro: OnceLock<Result<AvroText, String>>,
 }
 
 /// How values become something else.
@@ -214,9 +215,10 @@ impl<'r> Value<'r> {
         };
         // The crate allocates what a datum announces; ours has checked by then that the datum holds it.
         own.check(self.bytes).map_err(|source| schema.unfit(source))?;
-        let theirs = schema.avro.get_or_init(|| parse(&schema.text, &schema.references));
+        let theirs = schema.avro.get_or_init(|| AvroText::parse(&schema.text, &schema.references));
         let theirs = theirs.as_ref().map_err(|problem| schema.wrong(problem.clone()))?;
-        let reader = GenericDatumReader::builder(theirs).build().map_err(|error| schema.wrong(error.to_string()))?;
+        let reader = GenericDatumReader::builder(theirs.root()).writer_schemata(vec![theirs.family()]);
+        let reader = reader.and_then(|reader| reader.build()).map_err(|error| schema.wrong(error.to_string()))?;
         reader.read_value(&mut &self.bytes[..]).map_err(|error| schema.wrong(error.to_string()))
     }
 
@@ -230,14 +232,4 @@ impl<'r> Value<'r> {
             done.map(|()| output.value.clone()).map_err(|source| self.schema.unfit(source))
         })
     }
-}
-
-fn parse(text: &str, references: &[String]) -> Result<apache_avro::Schema, String> {
-    if references.is_empty() {
-        return apache_avro::Schema::parse_str(text).map_err(|error| error.to_string());
-    }
-    let (mut schema, known) =
-        apache_avro::Schema::parse_str_with_list(text, references).map_err(|error| error.to_string())?;
-    schema.denormalize(&known).map_err(|error| error.to_string())?;
-    Ok(schema)
 }

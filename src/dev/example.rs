@@ -3,7 +3,15 @@
 //! In: a message's descriptor. Out: proto3 JSON in which every field is set (of a oneof the first one), in the order of
 //! the declaration. Never: a value that its field refuses. What is made up follows the field's name and type.
 
+use std::cell::Cell;
+
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
+/// Messages, records and other values that hold values in one example.
+const VALUES_MAX: usize = 10_000;
+
+/// How deep an example goes.
+pub(super) const LEVELS_MAX: usize = 50;
 
 /// Makes examples; each `number` gives other ids, so that several examples are several events.
 #[derive(Debug)]
@@ -11,6 +19,8 @@ pub struct Example {
     number: u32,
     /// Messages that the value being written is inside of: a recursive field ends where it would repeat one.
     inside: Vec<String>,
+    /// Values that may still be made: messages that hold another twice double with each level.
+    left: Cell<usize>,
 }
 
 /// A value in its JSON form, before it is laid out. Objects keep the order of their members.
@@ -27,12 +37,18 @@ pub enum Json {
 impl Example {
     /// The example with this number.
     pub fn new(number: u32) -> Self {
-        Example { number, inside: Vec::new() }
+        Example { number, inside: Vec::new(), left: Cell::new(VALUES_MAX) }
     }
 
     /// A payload for the message, as compact JSON text.
     pub fn payload(number: u32, message: &MessageDescriptor) -> String {
         Example::new(number).message(message).compact()
+    }
+
+    /// Counts one value more that holds others, and says whether there are enough of them: it and those like it are left out.
+    pub(super) fn is_full(&self) -> bool {
+        self.left.set(self.left.get().saturating_sub(1));
+        self.left.get() == 0 || self.inside.len() >= LEVELS_MAX
     }
 
     /// A payload for the message.
@@ -106,7 +122,7 @@ impl Example {
             "google.protobuf.BoolValue" => "true",
             "google.protobuf.StringValue" => "\"some text\"",
             "google.protobuf.BytesValue" => "\"aWd1YXp1\"",
-            name if self.inside.iter().any(|outer| outer == name) => return None,
+            name if self.is_full() || self.inside.iter().any(|outer| outer == name) => return None,
             _ => return Some(self.message(message)),
         };
         Some(Json::Scalar(text.to_owned()))

@@ -9,7 +9,8 @@ use apache_avro::Schema;
 use apache_avro::schema::{Name, UuidSchema};
 use serde_json::Value;
 
-use super::example::{Example, Json, quoted};
+use super::example::{Example, Json, LEVELS_MAX, quoted};
+use crate::transcode::avro_text::AvroText;
 
 /// How deep a JSON Schema is followed.
 const DEPTH_MAX: usize = 12;
@@ -19,11 +20,10 @@ const DEPTH_MAX: usize = 12;
 /// # Errors
 /// Why the schema cannot be read.
 pub fn avro(number: u32, text: &str, references: &[String]) -> Result<String, String> {
-    let parsed = Schema::parse_str_with_list(text, references);
-    let (root, known) = parsed.map_err(|error| error.to_string())?;
+    let text = AvroText::parse(text, references)?;
     let mut making = Avro { example: Example::new(number), known: HashMap::new(), inside: Vec::new() };
-    known.iter().chain([&root]).for_each(|schema| making.define(schema));
-    Ok(making.value(&root, "value").unwrap_or_else(|| scalar("null")).compact())
+    text.all().for_each(|schema| making.define(schema));
+    Ok(making.value(text.root(), "value").unwrap_or_else(|| scalar("null")).compact())
 }
 
 struct Avro<'s> {
@@ -49,7 +49,7 @@ impl<'s> Avro<'s> {
         }
     }
 
-    /// None where a value would hold itself.
+    /// None where a value would hold itself, or there is enough of it.
     fn value(&mut self, schema: &'s Schema, name: &str) -> Option<Json> {
         Some(match schema {
             Schema::Null => scalar("null"),
@@ -81,7 +81,7 @@ impl<'s> Avro<'s> {
             }
             Schema::Union(union) => self.union(union.variants(), name)?,
             Schema::Record(record) => {
-                if self.inside.contains(&&record.name) {
+                if self.example.is_full() || self.inside.len() >= LEVELS_MAX || self.inside.contains(&&record.name) {
                     return None;
                 }
                 self.inside.push(&record.name);
@@ -149,7 +149,7 @@ struct JsonSchema<'s> {
 impl<'s> JsonSchema<'s> {
     /// A value for a schema of a document; none where it would never end.
     fn value(&self, schema: &'s Value, document: &'s Value, name: &str, depth: usize) -> Option<Json> {
-        if depth > DEPTH_MAX {
+        if depth > DEPTH_MAX || self.example.is_full() {
             return None;
         }
         let given = ["const", "default"].iter().find_map(|key| schema.get(*key));
@@ -218,9 +218,8 @@ impl<'s> JsonSchema<'s> {
         };
         let length = |key: &str| schema.get(key).and_then(Value::as_u64).map(|length| length.min(10_000) as usize);
         let mut text: String = text.chars().take(length("maxLength").unwrap_or(usize::MAX)).collect();
-        while text.chars().count() < length("minLength").unwrap_or(0) {
-            text.push('x');
-        }
+        let missing = length("minLength").unwrap_or(0).saturating_sub(text.chars().count());
+        text.extend(std::iter::repeat_n('x', missing));
         text
     }
 

@@ -4,9 +4,11 @@
 //! [`super::compatibility`] for what a reader can read. Never: I/O.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde_json::{Map, Value};
+
+use crate::transcode::avro_limits::{AvroSize, check_name};
 
 /// A schema with its names resolved.
 #[derive(Clone, Debug)]
@@ -56,12 +58,15 @@ pub(super) struct Field {
     pub(super) aliases: Vec<String>,
 }
 
+/// Characters of a type or a path that people are shown.
+pub(super) const SHOWN_CHARS_MAX: usize = 400;
+
 const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
 impl Structure {
     /// Reads a schema; `references` are the texts of schemas whose names it uses, each before those that need it.
     pub fn parse<'a>(text: &str, references: impl IntoIterator<Item = &'a str>) -> Result<Structure, StructureError> {
-        let mut reader = Reader { named: HashMap::new(), aliases: HashMap::new() };
+        let mut reader = Reader { named: HashMap::new(), aliases: HashMap::new(), size: AvroSize::default() };
         for reference in references {
             reader.read_text(reference)?;
         }
@@ -103,6 +108,7 @@ fn settle(of: &mut Type, known: &HashSet<String>) -> Result<(), StructureError> 
 struct Reader {
     named: HashMap<String, Named>,
     aliases: HashMap<String, Vec<String>>,
+    size: AvroSize,
 }
 
 impl Reader {
@@ -114,11 +120,15 @@ impl Reader {
 
     fn read(&mut self, value: &Value, namespace: &str) -> Result<Type, StructureError> {
         match value {
-            Value::String(name) => Ok(plain(match PRIMITIVES.iter().find(|p| *p == name) {
-                Some(primitive) => Shape::Primitive(primitive),
-                None => Shape::Named(full_name(name, None, namespace)),
-            })),
+            Value::String(name) => {
+                self.size.add(1).map_err(error)?;
+                Ok(plain(match PRIMITIVES.iter().find(|p| *p == name) {
+                    Some(primitive) => Shape::Primitive(primitive),
+                    None => Shape::Named(full_name(name, None, namespace)?),
+                }))
+            }
             Value::Array(branches) => {
+                self.size.union(branches.len()).map_err(error)?;
                 let branches = branches.iter().map(|branch| self.read(branch, namespace)).collect::<Result<_, _>>()?;
                 Ok(plain(Shape::Union(branches)))
             }
@@ -152,14 +162,16 @@ impl Reader {
     fn read_named(&mut self, kind: &str, object: &Map<String, Value>, namespace: &str) -> Result<Type, StructureError> {
         let text = |key: &str| object.get(key).and_then(Value::as_str);
         let name = text("name").ok_or_else(|| error(format!("{kind} without `name`")))?;
-        let name = full_name(name, text("namespace"), namespace);
+        let name = full_name(name, text("namespace"), namespace)?;
         let namespace = name.rsplit_once('.').map_or("", |(namespace, _)| namespace).to_owned();
         let array = |key: &str| {
             object.get(key).and_then(Value::as_array).ok_or_else(|| error(format!("{kind} `{name}` without `{key}`")))
         };
         let named = match kind {
             "enum" => {
-                let symbols = array("symbols")?.iter().map(|s| s.as_str().map(str::to_owned)).collect::<Option<_>>();
+                let symbols = array("symbols")?;
+                self.size.add(symbols.len()).map_err(error)?;
+                let symbols = symbols.iter().map(|s| s.as_str().map(str::to_owned)).collect::<Option<_>>();
                 let symbols = symbols.ok_or_else(|| error(format!("enum `{name}` with a symbol that is no string")))?;
                 Named::Enum { symbols, default: text("default").map(str::to_owned) }
             }
@@ -169,14 +181,17 @@ impl Reader {
                 Named::Fixed { size, logical: logical(object) }
             }
             _ => {
-                let fields = array("fields")?.iter().map(|field| self.read_field(field, &name, &namespace));
+                let fields = array("fields")?;
+                self.size.add(fields.len()).map_err(error)?;
+                let fields = fields.iter().map(|field| self.read_field(field, &name, &namespace));
                 Named::Record(fields.collect::<Result<_, _>>()?)
             }
         };
         let aliases = strings(object.get("aliases"));
         if !aliases.is_empty() {
-            let full = aliases.into_iter().map(|alias| full_name(&alias, None, &namespace)).collect();
-            self.aliases.insert(name.clone(), full);
+            self.size.add(aliases.len()).map_err(error)?;
+            let full = aliases.into_iter().map(|alias| full_name(&alias, None, &namespace));
+            self.aliases.insert(name.clone(), full.collect::<Result<_, _>>()?);
         }
         if self.named.insert(name.clone(), named).is_some() {
             return Err(error(format!("the type `{name}` is defined twice")));
@@ -187,6 +202,7 @@ impl Reader {
     fn read_field(&mut self, field: &Value, record: &str, namespace: &str) -> Result<Field, StructureError> {
         let name = field.get("name").and_then(Value::as_str);
         let name = name.ok_or_else(|| error(format!("record `{record}` with a field that has no `name`")))?;
+        check_name(name).map_err(error)?;
         let of = field.get("type").ok_or_else(|| error(format!("field `{name}` of `{record}` without `type`")))?;
         Ok(Field {
             name: name.to_owned(),
@@ -216,12 +232,14 @@ fn logical(object: &Map<String, Value>) -> Option<(String, Option<i64>, Option<i
 }
 
 /// The full name by Avro's rules: a name with dots is full; else its own namespace counts, else the enclosing one.
-fn full_name(name: &str, own: Option<&str>, enclosing: &str) -> String {
-    match own.unwrap_or(enclosing) {
+fn full_name(name: &str, own: Option<&str>, enclosing: &str) -> Result<String, StructureError> {
+    let full = match own.unwrap_or(enclosing) {
         _ if name.contains('.') => name.to_owned(),
         "" => name.to_owned(),
         namespace => format!("{namespace}.{name}"),
-    }
+    };
+    check_name(&full).map_err(error)?;
+    Ok(full)
 }
 
 impl fmt::Display for Type {
@@ -231,13 +249,42 @@ impl fmt::Display for Type {
             Shape::Array(inner) => write!(f, "array of {inner}")?,
             Shape::Map(inner) => write!(f, "map of {inner}")?,
             Shape::Union(branches) => {
-                let branches: Vec<_> = branches.iter().map(Type::to_string).collect();
-                write!(f, "[{}]", branches.join(", "))?;
+                f.write_str("[")?;
+                for (at, branch) in branches.iter().enumerate() {
+                    write!(f, "{}{branch}", if at > 0 { ", " } else { "" })?;
+                }
+                f.write_str("]")?;
             }
             Shape::Named(name) => f.write_str(name)?,
         }
         f.write_str(&logical_text(&self.logical))
     }
+}
+
+impl Type {
+    /// The type as people are shown it: of a large union its beginning.
+    pub(super) fn shown(&self) -> String {
+        struct Beginning(String);
+        impl fmt::Write for Beginning {
+            fn write_str(&mut self, part: &str) -> fmt::Result {
+                self.0.push_str(part);
+                if self.0.len() > SHOWN_CHARS_MAX { Err(fmt::Error) } else { Ok(()) }
+            }
+        }
+        let mut beginning = Beginning(String::new());
+        // It fails where there is enough of it.
+        let _ = write!(beginning, "{self}");
+        limited(&beginning.0)
+    }
+}
+
+/// A text as people are shown it.
+pub(super) fn limited(text: &str) -> String {
+    let mut short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 pub(super) fn logical_text(logical: &Option<(String, Option<i64>, Option<i64>)>) -> String {

@@ -22,6 +22,8 @@ pub mod client;
 pub mod compatibility;
 pub mod compile;
 mod connect;
+#[cfg(test)]
+mod hostile_avro_tests;
 mod limits;
 pub mod load;
 pub mod protos;

@@ -4,12 +4,12 @@
 //! symbols, defaults and logical types count; the order of JSON members, `doc`, `aliases`, where a named type is
 //! written out, and every other property do not. Never: I/O.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde_json::Value;
 
-use super::avro::{Field, Named, Shape, Type, logical_text};
+use super::avro::{Field, Named, SHOWN_CHARS_MAX, Shape, Type, limited, logical_text};
 pub use super::avro::{Structure, StructureError};
 
 /// Differences that are looked for between two schemas; more do not help to find the nearest one.
@@ -79,10 +79,10 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
     fn types(&mut self, place: &Place<'_>, here: &Type, there: &Type) {
         if here.logical != there.logical {
-            return self.differ(place.to_string(), here.to_string(), there.to_string());
+            return self.differ(place.to_string(), here.shown(), there.shown());
         }
         match (&here.shape, &there.shape) {
             (Shape::Primitive(a), Shape::Primitive(b)) if a == b => {}
@@ -99,7 +99,7 @@ impl Comparison<'_> {
                     self.pending.push((path.to_owned(), a.clone(), b.clone()));
                 }
             }
-            _ => self.differ(place.to_string(), here.to_string(), there.to_string()),
+            _ => self.differ(place.to_string(), here.shown(), there.shown()),
         }
     }
 
@@ -125,12 +125,18 @@ impl Comparison<'_> {
         }
     }
 
-    fn fields(&mut self, path: &str, record: &str, here: &[Field], there: &[Field]) {
+    fn fields(&mut self, path: &str, record: &str, here: &'a [Field], there: &'a [Field]) {
+        // Schemas may lead through records without end; where that is, the record's own name says it better.
+        let path = if path.len() > SHOWN_CHARS_MAX { record } else { path };
         let name_of =
             |field: &Field| if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+        let by_name = |fields: &'a [Field]| -> HashMap<&str, &Field> {
+            fields.iter().map(|field| (field.name.as_str(), field)).collect()
+        };
+        let (known_here, known_there) = (by_name(here), by_name(there));
         let mut in_both = (Vec::new(), Vec::new());
         for field in here {
-            match there.iter().find(|other| other.name == field.name) {
+            match known_there.get(field.name.as_str()) {
                 Some(other) => {
                     in_both.0.push(field.name.as_str());
                     let path = name_of(field);
@@ -140,14 +146,14 @@ impl Comparison<'_> {
                         self.differ(Place::Field(&path).to_string(), text(field), text(other));
                     }
                 }
-                None => self.differ(Place::Field(&name_of(field)).to_string(), field.of.to_string(), "none".to_owned()),
+                None => self.differ(Place::Field(&name_of(field)).to_string(), field.of.shown(), "none".to_owned()),
             }
         }
         for field in there {
-            if here.iter().any(|other| other.name == field.name) {
+            if known_here.contains_key(field.name.as_str()) {
                 in_both.1.push(field.name.as_str());
             } else {
-                self.differ(Place::Field(&name_of(field)).to_string(), "none".to_owned(), field.of.to_string());
+                self.differ(Place::Field(&name_of(field)).to_string(), "none".to_owned(), field.of.shown());
             }
         }
         if let Some(at) = in_both.0.iter().zip(&in_both.1).position(|(a, b)| a != b) {
@@ -158,7 +164,7 @@ impl Comparison<'_> {
 
     fn differ(&mut self, place: String, here: String, there: String) {
         if self.found.len() < DIFFERENCES_MAX {
-            self.found.push(Difference { place, here, there });
+            self.found.push(Difference { place, here: limited(&here), there: limited(&there) });
         }
     }
 }

@@ -24,6 +24,7 @@
 //! | `buffer`, `fail` | output bytes; errors and their paths |
 //! | `back` | the way back: an Avro datum as a front-end, and values as JSON for people |
 //! | `subject` | the plan that a subject's language asks for |
+//! | `avro_limits`, `avro_text` | how large Avro schemas may be; their texts as the crate `apache_avro` may see them |
 //! | `avro_in` | payloads of Avro subjects |
 //! | `json_schema` | payloads of JSON Schema subjects |
 
@@ -35,8 +36,10 @@ use crate::route::{Encoding, Mapping, UnknownFields};
 
 mod avro;
 pub mod avro_in;
+pub(crate) mod avro_limits;
 mod avro_ops;
 mod avro_schema;
+pub(crate) mod avro_text;
 pub mod back;
 mod buffer;
 mod compile;

@@ -12,6 +12,7 @@ use crate::schema::compatibility::{self, Direction, Finding, Incompatibility, Le
 use crate::schema::compile;
 use crate::schema::source::{Family, Kind, Schema};
 use crate::schema::structure::Structure;
+use crate::transcode::avro_in::AvroPlan;
 
 /// Name that the root file has in messages.
 const FILE_NAME: &str = "schema.proto";
@@ -22,7 +23,8 @@ pub(super) fn check(family: &Family) -> Result<Held, String> {
     let content = match schema.kind {
         Kind::Protobuf => compile::compile(FILE_NAME, family).map_err(|error| error.message)?.content(),
         Kind::Avro => {
-            parse_avro(family)?;
+            let references: Vec<_> = family.imports.iter().map(|(_, schema)| schema.text.as_str()).collect();
+            AvroPlan::check(&schema.text, &references).map_err(|error| error.message)?;
             parse_json(&schema.text)?.to_string().into_bytes()
         }
         Kind::Json => match parse_json(&schema.text)? {
@@ -106,17 +108,6 @@ fn parse_structure(family: &Family) -> Option<Structure> {
 /// The file alone as a base64 `FileDescriptorProto`.
 pub(super) fn serialized(family: &Family) -> Result<String, String> {
     compile::compile(FILE_NAME, family).map(|file| file.to_base64()).map_err(|error| error.message)
-}
-
-fn parse_avro(family: &Family) -> Result<apache_avro::Schema, String> {
-    let references: Vec<_> = family.imports.iter().map(|(_, schema)| schema.text.as_str()).collect();
-    if references.is_empty() {
-        return apache_avro::Schema::parse_str(&family.root.text).map_err(|error| error.to_string());
-    }
-    let parsed = apache_avro::Schema::parse_str_with_list(&family.root.text, references);
-    let (mut schema, known) = parsed.map_err(|error| error.to_string())?;
-    schema.denormalize(&known).map_err(|error| error.to_string())?;
-    Ok(schema)
 }
 
 fn parse_json(text: &str) -> Result<Value, String> {

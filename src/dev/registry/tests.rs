@@ -40,6 +40,22 @@ fn avro(fields: &str) -> Value {
 const X: &str = r#"{"name":"x","type":"int"}"#;
 
 #[tokio::test]
+async fn an_avro_schema_whose_defaults_double_with_each_level_is_refused_at_once() {
+    let r = &start().await;
+    let records: Vec<_> = (1..40)
+        .map(|i| {
+            let of = |name: &str| json!({"name": name, "type": format!("R{}", i - 1), "default": {}});
+            json!({"type": "record", "name": format!("R{i}"), "fields": [of("a"), of("b")]})
+        })
+        .collect();
+    let first = json!({"type": "record", "name": "R0", "fields": []});
+    let schema = json!([vec![first], records].concat()).to_string();
+    let asked = ask(r, "POST", "/subjects/s/versions", json!({"schema": schema}));
+    let (status, answer) = tokio::time::timeout(std::time::Duration::from_secs(60), asked).await.expect("an answer");
+    assert_eq!((status, answer["error_code"].as_u64()), (422, Some(42_201)), "{answer}");
+}
+
+#[tokio::test]
 async fn what_is_not_there_or_not_right_has_confluents_error_code() {
     let r = &start().await;
     ask(r, "POST", "/subjects/s/versions", avro(X)).await;

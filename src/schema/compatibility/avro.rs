@@ -2,11 +2,12 @@
 //! was written by a writer's.
 //!
 //! In: two schemas with their names resolved. Out: what a reader cannot take. Types are followed through names, which
-//! libraries that compare references by name do not do. Never: recursion over more than one definition at a time.
+//! libraries that compare references by name do not do. Never: recursion over more than one definition at a time, or more
+//! findings than somebody reads.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::super::avro::{Field, Named, Shape, Structure, Type};
+use super::super::avro::{Field, Named, SHOWN_CHARS_MAX, Shape, Structure, Type, limited};
 use super::{Finding, Names, Rule};
 
 /// How much must agree.
@@ -19,14 +20,28 @@ pub enum Strictness {
     Consumers,
 }
 
+/// Findings of two schemas; whoever mends these finds the others.
+const FINDINGS_MAX: usize = 500;
+
 /// What keeps a reader from reading what a writer wrote.
 pub fn compare(reader: &Structure, writer: &Structure, names: Names<'_>, strictness: Strictness) -> Vec<Finding> {
-    let mut resolution = Resolution { reader, writer, names, strictness, seen: HashSet::new(), open: Vec::new() };
+    let mut by_short_name: HashMap<_, Vec<_>> = HashMap::new();
+    reader.named.keys().for_each(|name| by_short_name.entry(short(name)).or_default().push(name.as_str()));
+    let mut by_alias: HashMap<_, Vec<_>> = HashMap::new();
+    for (name, aliases) in &reader.aliases {
+        aliases.iter().for_each(|alias| by_alias.entry(alias.as_str()).or_default().push(name.as_str()));
+    }
+    let (seen, open) = (HashSet::new(), Vec::new());
+    let mut resolution = Resolution { reader, writer, names, strictness, by_short_name, by_alias, seen, open };
     let mut found = Vec::new();
     resolution.types("", &reader.root, &writer.root, &mut found);
     while let Some((path, read, written)) = resolution.open.pop() {
+        if found.len() >= FINDINGS_MAX {
+            break;
+        }
         resolution.named(&path, &read, &written, &mut found);
     }
+    found.truncate(FINDINGS_MAX);
     found
 }
 
@@ -35,12 +50,15 @@ struct Resolution<'a> {
     writer: &'a Structure,
     names: Names<'a>,
     strictness: Strictness,
+    /// Named types of the reader: unions may be long, so that looking at each branch for each of the other would take too long.
+    by_short_name: HashMap<&'a str, Vec<&'a str>>,
+    by_alias: HashMap<&'a str, Vec<&'a str>>,
     /// Pairs of named types that are compared or waiting to be.
     seen: HashSet<(String, String)>,
     open: Vec<(String, String, String)>,
 }
 
-impl Resolution<'_> {
+impl<'a> Resolution<'a> {
     fn types(&mut self, path: &str, reader: &Type, writer: &Type, found: &mut Vec<Finding>) {
         self.branches(path, reader, writer, writer, found);
     }
@@ -50,25 +68,29 @@ impl Resolution<'_> {
         if let Shape::Union(branches) = &writer.shape {
             // The datum may be of any branch; what several of them break is told once.
             let before = found.len();
-            branches.iter().for_each(|branch| self.branches(path, reader, branch, whole, found));
+            for branch in branches {
+                if found.len() >= before + FINDINGS_MAX {
+                    break;
+                }
+                self.branches(path, reader, branch, whole, found);
+            }
             let mut of_branches = found.split_off(before);
             of_branches.dedup();
             return found.extend(of_branches);
         }
         if let Shape::Union(branches) = &reader.shape {
-            // A branch of the same name or type goes before one that only takes it too.
-            let same = branches.iter().find(|branch| branch.shape == writer.shape);
-            return match same.or_else(|| branches.iter().find(|branch| self.may_match(branch, writer))) {
+            return match self.branch_for(branches, writer) {
                 Some(branch) => self.branches(path, branch, writer, whole, found),
                 None => {
-                    let reason =
-                        format!("{} writes {whole}, {} reads only {reader}", self.names.writer, self.names.reader);
+                    let (whole, read, Names { reader, writer }) = (whole.shown(), reader.shown(), self.names);
+                    let reason = format!("{writer} writes {whole}, {reader} reads only {read}");
                     let fix = "keep every type that was ever written there".to_owned();
                     found.push(finding(Rule::MissingUnionBranch, path, reason, fix));
                 }
             };
         }
         let mismatch = |rule, what: &str| {
+            let (reader, whole) = (reader.shown(), whole.shown());
             let reason = format!("it is {reader} in {}, {whole} in {}{what}", self.names.reader, self.names.writer);
             finding(rule, path, reason, "keep the type as it was, and add a field with the new one".to_owned())
         };
@@ -90,17 +112,27 @@ impl Resolution<'_> {
         }
     }
 
-    /// Whether a branch of the reader is the one for what was written; whether it can read all of it is another question.
-    fn may_match(&self, reader: &Type, writer: &Type) -> bool {
-        match (&reader.shape, &writer.shape) {
-            (Shape::Named(read), Shape::Named(written)) => {
-                same_kind(&self.reader.named[read], &self.writer.named[written])
-                    && (short(read) == short(written) || self.has_alias(read, written))
-            }
-            (Shape::Array(_), Shape::Array(_)) | (Shape::Map(_), Shape::Map(_)) => true,
-            (Shape::Primitive(read), Shape::Primitive(written)) => promotes(written, read),
-            _ => false,
+    /// The branch of the reader for what was written; whether it can read all of it is another question. One of the same name or
+    /// type goes before one that only takes it too.
+    fn branch_for<'t>(&self, branches: &'t [Type], writer: &Type) -> Option<&'t Type> {
+        let Shape::Named(written) = &writer.shape else {
+            let same = branches.iter().find(|branch| branch.shape == writer.shape);
+            return same.or_else(|| branches.iter().find(|branch| may_match(branch, writer)));
+        };
+        let named = |name: &str| branches.iter().find(|branch| matches!(&branch.shape, Shape::Named(n) if n == name));
+        if self.reader.named.contains_key(written)
+            && let Some(same) = named(written)
+        {
+            return Some(same);
         }
+        let of = |names: Option<&Vec<&'a str>>| names.into_iter().flatten().copied().collect::<Vec<_>>();
+        let mut others = of(self.by_short_name.get(short(written)));
+        others.extend(of(self.by_alias.get(written.as_str())));
+        others.retain(|name| same_kind(&self.reader.named[*name], &self.writer.named[written]));
+        if others.is_empty() {
+            return None;
+        }
+        branches.iter().find(|branch| matches!(&branch.shape, Shape::Named(name) if others.contains(&name.as_str())))
     }
 
     fn has_alias(&self, read: &str, written: &str) -> bool {
@@ -132,19 +164,20 @@ impl Resolution<'_> {
         }
         match (reader, writer) {
             (Named::Record(reader), Named::Record(writer)) => {
-                let prefix = if path.is_empty() { read } else { path };
-                reader.iter().for_each(|field| self.field(prefix, field, writer, found));
+                // Schemas may lead through records without end; where that is, the record's own name says it better.
+                let prefix = if path.is_empty() || path.len() > SHOWN_CHARS_MAX { read } else { path };
+                let written: HashMap<_, _> = writer.iter().map(|field| (field.name.as_str(), field)).collect();
+                reader.iter().for_each(|field| self.field(prefix, field, &written, found));
             }
             (Named::Enum { symbols: read, default }, Named::Enum { symbols: written, .. }) => {
+                let known: HashSet<_> = read.iter().collect();
                 let missing: Vec<_> =
-                    written.iter().filter(|symbol| !read.contains(symbol)).map(String::as_str).collect();
+                    written.iter().filter(|symbol| !known.contains(symbol)).map(String::as_str).collect();
                 if !missing.is_empty() && default.is_none() {
-                    let reason = format!(
-                        "{} writes {}, which {} does not know, and the enum has no default",
-                        names.writer,
-                        missing.join(", "),
-                        names.reader
-                    );
+                    let Names { reader, writer } = names;
+                    let missing = limited(&missing.join(", "));
+                    let reason =
+                        format!("{writer} writes {missing}, which {reader} does not know, and the enum has no default");
                     let fix = "keep the symbols, or give the enum a default".to_owned();
                     found.push(finding(Rule::MissingEnumSymbols, place, reason, fix));
                 }
@@ -159,10 +192,10 @@ impl Resolution<'_> {
     }
 
     /// A field of the reader: written under its name or an alias, or else it needs a default.
-    fn field(&mut self, record: &str, field: &Field, written: &[Field], found: &mut Vec<Finding>) {
+    fn field(&mut self, record: &str, field: &Field, written: &HashMap<&str, &Field>, found: &mut Vec<Finding>) {
         let path = format!("{record}.{}", field.name);
-        let by_name = written.iter().find(|other| other.name == field.name);
-        match by_name.or_else(|| written.iter().find(|other| field.aliases.contains(&other.name))) {
+        let by_alias = || field.aliases.iter().find_map(|alias| written.get(alias.as_str()));
+        match written.get(field.name.as_str()).or_else(by_alias) {
             Some(other) => self.types(&path, &field.of, &other.of, found),
             None if field.default.is_none() => {
                 let Names { reader, writer } = self.names;
@@ -182,6 +215,15 @@ fn finding(rule: Rule, path: &str, reason: String, fix: String) -> Finding {
 
 fn short(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, short)| short)
+}
+
+/// Whether a branch that is no named type can be for a type that is none.
+fn may_match(reader: &Type, writer: &Type) -> bool {
+    match (&reader.shape, &writer.shape) {
+        (Shape::Array(_), Shape::Array(_)) | (Shape::Map(_), Shape::Map(_)) => true,
+        (Shape::Primitive(read), Shape::Primitive(written)) => promotes(written, read),
+        _ => false,
+    }
 }
 
 fn same_kind(one: &Named, other: &Named) -> bool {

@@ -13,10 +13,11 @@ use serde_json::Value;
 use super::{AvroPlan, Branch, Enum, Field, Node, NodeId, Opaque, Record, Whole, push_bytes, push_long};
 use crate::route::UnknownFields;
 use crate::transcode::PlanError;
+use crate::transcode::avro_text::AvroText;
 use crate::transcode::slots::DEPTH_MAX;
 
 /// Digits that a decimal may have: the most that 128 bits hold, and the most that Flink, Spark and BigQuery take.
-const DECIMAL_DIGITS_MAX: usize = 38;
+const DECIMAL_DIGITS_MAX: u32 = 38;
 
 /// Largest datum of a field's default, and of all in one schema.
 const DEFAULT_BYTES_MAX: usize = 1 << 16;
@@ -31,14 +32,35 @@ pub(super) fn compile(
     key: Option<&str>,
     unknown_fields: UnknownFields,
 ) -> Result<AvroPlan, PlanError> {
-    let no_schema = |cause: apache_avro::Error| refuse(format!("the Avro schema cannot be read: {cause}"));
-    let (root, known) = if references.is_empty() {
-        (Schema::parse_str(text).map_err(no_schema)?, Vec::new())
-    } else {
-        Schema::parse_str_with_list(text, references).map_err(no_schema)?
-    };
-    let mut definitions = HashMap::new();
-    known.iter().chain([&root]).for_each(|schema| define(schema, &mut definitions));
+    let text = read(text, references)?;
+    let mut plan = tables(&text, unknown_fields)?;
+    let too_precise = plan.nodes.iter().find_map(|node| match node {
+        Node::Bytes(Opaque::Decimal { precision, .. }) | Node::Fixed(_, Opaque::Decimal { precision, .. })
+            if *precision > DECIMAL_DIGITS_MAX =>
+        {
+            Some(precision)
+        }
+        _ => None,
+    });
+    if let Some(digits) = too_precise {
+        return Err(refuse(format!("a decimal has {digits} digits, at most {DECIMAL_DIGITS_MAX} are taken")));
+    }
+    if let Some(path) = key {
+        plan.key = find_key(&plan, path)?;
+    }
+    Ok(plan)
+}
+
+/// Whether a text is an Avro schema, and each default in it one of its type.
+pub(super) fn check(text: &str, references: &[impl AsRef<str>]) -> Result<(), PlanError> {
+    tables(&read(text, references)?, UnknownFields::Reject).map(drop)
+}
+
+fn read(text: &str, references: &[impl AsRef<str>]) -> Result<AvroText, PlanError> {
+    AvroText::parse(text, references).map_err(|cause| refuse(format!("the Avro schema cannot be read: {cause}")))
+}
+
+fn tables(text: &AvroText, unknown_fields: UnknownFields) -> Result<AvroPlan, PlanError> {
     let plan = AvroPlan {
         nodes: Vec::new(),
         records: Vec::new(),
@@ -49,33 +71,13 @@ pub(super) fn compile(
         unknown_fields,
     };
     let mut compiler =
-        Compiler { plan, definitions, named: HashMap::new(), schemas: Vec::new(), default_values: Cell::new(0) };
-    compiler.plan.root = compiler.node(&root)?;
+        Compiler { text, plan, named: HashMap::new(), schemas: Vec::new(), default_values: Cell::new(0) };
+    // In the order in which they were read, so that a name is known when it is used.
+    for schema in text.all() {
+        compiler.plan.root = compiler.node(schema)?;
+    }
     compiler.defaults()?;
-    let mut plan = compiler.plan;
-    if let Some(path) = key {
-        plan.key = find_key(&plan, path)?;
-    }
-    Ok(plan)
-}
-
-/// Collects the named types that are written out anywhere in a schema.
-fn define<'s>(schema: &'s Schema, definitions: &mut HashMap<&'s Name, &'s Schema>) {
-    match schema {
-        Schema::Array(array) => define(&array.items, definitions),
-        Schema::Map(map) => define(&map.types, definitions),
-        Schema::Union(union) => union.variants().iter().for_each(|branch| define(branch, definitions)),
-        Schema::Record(record) => {
-            definitions.insert(&record.name, schema);
-            record.fields.iter().for_each(|field| define(&field.schema, definitions));
-        }
-        Schema::Ref { .. } => {}
-        _ => {
-            if let Some(name) = name_of(schema) {
-                definitions.insert(name, schema);
-            }
-        }
-    }
+    Ok(compiler.plan)
 }
 
 /// The name of a type that has one.
@@ -94,8 +96,8 @@ fn name_of(schema: &Schema) -> Option<&Name> {
 }
 
 struct Compiler<'s> {
+    text: &'s AvroText,
     plan: AvroPlan,
-    definitions: HashMap<&'s Name, &'s Schema>,
     named: HashMap<&'s Name, NodeId>,
     /// The schemas of the plan's records, for their fields' defaults.
     schemas: Vec<&'s [RecordField]>,
@@ -109,13 +111,8 @@ impl<'s> Compiler<'s> {
         if let Some(known) = self.named.get(name) {
             return Ok(*known);
         }
-        let schema = match schema {
-            Schema::Ref { name } => {
-                *self.definitions.get(name).ok_or_else(|| refuse(format!("the type `{name}` is not defined")))?
-            }
-            schema => schema,
-        };
         match schema {
+            Schema::Ref { .. } => Err(refuse(format!("the type `{name}` is not defined"))),
             Schema::Record(record) => {
                 // The record is known before its fields, which may be of its own type.
                 let index = self.plan.records.len() as u32;
@@ -177,13 +174,8 @@ impl<'s> Compiler<'s> {
             Schema::Uuid(UuidSchema::Bytes) => Node::Bytes(Opaque::Uuid),
             Schema::Uuid(UuidSchema::Fixed(fixed)) => Node::Fixed(size(fixed.size)?, Opaque::Uuid),
             Schema::Decimal(decimal) => {
-                let (precision, scale) = (decimal.precision, decimal.scale);
-                if precision > DECIMAL_DIGITS_MAX {
-                    return Err(refuse(format!(
-                        "a decimal has {precision} digits, at most {DECIMAL_DIGITS_MAX} are taken"
-                    )));
-                }
-                let opaque = Opaque::Decimal { precision: precision as u32, scale: scale as u32 };
+                let digits = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+                let opaque = Opaque::Decimal { precision: digits(decimal.precision), scale: digits(decimal.scale) };
                 match &decimal.inner {
                     InnerDecimalSchema::Bytes => Node::Bytes(opaque),
                     InnerDecimalSchema::Fixed(fixed) => Node::Fixed(size(fixed.size)?, opaque),
@@ -220,7 +212,7 @@ impl<'s> Compiler<'s> {
             let mut defaults = Vec::with_capacity(fields.len());
             for (field, schema) in record.fields.iter().zip(*fields) {
                 let mut datum = Vec::new();
-                let written = match &schema.default {
+                let written = match self.text.default(schema) {
                     Some(value) => {
                         self.default(field.node, value, 0, &mut datum).then_some(datum).ok_or_else(|| {
                             refuse(format!(
@@ -339,7 +331,7 @@ impl<'s> Compiler<'s> {
             (Node::Record(index), Value::Object(members)) => {
                 let fields = &self.plan.record(index).fields;
                 for (field, schema) in fields.iter().zip(self.schemas[index as usize]) {
-                    let written = match members.get(&field.name).or(schema.default.as_ref()) {
+                    let written = match members.get(&field.name).or_else(|| self.text.default(schema)) {
                         Some(value) => self.default(field.node, value, depth + 1, out),
                         None => false,
                     };

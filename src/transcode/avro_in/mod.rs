@@ -202,6 +202,15 @@ impl AvroPlan {
         compile::compile(text, references, key, unknown_fields)
     }
 
+    /// Whether a text is an Avro schema with defaults of their types, as a registry asks; `references` as for
+    /// [`AvroPlan::compile`].
+    ///
+    /// # Errors
+    /// What of it is none, or larger than any schema needs to be.
+    pub fn check(text: &str, references: &[impl AsRef<str>]) -> Result<(), PlanError> {
+        compile::check(text, references)
+    }
+
     /// Appends the datum to `output.value` and sets its other fields. After an error `output` holds nothing of the event's
     /// value.
     pub(super) fn transcode(

@@ -13,6 +13,9 @@ use crate::transcode::slots::{DEPTH_MAX, too_deep};
 /// Items that may take no bytes at all (`null`, records without fields). As many as an event may have list elements.
 const EMPTY_ITEMS_MAX: usize = 1 << 18;
 
+/// Fields of a record that count as one item more.
+const FIELDS_PER_ITEM: u64 = 8;
+
 /// Values nest at most this deep: of each level of messages a record, a union, a list and its entry.
 pub(super) const VALUE_DEPTH_MAX: usize = 4 * DEPTH_MAX;
 
@@ -135,7 +138,7 @@ impl<'a> Datum<'a> {
         Ok((count > 0).then_some(count))
     }
 
-    /// Counts items and records. A schema of records within records can ask for any number of them without a byte read.
+    /// Counts items and records, wide ones more often. A schema of records within records can ask for any number of them without a byte read.
     #[inline]
     pub(super) fn spend(&mut self, items: u64) -> Done {
         match self.items_left.checked_sub(items) {
@@ -211,7 +214,7 @@ impl<'a> Datum<'a> {
                 self.skip(schema, branches[branch], depth + 1)?;
             }
             NodeKind::Record(record) => {
-                self.spend(1)?;
+                self.spend(cost(&record.fields))?;
                 for field in &record.fields {
                     self.skip(schema, field.node, depth + 1)?;
                 }
@@ -219,6 +222,11 @@ impl<'a> Datum<'a> {
         }
         Ok(())
     }
+}
+
+/// What a record of so many fields counts for: they may all be `null`, and take time without a byte.
+pub(super) fn cost<T>(fields: &[T]) -> u64 {
+    1 + fields.len() as u64 / FIELDS_PER_ITEM
 }
 
 #[cold]

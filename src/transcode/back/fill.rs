@@ -3,7 +3,7 @@
 //! In: a datum, the program of its schema. Out: the same slots that the other front-ends fill, strings as spans of the
 //! datum. Never: a tree, or trust in what the datum says of itself.
 
-use super::datum::{Datum, malformed};
+use super::datum::{Datum, cost, malformed};
 use super::program::{FieldProgram, Fill, Program, Read};
 use super::schema::AvroSchema;
 use super::text::decimal;
@@ -88,7 +88,7 @@ impl Filler<'_, '_> {
     fn record(&mut self, index: u32, frame: usize) -> Done {
         let program = self.program;
         let record = &program.records[index as usize];
-        self.datum.spend(1)?;
+        self.datum.spend(cost(&record.fields))?;
         for field in &record.fields {
             self.field(record.table, frame, field)?;
         }

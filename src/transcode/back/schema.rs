@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use crate::transcode::avro_limits::{AvroSize, check_name};
+
 /// A schema that datums can be read by. Immutable, shared by all threads.
 #[derive(Clone, Debug)]
 pub struct AvroSchema {
@@ -134,7 +136,7 @@ impl AvroSchema {
     /// Reads a schema's text. `references` are the texts of the types that it names and does not define, each before
     /// those that need it.
     pub fn parse(text: &str, references: &[String]) -> Result<AvroSchema, AvroSchemaError> {
-        let mut parser = Parser { nodes: Vec::new(), named: HashMap::new() };
+        let mut parser = Parser { nodes: Vec::new(), named: HashMap::new(), size: AvroSize::default() };
         for reference in references {
             parser.text(reference)?;
         }
@@ -154,10 +156,8 @@ struct Parser {
     nodes: Vec<Node>,
     /// Named types by full name.
     named: HashMap<String, NodeId>,
+    size: AvroSize,
 }
-
-/// Types of one schema: more than any person writes.
-const NODES_MAX: usize = 1 << 20;
 
 impl Parser {
     fn text(&mut self, text: &str) -> Result<NodeId, AvroSchemaError> {
@@ -172,6 +172,7 @@ impl Parser {
         match json {
             Value::String(name) => self.name(name, within),
             Value::Array(branches) => {
+                self.size.union(branches.len()).map_err(over)?;
                 let branches: Result<Vec<_>, _> = branches.iter().map(|branch| self.schema(branch, within)).collect();
                 let branches = branches?;
                 if branches.is_empty() {
@@ -189,6 +190,7 @@ impl Parser {
             return self.add(kind);
         }
         let full = full_name(name, within);
+        check_name(&full).map_err(over)?;
         match self.named.get(&full).or_else(|| self.named.get(name)) {
             Some(id) => Ok(*id),
             None => wrong(format!("`{full}` is not defined before it is used")),
@@ -234,12 +236,14 @@ impl Parser {
         let Value::Array(declared) = member(object, "fields")? else {
             return wrong(format!("the fields of `{name}` are no list"));
         };
+        self.size.add(declared.len()).map_err(over)?;
         let mut fields = Vec::with_capacity(declared.len());
         for field in declared {
             let Value::Object(field) = field else { return wrong(format!("a field of `{name}` is no object")) };
             let Some(field_name) = text_of(field, "name") else {
                 return wrong(format!("a field of `{name}` has no name"));
             };
+            check_name(&field_name).map_err(over)?;
             let node = self.schema(member(field, "type")?, &namespace)?;
             let number = field.get("proto.number").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
             let proto_type = text_of(field, "proto.type");
@@ -256,6 +260,7 @@ impl Parser {
         let Value::Array(symbols) = member(object, "symbols")? else {
             return wrong(format!("the symbols of `{name}` are no list"));
         };
+        self.size.add(symbols.len()).map_err(over)?;
         let symbols: Option<Vec<_>> = symbols.iter().map(|symbol| Some(symbol.as_str()?.to_owned())).collect();
         let Some(symbols) = symbols else { return wrong(format!("a symbol of `{name}` is no string")) };
         let numbers = object.get("proto.numbers").and_then(Value::as_array).map(|numbers| {
@@ -271,6 +276,7 @@ impl Parser {
         let Some(name) = text_of(object, "name") else { return wrong("a named type has no name") };
         let namespace = text_of(object, "namespace");
         let full = full_name(&name, namespace.as_deref().unwrap_or(within));
+        check_name(&full).map_err(over)?;
         if self.named.insert(full.clone(), id).is_some() {
             return wrong(format!("`{full}` is defined twice"));
         }
@@ -278,9 +284,7 @@ impl Parser {
     }
 
     fn add(&mut self, kind: NodeKind) -> Result<NodeId, AvroSchemaError> {
-        if self.nodes.len() >= NODES_MAX {
-            return wrong(format!("it has more than {NODES_MAX} types"));
-        }
+        self.size.add(1).map_err(over)?;
         self.nodes.push(Node { kind, logical: Logical::None, proto_type: None });
         Ok((self.nodes.len() - 1) as NodeId)
     }
@@ -330,6 +334,10 @@ fn text_of(object: &Map<String, Value>, name: &str) -> Option<String> {
 
 fn member<'j>(object: &'j Map<String, Value>, name: &str) -> Result<&'j Value, AvroSchemaError> {
     object.get(name).ok_or_else(|| AvroSchemaError { message: format!("a type has no `{name}`") })
+}
+
+fn over(message: String) -> AvroSchemaError {
+    AvroSchemaError { message }
 }
 
 fn wrong<T>(message: impl Into<String>) -> Result<T, AvroSchemaError> {

@@ -7,7 +7,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::datum::{Datum, VALUE_DEPTH_MAX};
+use super::datum::{Datum, VALUE_DEPTH_MAX, cost};
 use super::mask::{MASK, Mask};
 use super::schema::{AvroSchema, Logical, Node, NodeId, NodeKind, Record};
 use crate::outcome::EventError;
@@ -117,7 +117,7 @@ impl<'a> Writer<'a> {
     }
 
     fn record(&mut self, record: &'a Record, active: &[&[String]], depth: usize) -> Done {
-        self.datum.spend(1)?;
+        self.datum.spend(cost(&record.fields))?;
         self.out.byte(b'{');
         let mut first = true;
         for field in &record.fields {
