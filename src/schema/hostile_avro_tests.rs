@@ -156,7 +156,7 @@ fn names_that_are_defined_twice_are_refused() {
     let second = record("R", r#"{"name":"r","type":"R","default":{}}"#);
     let third = record("S", r#"{"name":"r","type":"R","default":{}}"#);
     refused(&format!("[{first},{second},{third}]"), &[], &ALL, "defined twice");
-    refused(&second, &[first.clone()], &ALL, "defined twice");
+    refused(&second, std::slice::from_ref(&first), &ALL, "defined twice");
     refused(&record("R", &field("a", &record(".R", ""))), &[], &BUILDERS, "defined twice");
     // The same by an alias that is another type's name: aliases do not lead anywhere.
     let aliased =

@@ -341,7 +341,9 @@ mod tests {
                 )
             })
             .collect();
-        let chain = format!("[{}]", records.join(","));
+        let unions = records.chunks(1_000).enumerate();
+        let fields = unions.map(|(n, union)| format!(r#"{{"name":"f{n}","type":[{}]}}"#, union.join(",")));
+        let chain = format!(r#"{{"type":"record","name":"Root","fields":[{}]}}"#, fields.collect::<Vec<_>>().join(","));
         check(&chain, &chain, None);
     }
 

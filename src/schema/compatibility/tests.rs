@@ -189,10 +189,10 @@ fn types_are_followed_through_their_names() {
         let record =
             |n: u32, of: &str| format!(r#"{{"type":"record","name":"R{n}","fields":[{{"name":"x","type":{of}}}]}}"#);
         let link = |n: u32| record(n, &format!(r#"["null","R{}"]"#, n + 1));
-        let links: Vec<_> = (0..2_000).map(link).chain([record(2_000, &format!("\"{leaf}\""))]).collect();
+        let links: Vec<_> = (0..900).map(link).chain([record(900, &format!("\"{leaf}\""))]).collect();
         format!("[{}]", links.join(","))
     };
-    check(&chain("int"), &chain("string"), &[(Rule::TypeMismatch, "R2000.x")]);
+    check(&chain("int"), &chain("string"), &[(Rule::TypeMismatch, "R900.x")]);
     let long = chain("int");
     check(&long, &long, &[]);
 }
