@@ -35,6 +35,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::telemetry::admin::{self, AdminState};
 use crate::telemetry::export::{self, Exporter, Page, Source};
 use crate::telemetry::health::{Buffer, Health, Measured, Pulse};
+use crate::telemetry::ledger::Books;
 use crate::telemetry::meters::HttpMeters;
 use crate::telemetry::sources;
 
@@ -356,11 +357,12 @@ struct Shown {
 
 impl Shown {
     fn admin_state(self, health: Arc<Health>) -> AdminState {
+        let books = Books::open(Arc::clone(self.pipeline.ledger()));
         let shown = Arc::new(self);
         let write = Arc::clone(&shown);
         let source: Source = Box::new(move |page| write.write(page));
         let measure = Box::new(move || shown.measure());
-        AdminState { health, exporter: Exporter::new(vec![source]), measure }
+        AdminState { health, exporter: Exporter::new(vec![source]), books, measure }
     }
 
     fn write(&self, page: &mut Page) {

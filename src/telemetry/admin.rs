@@ -1,4 +1,4 @@
-//! The admin listener's answers: `/live`, `/ready`, `/startup`, `/metrics`.
+//! The admin listener's answers: `/live`, `/ready`, `/startup`, `/metrics`, `/ledger`.
 //!
 //! In: method and path. Out: status, content type and body. Never: a socket; `serve` has those.
 
@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::export::{self, Exporter};
 use super::health::{self, Health, Measured};
+use super::ledger::Books;
 
 /// What the answers are made from.
 pub struct AdminState {
@@ -13,6 +14,8 @@ pub struct AdminState {
     pub health: Arc<Health>,
     /// The metrics.
     pub exporter: Exporter,
+    /// The accounts of all events.
+    pub books: Books,
     /// Measures what [`Health`] is not told. Called with every probe, so it must be cheap and must not wait.
     pub measure: Box<dyn Fn() -> Measured + Send + Sync>,
 }
@@ -34,7 +37,7 @@ pub struct Reply {
     pub body: String,
 }
 
-const PATHS: &str = "/live, /ready, /startup, /metrics";
+const PATHS: &str = "/live, /ready, /startup, /metrics, /ledger";
 
 /// Answers a request. `path` is the path alone, without a query.
 pub fn respond(method: &str, path: &str, state: &AdminState) -> Reply {
@@ -43,6 +46,7 @@ pub fn respond(method: &str, path: &str, state: &AdminState) -> Reply {
         "/ready" => health::ready,
         "/startup" => health::startup,
         "/metrics" => return metrics(method, state),
+        "/ledger" => return ledger(method, state),
         _ => return text(404, format!("there is no such path here; there are {PATHS}\n")),
     };
     if !is_reading(method) {
@@ -57,6 +61,15 @@ fn metrics(method: &str, state: &AdminState) -> Reply {
         true => Reply { status: 200, content_type: export::CONTENT_TYPE, body: state.exporter.render() },
         false => not_allowed(),
     }
+}
+
+fn ledger(method: &str, state: &AdminState) -> Reply {
+    if !is_reading(method) {
+        return not_allowed();
+    }
+    let mut body = serde_json::to_string(&state.books.statement()).expect("plain structs of strings and numbers");
+    body.push('\n');
+    Reply { status: 200, content_type: "application/json", body }
 }
 
 fn is_reading(method: &str) -> bool {
@@ -80,6 +93,7 @@ mod tests {
         AdminState {
             health: Arc::default(),
             exporter: Exporter::new(vec![]),
+            books: Books::open(Arc::default()),
             measure: Box::new(move || Measured {
                 buffers: vec![Buffer { cluster: "core".into(), lane: "standard", fill }],
                 pulses: vec![],
@@ -106,6 +120,8 @@ mod tests {
         check("GET", "/ready", &state, 503, r#""ready":false"#);
         check("HEAD", "/live", &state, 200, r#""live":true"#);
         check("GET", "/metrics", &state, 200, "# TYPE iguazu_build_info gauge");
+        check("GET", "/ledger", &state, 200, r#""holds":true"#);
+        check("POST", "/ledger", &state, 405, "GET");
         assert_eq!(respond("GET", "/metrics", &state).content_type, export::CONTENT_TYPE);
     }
 

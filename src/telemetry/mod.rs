@@ -2,7 +2,7 @@
 //!
 //! In: readings of counters that others keep (the ledger, producers, registries), durations that they observe, and what they
 //! say about themselves.
-//! Out: `/metrics`, `/live`, `/ready`, `/startup` as pure answers, and log lines. Never: counts an event a second time,
+//! Out: `/metrics`, `/ledger`, `/live`, `/ready`, `/startup` as pure answers, and log lines. Never: counts an event a second time,
 //! puts input into a label, or a payload's value or a secret anywhere.
 
 pub mod metrics;
@@ -11,6 +11,7 @@ pub mod sources;
 pub mod meters;
 mod process;
 pub mod health;
+pub mod ledger;
 pub mod admin;
 pub mod logs;
 

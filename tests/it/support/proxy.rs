@@ -210,13 +210,16 @@ impl Proxy {
         Ledger::of(&self.metrics().await, |sample| sample.labels.get("event").is_some_and(|label| label == event))
     }
 
-    /// Waits until nothing is in memory; the ledger then.
+    /// Waits until nothing is in memory; the ledger then. `/ledger` must say that the law holds.
     pub async fn settled(&self) -> Ledger {
-        wait_until("events in memory are settled", async || {
+        let ledger = wait_until("events in memory are settled", async || {
             let ledger = self.ledger().await;
             if ledger.in_memory == 0 { Ok(ledger) } else { Err(format!("{ledger:?}")) }
         })
-        .await
+        .await;
+        let statement = self.admin("/ledger").await.json();
+        assert_eq!(statement["holds"], Value::Bool(true), "{statement}");
+        ledger
     }
 
     /// The log so far.
