@@ -9,10 +9,13 @@ use std::io;
 
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod check;
 mod dev;
+mod find;
 mod interrupt;
 mod load;
+mod moments;
 mod proxy;
 mod ready_file;
 mod schema;
@@ -63,6 +66,10 @@ enum Command {
     Check(check::Args),
     /// Read an event's topic back, as JSON lines.
     Tail(tail::Args),
+    /// Where an event is, by its id: in Kafka, in the spool, or nowhere.
+    Find(find::Args),
+    /// Whether what was acknowledged is in Kafka: missing and duplicate ids.
+    Audit(audit::Args),
     /// Generate load and measure it.
     Load(load::Args),
     /// Examples, derived Avro schemas, registration.
@@ -132,6 +139,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Proxy(args) => proxy::run(args),
         Command::Check(args) => check::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Find(args) => find::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Load(args) => load::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Transcode(args) => transcode::run(args),
@@ -171,6 +180,15 @@ mod tests {
         check("iguazu check --log-level info f", USAGE);
         check("iguazu tail e --from middle", USAGE);
         check("iguazu tail e --config f --brokers b", USAGE);
+        check("iguazu find e", USAGE);
+        check("iguazu find e order-17 --brokers 127.0.0.1:9", USAGE);
+        check("iguazu find e order-17 --since yesterday --brokers 127.0.0.1:9", USAGE);
+        check("iguazu audit", USAGE);
+        check("iguazu audit e --brokers 127.0.0.1:9", USAGE);
+        check("iguazu audit e --brokers 127.0.0.1:9 --ledger no-such-file", USAGE);
+        check("iguazu audit e --brokers 127.0.0.1:9 --ids no-such-file", USAGE);
+        check("iguazu audit e --brokers 127.0.0.1:9 --last 5", USAGE);
+        check("iguazu audit e --brokers 127.0.0.1:9 --admin http://127.0.0.1:1", FAILED);
         check("iguazu load http://127.0.0.1:1 --rate 5 --concurrency 5", USAGE);
         check("iguazu load http://127.0.0.1:1 --rate 0", USAGE);
         check("iguazu load http://127.0.0.1:1 --duration 5 --events 5", USAGE);

@@ -21,6 +21,7 @@ use crate::schema::{Registry, RegistryError};
 pub mod brokers;
 pub mod registry;
 pub mod read_back;
+pub mod window;
 mod samples;
 pub mod example;
 pub mod example_schema;

@@ -49,7 +49,12 @@ impl Contents {
 
 /// Reads the spools of all clusters, each entry of them.
 pub fn contents(root: &Path) -> io::Result<Vec<Contents>> {
-    folder::clusters(root)?.into_iter().map(|folder| read(&folder)).collect()
+    visit(root, &mut |_, _| {})
+}
+
+/// [`contents`], with a look at each entry that waits and the cluster that it is for.
+pub fn visit(root: &Path, look: &mut dyn FnMut(&str, &Entry<'_>)) -> io::Result<Vec<Contents>> {
+    folder::clusters(root)?.into_iter().map(|folder| read(&folder, look)).collect()
 }
 
 /// Folders with entries for none of these clusters. Reads no entry.
@@ -60,7 +65,7 @@ pub fn strangers<'a>(root: &Path, clusters: impl Iterator<Item = &'a str>) -> io
     Ok(strange)
 }
 
-fn read(path: &Path) -> io::Result<Contents> {
+fn read(path: &Path, look: &mut dyn FnMut(&str, &Entry<'_>)) -> io::Result<Contents> {
     let mut contents = Contents { folder: path.to_owned(), ..Contents::default() };
     let cursor = Cursor::load(&folder::cursor(path)).unwrap_or_else(|error| {
         contents.problems.push(format!("the cursor: {error}"));
@@ -72,7 +77,7 @@ fn read(path: &Path) -> io::Result<Contents> {
     for (base, bytes) in folder::segments(path)? {
         contents.segments += 1;
         contents.bytes += bytes;
-        if let Err(problem) = contents.read_segment(&folder::segment(path, base), base, bytes, &cursor) {
+        if let Err(problem) = contents.read_segment(&folder::segment(path, base), base, (bytes, &cursor), look) {
             contents.problems.push(format!("segment {base}: {problem}"));
         }
     }
@@ -80,7 +85,13 @@ fn read(path: &Path) -> io::Result<Contents> {
 }
 
 impl Contents {
-    fn read_segment(&mut self, path: &Path, base: u64, bytes: u64, cursor: &Cursor) -> Result<(), String> {
+    fn read_segment(
+        &mut self,
+        path: &Path,
+        base: u64,
+        (bytes, cursor): (u64, &Cursor),
+        look: &mut dyn FnMut(&str, &Entry<'_>),
+    ) -> Result<(), String> {
         let mut segment = Segment::open(path).map_err(|error| error.to_string())?;
         if segment.header.base != base {
             return Err(format!("it was segment {}", segment.header.base));
@@ -96,7 +107,10 @@ impl Contents {
             match segment.step(bytes).map_err(|error| error.to_string())? {
                 Step::Entry { at } => match Entry::read(segment.body(), &mut headers) {
                     Some(_) if cursor.has(base + at) => self.settled += 1,
-                    Some(entry) => self.count(&entry),
+                    Some(entry) => {
+                        look(&segment.header.cluster, &entry);
+                        self.count(&entry);
+                    }
                     None => self.damaged_bytes += segment.body().len() as u64,
                 },
                 Step::Damage { bytes } => self.damaged_bytes += bytes,

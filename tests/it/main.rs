@@ -24,6 +24,7 @@ mod subjects;
 mod senders;
 mod dev;
 mod tools;
+mod find;
 mod schemas;
 mod registry_clients;
 mod schema_rules;

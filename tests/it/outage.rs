@@ -88,6 +88,13 @@ async fn until(proxy: &Proxy, what: &str, is_so: impl Fn(&Ledger) -> bool) -> Le
     .await
 }
 
+/// Finds an event with the configuration in this folder.
+fn check_found(place: &std::path::Path, number: u64, expected: &str) {
+    let find = ["find", EVENT, &Oracle::id(number), "--config", "iguazu.toml", "--since", "2020-01-01T00:00:00Z"];
+    let said = iguazu(place, &find).printed();
+    assert!(said.starts_with(expected), "event {number}: {said}");
+}
+
 async fn metric(proxy: &Proxy, name: &str) -> f64 {
     let samples = proxy.metrics().await;
     let sample = samples.iter().find(|sample| sample.name == name);
@@ -175,6 +182,8 @@ async fn what_waits_on_disk_outlives_the_proxy_however_it_ends() {
 
     outage.cluster.restore();
     let [stopped, killed, orphaned] = folders;
+    check_found(&orphaned, 1_050, "in the spool, for topic");
+    check_found(&orphaned, 1, "in Kafka: cluster core, topic");
     for (folder, events) in [(stopped, 500), (killed, 400)] {
         let proxy = outage.restart(folder, &config).await;
         let ledger = until(&proxy, "what was found is delivered", |ledger| ledger.delivered == events).await;
@@ -184,6 +193,7 @@ async fn what_waits_on_disk_outlives_the_proxy_however_it_ends() {
     }
     let drained = iguazu(&orphaned, &["spool", "drain", "iguazu.toml"]).printed();
     assert_eq!(drained, "100 events found: 100 delivered, 0 refused for good, 0 left\n");
+    check_found(&orphaned, 1_050, "in Kafka: cluster core, topic");
     let listed = iguazu(&orphaned, &["spool", "ls", &spool(&orphaned)]).printed();
     assert!(!listed.contains("it.outage"), "{listed}");
     let findings = outage.read(&oracle);

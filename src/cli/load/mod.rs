@@ -25,7 +25,7 @@ mod template;
 mod verify;
 
 use drive::{Driven, End, Pace, Progress, Run};
-use tally::{RunSummary, grouped};
+use tally::{Fate, RunSummary, grouped};
 use template::{Bodies, EventTemplate, Format, PLACEHOLDER, RunId};
 use verify::Watch;
 
@@ -101,6 +101,9 @@ pub struct Args {
     /// Read the topic and compare it with what was accepted
     #[arg(long)]
     verify: bool,
+    /// Write the ids of the events that were accepted, one a line, for `iguazu audit --ids`
+    #[arg(long, value_name = "FILE")]
+    ids_file: Option<PathBuf>,
     #[command(flatten)]
     target: TargetArgs,
 }
@@ -116,7 +119,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
 
     let what = plan.what(&args);
-    let (end, pace) = (plan.run.end, plan.run.pace);
+    let (end, pace, id) = (plan.run.end, plan.run.pace, plan.run.id);
+    let ids_file = args.ids_file.as_deref().map(create_ids_file).transpose()?;
     let progress = Arc::new(Progress::default());
     eprintln!("{what}");
     let driving = runtime.spawn(drive::drive(plan.run, Arc::clone(&progress)));
@@ -134,6 +138,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let unsent = if interrupted { 0 } else { unsent };
     let summary = RunSummary { what: format!("{} events", grouped(tally.events)), measured_from, took, unsent };
     tally.print(&mut out, &summary)?;
+    if let Some(file) = ids_file {
+        write_ids(file, &id, &tally.fates())?;
+    }
     let verified = match watch {
         None => true,
         Some(watch) => {
@@ -149,6 +156,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
         None if verified => Ok(()),
         None => Err(Failure::Told),
     }
+}
+
+/// Made before the run: a file that cannot be written is told before anything is sent.
+fn create_ids_file(path: &std::path::Path) -> Result<std::fs::File, Failure> {
+    std::fs::File::create(path).map_err(|error| Failure::Usage(format!("cannot write {}: {error}", path.display())))
+}
+
+fn write_ids(file: std::fs::File, run: &RunId, fates: &[Fate]) -> io::Result<()> {
+    let mut file = io::BufWriter::new(file);
+    for (n, _) in (0..).zip(fates).filter(|(_, fate)| **fate == Fate::Accepted) {
+        file.write_all(&run.id(n))?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
 }
 
 /// A run, and the event type it sends if it is known.
@@ -233,7 +254,7 @@ async fn plan(args: &Args) -> Result<Plan, Failure> {
         connections,
         pace,
         end,
-        keeps_fates: args.verify,
+        keeps_fates: args.verify || args.ids_file.is_some(),
     };
     Ok(Plan { run, event, target })
 }
