@@ -65,7 +65,7 @@ fn keys_land_where_javas_client_puts_them() {
 #[tokio::test]
 async fn a_gate_that_is_shut_cuts_connections_and_opens_again() {
     let registry = registry::shared();
-    let gate = Gatekeeper::start(&registry.address()).await;
+    let gate = Gatekeeper::start(&registry.address());
     let url = format!("{}/subjects", registry.url_behind(gate.address()));
     let client = http::client();
     let ask = async || http::send(client.get(&url).timeout(Duration::from_secs(5))).await;

@@ -9,7 +9,7 @@ use super::support::proxy::{Ledger, Proxy, config, event_type, with_settings};
 use super::support::read_back::Reader;
 use super::support::registry::{self, Registry};
 use super::support::tool::iguazu;
-use super::support::wait_until;
+use super::support::{long, wait_until};
 
 /// What the proxy logs of it.
 const TOLD: [&str; 3] = [
@@ -120,6 +120,13 @@ async fn all_brokers_down_under_load_and_back_loses_nothing() {
     assert_eq!(waiting.received, waiting.delivered + waiting.in_memory + waiting.in_spool, "{waiting:?}");
     assert!(metric(&proxy, "iguazu_spool_bytes").await > 1_000_000.0);
     assert!(metric(&proxy, "iguazu_spool_oldest_seconds").await > 0.0);
+    if long() {
+        wait_until("a minute is over", async || match metric(&proxy, "iguazu_spool_oldest_seconds").await {
+            60.0.. => Ok(()),
+            seconds => Err(format!("{seconds} s")),
+        })
+        .await;
+    }
     // A sender that wants to know is told the truth: neither acknowledged nor failed.
     oracle.sent(4_001);
     let reply = proxy.post("/v1/events?reply=acknowledged&results=all", "application/json", {

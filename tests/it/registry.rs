@@ -23,7 +23,7 @@ struct Gated {
 impl Gated {
     async fn new() -> Gated {
         let fixture = Fixture::new();
-        let gate = Gatekeeper::start(&fixture.registry.address()).await;
+        let gate = Gatekeeper::start(&fixture.registry.address());
         let topic = fixture.topic("it.registry");
         Gated { fixture, gate, topic }
     }

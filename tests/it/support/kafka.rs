@@ -15,6 +15,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
+use super::gate::Gatekeeper;
 use super::http::block_on;
 use super::process::{Process, Signal, command};
 use super::{fetched, folder, ports, try_wait_for, unique, wait_for};
@@ -93,6 +94,9 @@ struct Ports {
     sasl: u16,
     tls: u16,
     controller: u16,
+    /// Where the listener GATED is, and the port of the gate in front of it, which is what it tells clients.
+    gated: u16,
+    gate: u16,
 }
 
 /// Settings of a topic to make.
@@ -141,6 +145,22 @@ impl Cluster {
     /// `host:port,…` of the TLS listener; its authority is [`ca_file`].
     pub fn tls_brokers(&self) -> String {
         self.addresses(|ports| ports.tls)
+    }
+
+    /// A gate in front of each broker, in the order of the nodes: the way in for clients of [`Cluster::gated_brokers`], who may do
+    /// everything. One more listener of each broker, GATED, tells them the gate's port. For a test that has the cluster [`alone`]:
+    /// nobody else can have gates meanwhile.
+    pub fn gates(&self) -> Vec<Gatekeeper> {
+        let gate = |node: &Mutex<Node>| {
+            let Ports { gated, gate, .. } = lock(node).ports;
+            Gatekeeper::at(gate, &format!("127.0.0.1:{gated}"))
+        };
+        self.nodes.iter().map(gate).collect()
+    }
+
+    /// `host:port,…` of the gates.
+    pub fn gated_brokers(&self) -> String {
+        self.addresses(|ports| ports.gate)
     }
 
     /// Makes a topic with a name of its own, and waits until every broker knows it.
@@ -198,6 +218,19 @@ impl Cluster {
             let metadata = self.metadata(Some(topic))?;
             let leader = metadata.topics()[0].partitions().get(partition).map_or(-1, |p| p.leader());
             usize::try_from(leader).map_err(|_| "none".to_owned())
+        })
+    }
+
+    /// The node whose controller leads the quorum, by what the nodes have written down of the newest vote.
+    pub fn controller(&self) -> usize {
+        let vote = |node: &Mutex<Node>| {
+            let file = lock(node).folder.join("data/__cluster_metadata-0/quorum-state");
+            let vote: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()?;
+            Some((vote["leaderEpoch"].as_i64()?, usize::try_from(vote["leaderId"].as_i64()?).ok()?))
+        };
+        wait_for("a controller", || {
+            let newest = self.nodes.iter().filter_map(vote).max();
+            newest.map(|(_, leader)| leader).ok_or_else(|| "no vote is known".to_owned())
         })
     }
 
@@ -274,9 +307,10 @@ impl Cluster {
 
     fn spawn(nodes: usize) -> Cluster {
         let folder = folder("kafka");
-        let ports = ports::free(4 * nodes);
-        let ports: Vec<Ports> =
-            ports.chunks(4).map(|p| Ports { plaintext: p[0], sasl: p[1], tls: p[2], controller: p[3] }).collect();
+        let ports = ports::free(6 * nodes);
+        let listeners =
+            |p: &[u16]| Ports { plaintext: p[0], sasl: p[1], tls: p[2], controller: p[3], gated: p[4], gate: p[5] };
+        let ports: Vec<Ports> = ports.chunks(6).map(listeners).collect();
         let cluster_id = uuid_in_base64();
         let nodes = (1..=nodes).map(|id| {
             let mut node = Node { id, ports: ports[id - 1], folder: folder.join(format!("node-{id}")), process: None };
@@ -339,7 +373,7 @@ impl Node {
 
     fn properties(&self, all: &[Ports]) -> String {
         let Node { id, ports, folder, .. } = self;
-        let Ports { plaintext, sasl, tls, controller } = ports;
+        let Ports { plaintext, sasl, tls, controller, gated, gate } = ports;
         let voters: Vec<_> = all.iter().zip(1..).map(|(p, id)| format!("{id}@127.0.0.1:{}", p.controller)).collect();
         let replicas = all.len().min(3);
         let mut plain_users = String::new();
@@ -351,9 +385,9 @@ impl Node {
 node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{plaintext},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{plaintext},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL
+listeners=PLAINTEXT://127.0.0.1:{plaintext},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls},GATED://127.0.0.1:{gated},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plaintext},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls},GATED://127.0.0.1:{gate}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,GATED:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
 listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{plain_users};

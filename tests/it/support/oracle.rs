@@ -50,6 +50,7 @@ pub fn register(registry: &Registry) -> (String, String) {
 pub struct Oracle {
     sent: BTreeSet<u64>,
     acknowledged: BTreeSet<u64>,
+    refused: BTreeSet<u64>,
 }
 
 /// What [`Oracle::check`] found and does not judge.
@@ -98,6 +99,17 @@ impl Oracle {
         self.acknowledged.insert(number);
     }
 
+    /// Notes that a reply refused an event before anything was produced: it must not be in Kafka.
+    pub fn refused(&mut self, number: u64) {
+        assert!(self.sent.contains(&number), "event {number} was refused and never sent");
+        self.refused.insert(number);
+    }
+
+    /// Takes back that an event must not be lost: something happened that may take it along.
+    pub fn forgive(&mut self, number: u64) {
+        self.acknowledged.remove(&number);
+    }
+
     /// How many events must be in Kafka at least.
     pub fn owed(&self) -> usize {
         self.acknowledged.len()
@@ -105,22 +117,42 @@ impl Oracle {
 
     /// Checks the law on all records of the topic; panics with the numbers of the events that break it.
     pub fn check(&self, records: &[ReadBack]) -> Findings {
+        self.judge(records).unwrap_or_else(|broken| panic!("{broken}"))
+    }
+
+    /// Acknowledged events that are not in these records.
+    pub fn missing(&self, records: &[ReadBack]) -> BTreeSet<u64> {
+        let found: BTreeSet<u64> = records.iter().map(number_of).collect();
+        self.acknowledged.difference(&found).copied().collect()
+    }
+
+    /// [`Oracle::check`] that says how the law is broken instead of panicking.
+    pub fn judge(&self, records: &[ReadBack]) -> Result<Findings, String> {
         let mut found = BTreeMap::<u64, usize>::new();
         for record in records {
             let number = number_of(record);
             let place = format!("{}/{}@{}", record.topic, record.partition, record.offset);
-            assert!(self.sent.contains(&number), "event {number} at {place} was never sent");
+            if !self.sent.contains(&number) {
+                return Err(format!("event {number} at {place} was never sent"));
+            }
+            if self.refused.contains(&number) {
+                return Err(format!("event {number} at {place} was refused"));
+            }
             let expected = Self::payload(number);
-            assert!(same(&expected, &record.value), "event {number} at {place} is {}, not {expected}", record.value);
+            if !same(&expected, &record.value) {
+                return Err(format!("event {number} at {place} is {}, not {expected}", record.value));
+            }
             *found.entry(number).or_default() += 1;
         }
         let lost: Vec<_> = self.acknowledged.iter().filter(|number| !found.contains_key(number)).collect();
-        assert!(lost.is_empty(), "{} acknowledged events are not in Kafka: {lost:?}", lost.len());
-        Findings {
+        if !lost.is_empty() {
+            return Err(format!("{} acknowledged events are not in Kafka: {lost:?}", lost.len()));
+        }
+        Ok(Findings {
             events: found.len(),
             unacknowledged: found.keys().filter(|number| !self.acknowledged.contains(number)).copied().collect(),
             duplicates: found.into_iter().filter(|(_, count)| *count > 1).collect(),
-        }
+        })
     }
 }
 

@@ -168,9 +168,18 @@ impl Proxy {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that there ever was, in bytes.
+    pub fn resident_peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the proxy runs");
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
-        kib.and_then(|kib| kib.trim().parse::<u64>().ok()).expect("Linux says VmRSS in kB") * 1024
+        let kib = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"));
+        kib.and_then(|kib| kib.trim().parse::<u64>().ok()).expect("Linux says it in kB") * 1024
     }
 
     /// A request to a door, for what the shorter methods do not do.
@@ -244,6 +253,9 @@ impl Proxy {
     /// error that was not expected, and its ready file is gone. The ledger.
     pub fn finish(mut self) -> Ledger {
         self.finished = true;
+        if self.process.exit_status().is_none() {
+            println!("the proxy held at most {} MiB", self.resident_peak_bytes() >> 20);
+        }
         self.process.signal(Signal::TERM);
         let status = self.process.wait();
         self.check_log();
