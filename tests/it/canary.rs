@@ -1,8 +1,12 @@
 //! Ready means that it can deliver: every broker that leads a partition of the canary topic has acknowledged a record.
 
+use std::time::{Duration, Instant};
+
 use super::support::fixture::Fixture;
 use super::support::kafka::Topic;
-use super::support::proxy::Proxy;
+use super::support::oracle::Oracle;
+use super::support::proxy::{Proxy, with_settings};
+use super::support::raw::{Raw, post};
 use super::support::read_back::Reader;
 
 #[tokio::test]
@@ -20,4 +24,52 @@ async fn every_leading_broker_acknowledges_a_canary_before_the_proxy_is_ready() 
     assert_eq!(leaders.len(), 3, "one canary at each broker: {records:?}");
     assert_eq!(proxy.ledger().await.received, 0, "canaries are no events");
     proxy.finish();
+}
+
+/// What the first request would have to wait for is done before: connections, metadata, plans. Each request has a connection of
+/// its own, so that the first one is like the others; of five starts the median counts, since this machine does other things, too.
+#[tokio::test]
+async fn the_first_request_after_the_start_takes_no_longer_than_twice_the_following_ones() {
+    const STARTS: usize = 5;
+    const FOLLOWING: u64 = 20;
+    let fixture = Fixture::new();
+    let settings = &[("min.insync.replicas", "1")];
+    let canary = fixture.cluster.topic("it.warm-canary", Topic { partitions: 6, replicas: 2, settings });
+    let topic = fixture.topic("it.warm");
+    let config =
+        with_settings(&fixture.config(), "clusters.core", &format!("canary_topic = {canary:?}\nlinger_ms = 5"));
+    let config = config + &fixture.event_type("it.warm", &topic, "");
+    for reply in ["enqueued", "acknowledged"] {
+        let (mut firsts, mut followings) = (Vec::new(), Vec::new());
+        for _ in 0..STARTS {
+            let proxy = Proxy::start(&config).await;
+            firsts.push(time_one(&proxy, reply, 1).await);
+            for number in 2..2 + FOLLOWING {
+                followings.push(time_one(&proxy, reply, number).await);
+            }
+            proxy.settled().await;
+            proxy.finish();
+        }
+        let (first, following) = (median(firsts), median(followings));
+        println!("{reply}: the first request took {first:?}, the following ones {following:?}");
+        assert!(first <= 2 * following, "{reply}: the first request took {first:?}, the following ones {following:?}");
+    }
+}
+
+/// How long a request takes, from its first byte to its whole reply.
+async fn time_one(proxy: &Proxy, reply: &str, number: u64) -> Duration {
+    let body = Oracle::event("it.warm", number).to_string();
+    let request = post(&format!("/v1/events?reply={reply}"), "application/json", body.as_bytes());
+    let mut connection = Raw::connect(proxy.http()).await;
+    let begun = Instant::now();
+    connection.write(&request).await.expect("the proxy reads");
+    let reply = connection.reply().await.expect("the proxy answers");
+    let took = begun.elapsed();
+    assert!(reply.status == 200 || reply.status == 202, "{reply:?}");
+    took
+}
+
+fn median(mut durations: Vec<Duration>) -> Duration {
+    durations.sort();
+    durations[durations.len() / 2]
 }
