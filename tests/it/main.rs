@@ -13,6 +13,7 @@ mod keys;
 mod mappings;
 mod brokers;
 mod faults;
+mod chaos;
 mod drain;
 mod spool;
 mod outage;
