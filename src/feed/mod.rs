@@ -390,7 +390,7 @@ async fn look_up(
             client = producers.with_batches_within(&cluster, lane, bytes)?;
         }
         if let Some(canary) = &cluster.canary_topic {
-            client.prove(canary, CANARY_TIMEOUT)?;
+            client.prove(canary, &topic, CANARY_TIMEOUT)?;
         }
         Ok((client, topic))
     });

@@ -1,14 +1,16 @@
 //! Proof that records can be delivered: one acknowledged by every broker that leads a partition of the canary topic.
 //!
-//! In: the canary topic. Out: which brokers acknowledged. It also opens the connections that the first events would wait
+//! In: the canary topic, and the brokers that lead what is routed. Out: which brokers acknowledged. It also opens the connections that the first events would wait
 //! for (15 to 20 ms of CPU a broker, measured). Never: in the ledger; canaries have an account of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tracing::warn;
+
 use super::wait::wait_for;
-use super::{Client, ProduceError, Record, TopicHandle};
+use super::{Client, ProduceError, Record, Topic, TopicHandle};
 use crate::envelope::headers::HeaderBuffer;
 use crate::outcome::{BatchState, Delivery, Ledger, Tracked};
 
@@ -40,25 +42,49 @@ pub(super) enum Proof {
         reason: String,
     },
     /// It was.
-    Given,
+    Given {
+        /// By these.
+        brokers: BTreeSet<i32>,
+        /// They lead routed partitions and none of the canary topic: nothing can be proven of them, which has been said.
+        out_of_reach: BTreeSet<i32>,
+    },
 }
 
 impl Client {
-    /// [`Client::canary`], unless one succeeded before. Those who ask while one is under way share its result. Blocking.
-    pub fn prove(self: &Arc<Self>, topic: &str, timeout: Duration) -> Result<(), ProduceError> {
+    /// [`Client::canary`], unless one was acknowledged before by every broker that leads a partition of `routed`. Those who ask
+    /// while one is under way share its result. Blocking.
+    pub fn prove(self: &Arc<Self>, topic: &str, routed: &Topic, timeout: Duration) -> Result<(), ProduceError> {
         let asked = Instant::now();
         let mut proof = self.proof.lock().expect("no code panics while it holds this lock");
-        match &*proof {
-            Proof::Given => return Ok(()),
-            Proof::Failed { at, reason } if at > &asked => {
+        let is_known = |brokers: &BTreeSet<i32>, out_of_reach: &BTreeSet<i32>| {
+            routed.leaders.iter().all(|leader| brokers.contains(leader) || out_of_reach.contains(leader))
+        };
+        let mut told = BTreeSet::new();
+        match &mut *proof {
+            Proof::Given { brokers, out_of_reach } if is_known(brokers, out_of_reach) => return Ok(()),
+            Proof::Failed { at, reason } if *at > asked => {
                 let (cluster, reason) = (self.cluster().to_owned(), reason.clone());
                 return Err(ProduceError::Unreachable { cluster, reason });
             }
+            Proof::Given { out_of_reach, .. } => told = std::mem::take(out_of_reach),
             Proof::Failed { .. } | Proof::None => {}
         }
         let result = self.canary(topic, timeout);
         *proof = match &result {
-            Ok(_) => Proof::Given,
+            Ok(canary) => {
+                let brokers: BTreeSet<i32> = canary.brokers.iter().copied().collect();
+                let beyond: BTreeSet<i32> = routed.leaders.difference(&brokers).copied().collect();
+                if !beyond.is_subset(&told) {
+                    let cluster = self.cluster();
+                    warn!(
+                        cluster,
+                        canary_topic = topic,
+                        brokers = ?beyond,
+                        "the canary topic has no partition on brokers that lead routed ones; give it more"
+                    );
+                }
+                Proof::Given { brokers, out_of_reach: told.into_iter().chain(beyond).collect() }
+            }
             Err(error) => Proof::Failed { at: Instant::now(), reason: error.to_string() },
         };
         result.map(|_| ())

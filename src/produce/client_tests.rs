@@ -9,6 +9,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
+use super::canary::Proof;
 use super::settings::tests::cluster;
 use super::wait::wait_for;
 use super::*;
@@ -139,7 +140,8 @@ fn an_unknown_topic_is_refused_and_not_made() {
         let unknown = client.topic("nowhere", WAIT);
         assert!(matches!(&unknown, Err(ProduceError::UnknownTopic { topic, .. }) if topic == "nowhere"), "{unknown:?}");
     }
-    assert_eq!(client.topic("orders", WAIT).expect("it exists"), Topic { partitions: 3, max_message_bytes: None });
+    let topic = client.topic("orders", WAIT).expect("it exists");
+    assert_eq!((topic.partitions, topic.max_message_bytes), (3, None));
     let made = TopicReader::open(bench.brokers.bootstrap(), &[], "nowhere", &Start::Beginning);
     assert!(made.is_err());
 }
@@ -370,6 +372,29 @@ fn a_canary_reaches_every_broker_that_leads_and_no_ledger() {
     let names = "broker 1, broker 2, broker 3";
     assert!(matches!(&silent, Err(ProduceError::NoCanary { brokers, .. }) if brokers == names), "{silent:?}");
     client.stop(Duration::ZERO);
+    bench.assert_balanced(&client);
+}
+
+#[test]
+fn a_proof_holds_for_the_brokers_that_gave_it_and_the_others_are_told() {
+    let bench = Bench::new(3, 3);
+    bench.brokers.create_topic("canary", 1, 1).expect("it is new");
+    bench.brokers.set_leader("canary", 0, Some(1)).expect("the brokers obey");
+    let client = bench.start(|_| (), Lane::Standard);
+    let led_by = |leaders: &[i32]| {
+        let leaders = leaders.iter().copied().collect();
+        Topic { partitions: 3, max_message_bytes: None, leaders }
+    };
+    let out_of_reach = |leaders: &[i32]| {
+        client.prove("canary", &led_by(leaders), WAIT).expect("every broker answers");
+        match &*client.proof.lock().expect("no test panics while it holds this lock") {
+            Proof::Given { out_of_reach, .. } => out_of_reach.iter().copied().collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(out_of_reach(&[1]), Vec::<i32>::new());
+    assert_eq!(out_of_reach(&[1, 2]), [2], "broker 2 leads no partition of the canary topic");
+    assert_eq!(out_of_reach(&[2, 3]), [2, 3]);
     bench.assert_balanced(&client);
 }
 

@@ -7,6 +7,7 @@
 //! Reading order: [`client`] (start, send, stop), `handle` (librdkafka's C interface), `context` (what librdkafka calls back), `failure` (its errors in our
 //! codes), `beside` and `replay` (what waits on disk, in and out), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::envelope::headers::HeaderBuffer;
@@ -98,12 +99,14 @@ pub struct Refused {
 }
 
 /// What a cluster says of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     /// Number of partitions.
     pub partitions: i32,
     /// Largest record batch it takes (`max.message.bytes`); none when the cluster does not tell.
     pub max_message_bytes: Option<usize>,
+    /// The brokers that lead a partition of it, by id.
+    pub leaders: BTreeSet<i32>,
 }
 
 /// Why a client or a topic is not usable.

@@ -27,14 +27,16 @@ impl Client {
     pub fn topic(&self, topic: &str, timeout: Duration) -> Result<Topic, ProduceError> {
         let end = Instant::now() + timeout;
         let metadata = self.metadata(topic, timeout)?;
-        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
         let left = end.saturating_duration_since(Instant::now());
         // The broker that answered, unless it is one of the configured addresses whose id is not known yet.
         let answered = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
         let broker = answered.or_else(|| metadata.brokers().first().map(MetadataBroker::id));
         let limit = broker.and_then(|broker| self.limits.max_message_bytes(topic, broker, left.min(LIMIT_WAIT)));
         self.note_success();
-        Ok(Topic { partitions: i32::try_from(partitions).unwrap_or(i32::MAX), max_message_bytes: limit })
+        let leaders = partitions.iter().map(|partition| partition.leader()).filter(|leader| *leader >= 0).collect();
+        let partitions = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+        Ok(Topic { partitions, max_message_bytes: limit, leaders })
     }
 
     /// The metadata of one topic that exists.
