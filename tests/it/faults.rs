@@ -166,16 +166,10 @@ async fn a_full_spool_keeps_the_oldest_and_refuses_what_is_new() {
     let ordeal = Ordeal::new("it.brim");
     let gates = ordeal.cluster.gates();
     let topic = ordeal.cluster.topic("it.ballast", Topic::default());
-    let mut config = with_settings(&ordeal.config(&ordeal.cluster.gated_brokers()), "spool", "bytes_max = 16777216")
+    // What is in memory and times out, a full spool cannot take either.
+    let config = patient(&ordeal.config(&ordeal.cluster.gated_brokers()));
+    let config = with_settings(&config, "spool", "bytes_max = 16777216")
         + &event_type("it.ballast", &topic, "raw_json", "acks = \"all\"");
-    // What is in memory stays there for as long as this takes: when it times out, a full spool cannot take it either.
-    for (short, long) in [
-        ("message_timeout_ms = 3000", "message_timeout_ms = 60000"),
-        ("ack_timeout_seconds = 10", "ack_timeout_seconds = 70"),
-        ("drain_seconds = 8", "drain_seconds = 70"),
-    ] {
-        config = config.replace(short, long);
-    }
     let proxy = ordeal.start(&config).await;
     let (before, load) = (proxy.resident_bytes(), ordeal.load(&proxy));
     load.await_replies(BETWEEN);
@@ -213,6 +207,55 @@ async fn a_full_spool_keeps_the_oldest_and_refuses_what_is_new() {
     .await;
     assert_eq!((ballast.delivered, ballast.failed), (u64::from(taken) + 1, 0), "{ballast:?}");
     ordeal.end(proxy, load, before, Happened { connections_broke: true, ..Happened::default() }).await;
+}
+
+/// Kafka is away and the disk is full: that is told, what is new is refused, and what was accepted is delivered when both are back.
+#[tokio::test]
+async fn a_full_disk_beside_brokers_that_are_away_is_told_and_costs_no_accepted_event() {
+    let ordeal = Ordeal::new("it.disk");
+    let gates = ordeal.cluster.gates();
+    let config = patient(&ordeal.config(&ordeal.cluster.gated_brokers()));
+    let config = config.replace("buffer_bytes_max = 16777216", "buffer_bytes_max = 1048576");
+    let mut proxy = ordeal.start_with_small_files(&config, 256).await;
+    proxy.expect_log("the spool's disk");
+    let (before, load) = (proxy.resident_bytes(), ordeal.load(&proxy));
+    load.await_replies(BETWEEN);
+    gates.iter().for_each(|gate| gate.set(Gate::Shut));
+    wait_until("the disk is full", async || match metric(&proxy, "iguazu_spool_failing").await {
+        1.0 => Ok(()),
+        failing => Err(format!("{failing}")),
+    })
+    .await;
+    let ready = proxy.admin("/ready").await.text();
+    assert!(ready.contains("spool of core") && ready.contains("File too large"), "{ready}");
+    let full = proxy.metrics().await.into_iter().find(|sample| {
+        sample.name == "iguazu_spool_errors_total" && sample.labels.get("kind").is_some_and(|kind| kind == "full")
+    });
+    assert!(full.is_some_and(|full| full.value > 0.0), "the kind of trouble is counted");
+    wait_until("what is new is refused", async || match proxy.ledger().await.rejected {
+        0 => Err("none".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    proxy.enlarge_files();
+    gates.iter().for_each(|gate| gate.set(Gate::Open));
+    wait_until("the disk works again", async || match metric(&proxy, "iguazu_spool_failing").await {
+        0.0 => Ok(()),
+        failing => Err(format!("{failing}")),
+    })
+    .await;
+    load.await_replies(BETWEEN);
+    ordeal.end(proxy, load, before, Happened { connections_broke: true, ..Happened::default() }).await;
+}
+
+/// The same configuration, but what is in memory stays there for as long as a test takes.
+fn patient(config: &str) -> String {
+    let longer = [
+        ("message_timeout_ms = 3000", "message_timeout_ms = 60000"),
+        ("ack_timeout_seconds = 10", "ack_timeout_seconds = 70"),
+        ("drain_seconds = 8", "drain_seconds = 70"),
+    ];
+    longer.iter().fold(config.to_owned(), |config, (short, long)| config.replace(short, long))
 }
 
 /// What was accepted for a topic that is deleted has failed, and is counted so; nothing else is touched, and the event type is

@@ -160,7 +160,15 @@ impl Ordeal {
 
     /// The same in the folder of one that has ended.
     pub async fn start_in(&self, folder: PathBuf, config: &str) -> Proxy {
-        let mut proxy = Proxy::start_in(folder, config);
+        self.await_ready(Proxy::start_in(folder, config)).await
+    }
+
+    /// The same on a disk that is full after so many KiB.
+    pub async fn start_with_small_files(&self, config: &str, kib: u32) -> Proxy {
+        self.await_ready(Proxy::start_with_small_files(super::folder("proxy"), config, kib)).await
+    }
+
+    async fn await_ready(&self, mut proxy: Proxy) -> Proxy {
         TOLD.iter().for_each(|told| proxy.expect_log(told));
         proxy.await_ready().await;
         proxy

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -102,10 +102,28 @@ impl Proxy {
 
     /// Starts the proxy in a folder that another one ran in: relative paths of the configuration (`state_dir`) meet again.
     pub fn start_in(folder: PathBuf, config: &str) -> Proxy {
+        Proxy::start_by(command(env!("CARGO_BIN_EXE_iguazu")), folder, config)
+    }
+
+    /// The same, with files that cannot grow over so many KiB, as on a disk that is full; [`Proxy::enlarge_files`] ends it.
+    pub fn start_with_small_files(folder: PathBuf, config: &str, kib: u32) -> Proxy {
+        let mut shell = command("sh");
+        // `sh` counts in blocks of 512 bytes. A process that ignores the signal gets an error instead.
+        let limit = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", 2 * kib);
+        shell.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_iguazu")]);
+        Proxy::start_by(shell, folder, config)
+    }
+
+    /// Its files may grow again.
+    pub fn enlarge_files(&self) {
+        let status = Command::new("prlimit").args(["--pid", &self.pid().to_string(), "--fsize=unlimited:"]).status();
+        assert!(status.as_ref().is_ok_and(|status| status.success()), "prlimit: {status:?}");
+    }
+
+    fn start_by(mut command: Command, folder: PathBuf, config: &str) -> Proxy {
         let (file, ready) = (folder.join("iguazu.toml"), folder.join("ready.json"));
         std::fs::write(&file, config).expect("the folder is ours");
         let _ = std::fs::remove_file(&ready);
-        let mut command = command(env!("CARGO_BIN_EXE_iguazu"));
         command.current_dir(&folder).arg("proxy").arg(&file).arg("--ready-file").arg(&ready);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::spawn("iguazu proxy", command);
