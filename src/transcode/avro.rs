@@ -56,13 +56,11 @@ pub(super) fn write_message(slots: &mut Slots<'_>, index: u16, frame: usize, out
 
 /// Writes the value of a singular field or of a map entry.
 #[inline(always)]
-fn write_value(slots: &mut Slots<'_>, op: AvroOp, word: u64, step: Step, out: &mut Buffer) -> Done {
+pub(super) fn write_value(slots: &mut Slots<'_>, op: AvroOp, word: u64, step: Step, out: &mut Buffer) -> Done {
     match op {
         AvroOp::Long => out.zigzag(word as i64),
         AvroOp::Bytes => {
-            let bytes = slots.bytes(Span(word));
-            out.zigzag(bytes.len() as i64);
-            out.slice(bytes);
+            out.avro_bytes(slots.bytes(Span(word)));
         }
         AvroOp::Bool => out.byte(word as u8),
         AvroOp::Double => out.fixed64(word),
@@ -82,7 +80,7 @@ fn write_value(slots: &mut Slots<'_>, op: AvroOp, word: u64, step: Step, out: &m
 
 /// Writes what stands in a message of its own.
 #[inline(never)]
-fn write_inner(slots: &mut Slots<'_>, op: AvroOp, message: Message, step: Step, out: &mut Buffer) -> Done {
+pub(super) fn write_inner(slots: &mut Slots<'_>, op: AvroOp, message: Message, step: Step, out: &mut Buffer) -> Done {
     let (AvroOp::Record(child)
     | AvroOp::Timestamp(child)
     | AvroOp::JavaMillis(child)

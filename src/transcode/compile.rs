@@ -8,6 +8,7 @@ use prost_reflect::{EnumDescriptor, FieldDescriptor, MessageDescriptor, Syntax};
 
 use super::avro_ops::{self, AvroField};
 use super::buffer::Buffer;
+use super::direct::Direct;
 use super::names::NameTable;
 use super::plan::{
     DENSE_NUMBER_MAX, EnumTable, Hit, Kind, Plan, Read, Shape, Slot, Store, Table, UnnamedEnum, read_of,
@@ -47,6 +48,9 @@ pub(super) fn compile(message: &MessageDescriptor, settings: &PlanSettings<'_>) 
         any,
         key: Vec::new(),
     };
+    if plan.encoding == Encoding::Avro {
+        Direct::compile(&mut plan);
+    }
     if let Some(path) = settings.key {
         plan.key = key::compile(&plan, path)?;
     }
@@ -155,6 +159,7 @@ impl Compiler {
             by_tag,
             far,
             missing_value,
+            direct: None,
         })
     }
 

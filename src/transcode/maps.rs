@@ -78,6 +78,15 @@ pub(super) fn find_duplicates<'a>(
         order.push((frames.words[value as usize + table.values_at + KEY], node));
         node = next;
     }
+    find_duplicate(table, order, bytes)
+}
+
+/// The same of keys and nodes that stand in `order` already, in the order of the list.
+pub(super) fn find_duplicate<'a>(
+    table: &Table,
+    order: &mut [(u64, u32)],
+    bytes: &impl Fn(Span) -> &'a [u8],
+) -> Option<usize> {
     if order.len() <= PAIRWISE_MAX {
         let earlier = |i: usize| order[..i].iter().any(|(key, _)| same_key(table, *key, order[i].0, bytes));
         if !(1..order.len()).any(earlier) {

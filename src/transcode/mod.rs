@@ -18,6 +18,7 @@
 //! | `maps` | entries of map fields, each key once |
 //! | `wire`, `json` | the front-ends: fill frames from Protobuf, from proto3 JSON |
 //! | `avro`, `protobuf`, `json_out` | the back-ends: write frames |
+//! | `direct` | from the wire to Avro in one pass, without slots, if the fields come in order |
 //! | `key` | the record's key |
 //! | `avro_schema`, `java_schema` | the Avro schema of the mapping `presence`, of `java-avro` |
 //! | `time` | timestamps and durations |
@@ -43,6 +44,7 @@ pub(crate) mod avro_text;
 pub mod back;
 mod buffer;
 mod compile;
+mod direct;
 mod editions;
 mod fail;
 mod java_schema;
@@ -183,14 +185,14 @@ impl Plan {
             let what = format!("the payload of {} bytes is over {PAYLOAD_BYTES_MAX} bytes", payload.len());
             return Err(Fail::new(Code::EventTooLarge, what));
         }
-        let Scratch { words, nodes, unknown, side, path, order, out, .. } = scratch;
+        let Scratch { words, nodes, unknown, side, path, order, keys, out, .. } = scratch;
         let root = match front {
-            Front::Wire(_) => Frames { words, nodes }.frame(&self.tables[0])?,
+            Front::Wire(_) => None,
             Front::Avro(reader, datum) => {
                 let (frames, notes) = (Frames { words, nodes }, Notes { output });
-                reader.front(datum, FrontState { frames, side, path, order, unknown, notes, out })?
+                Some(reader.front(datum, FrontState { frames, side, path, order, unknown, notes, out })?)
             }
-            Front::Json(_) => json::read_root(&mut json::Reader {
+            Front::Json(_) => Some(json::read_root(&mut json::Reader {
                 plan: self,
                 tokens: json::Tokenizer::new(payload),
                 frames: Frames { words, nodes },
@@ -201,7 +203,7 @@ impl Plan {
                 notes: Notes { output },
                 out,
                 any: json::AnyState::default(),
-            })?,
+            })?),
         };
         let mut slots = Slots {
             plan: self,
@@ -216,23 +218,41 @@ impl Plan {
             output_bytes_max: Slots::output_bytes_max(payload),
             fillable_words: Slots::fillable_words(payload),
         };
-        if let Front::Wire(_) = front {
-            wire::scan(&mut slots, 0, root, Span::payload(0, payload.len()))?;
-            slots.check_required(0, root)?;
-        }
-        let has_key = !self.key.is_empty() && key::extract(&mut slots, root, out)?;
-        let key_bytes = out.len();
-        match self.encoding {
-            Encoding::Avro => avro::write_root(&mut slots, root, out)?,
-            Encoding::Protobuf => protobuf::write_message(&mut slots, 0, root, out)?,
-            Encoding::Json => json_out::write_message(&mut slots, 0, root, out)?,
-            Encoding::RawJson => unreachable!("compile refuses raw_json"),
-        }
+        let written = match root {
+            None if self.encoding == Encoding::Avro => direct::write(&mut slots, keys, out),
+            _ => None,
+        };
+        let (has_key, key_bytes) = match written {
+            Some(written) => written,
+            None => self.write_slots(&mut slots, root, out)?,
+        };
         let (key, value) = out.content().split_at(key_bytes);
         output.has_key = has_key;
         output.key.extend_from_slice(key);
         output.value.extend_from_slice(value);
         Ok(())
+    }
+
+    /// Writes key and value by way of slots, those of `root` if they are filled: whether there is a key, and its length.
+    fn write_slots(&self, slots: &mut Slots<'_>, root: Option<usize>, out: &mut buffer::Buffer) -> Done<(bool, usize)> {
+        let root = match root {
+            Some(root) => root,
+            None => {
+                let root = slots.frames.frame(&self.tables[0])?;
+                wire::scan(slots, 0, root, Span::payload(0, slots.payload.len()))?;
+                slots.check_required(0, root)?;
+                root
+            }
+        };
+        let has_key = !self.key.is_empty() && key::extract(slots, root, out)?;
+        let key_bytes = out.len();
+        match self.encoding {
+            Encoding::Avro => avro::write_root(slots, root, out)?,
+            Encoding::Protobuf => protobuf::write_message(slots, 0, root, out)?,
+            Encoding::Json => json_out::write_message(slots, 0, root, out)?,
+            Encoding::RawJson => unreachable!("compile refuses raw_json"),
+        }
+        Ok((has_key, key_bytes))
     }
 }
 

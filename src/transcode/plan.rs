@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use super::direct::Direct;
 use super::names::NameTable;
 use super::well_known::WellKnown;
 use crate::route::{Encoding, UnknownFields};
@@ -73,6 +74,8 @@ pub(super) struct Table {
     pub(super) far: HashMap<u32, Hit>,
     /// Of a map entry: the word of a value that is missing. Not zero for a closed enum without a zero.
     pub(super) missing_value: u64,
+    /// How Avro is written of the wire without slots, if that can be.
+    pub(super) direct: Option<Direct>,
 }
 
 /// Field numbers up to this one are looked up in a dense table (8 entries of 4 bytes each).
@@ -159,7 +162,7 @@ pub(super) struct Slot {
 }
 
 /// Protobuf type; messages and enums by their index in the plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Bool,
     Int32,

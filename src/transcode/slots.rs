@@ -19,10 +19,10 @@ pub(super) const DEPTH_MAX: usize = 100;
 
 /// List elements and messages of one event, 4 MiB of memory. A payload of 1 MiB has at most twice as many even if it
 /// is made of nothing else.
-const NODES_MAX: usize = 1 << 18;
+pub(super) const NODES_MAX: usize = 1 << 18;
 
 /// Words of all frames of one event, 8 MiB of memory: an empty JSON object of two bytes takes a whole frame.
-const WORDS_MAX: usize = 1 << 20;
+pub(super) const WORDS_MAX: usize = 1 << 20;
 
 /// Memory that is kept between events, in elements; what one huge event needed beyond it is given back.
 const KEPT_MAX: usize = 1 << 15;
@@ -135,6 +135,8 @@ pub struct Scratch {
     pub(super) path: Vec<Step>,
     /// Node indexes, for finding duplicate keys of long maps.
     pub(super) order: Vec<(u64, u32)>,
+    /// Keys of the maps that `direct` is in.
+    pub(super) keys: Vec<(u64, u32)>,
     pub(super) out: super::buffer::Buffer,
     /// What payloads of Avro subjects are worked on in.
     pub(super) avro: super::avro_in::AvroScratch,
@@ -153,6 +155,7 @@ impl Scratch {
         empty(&mut self.nodes);
         empty(&mut self.side);
         empty(&mut self.order);
+        empty(&mut self.keys);
         empty(&mut self.unknown);
         self.path.clear();
         self.out.clear();

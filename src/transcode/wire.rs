@@ -85,7 +85,7 @@ fn scan_plain(
 
 /// Reads the value after a tag: a scalar as the frame holds it, or the span of a string or message.
 #[inline(always)]
-fn read_value(bytes: &[u8], base: u64, pos: &mut usize, read: Read, step: Step) -> Done<u64> {
+pub(super) fn read_value(bytes: &[u8], base: u64, pos: &mut usize, read: Read, step: Step) -> Done<u64> {
     Ok(match read {
         Read::Varint64 => varint(bytes, pos, step)?,
         Read::VarintSigned32 => varint(bytes, pos, step)? as i32 as u64,
@@ -236,7 +236,7 @@ fn read_packed_enum(slots: &mut Slots<'_>, table: &Table, slot: u16, frame: usiz
 
 /// How many scalars a packed run holds; it must end with the end of one.
 #[inline(never)]
-fn count_packed(content: &[u8], kind: Kind, step: Step) -> Done<u32> {
+pub(super) fn count_packed(content: &[u8], kind: Kind, step: Step) -> Done<u32> {
     let whole = match kind.wire_type() {
         5 => content.len().is_multiple_of(4).then_some(content.len() / 4),
         1 => content.len().is_multiple_of(8).then_some(content.len() / 8),
@@ -328,7 +328,7 @@ fn unknown(slots: &mut Slots<'_>, table: &Table, number: u32) -> Done {
 }
 
 /// Skips the value of a tag that was just read; groups must nest and balance.
-fn skip(bytes: &[u8], mut pos: usize, tag: u32, depth: usize) -> Done<usize> {
+pub(super) fn skip(bytes: &[u8], mut pos: usize, tag: u32, depth: usize) -> Done<usize> {
     match tag & 7 {
         0 => {
             let (_, end) = raw_varint(bytes, pos).ok_or_else(bad_varint)?;
@@ -364,7 +364,7 @@ fn skip(bytes: &[u8], mut pos: usize, tag: u32, depth: usize) -> Done<usize> {
 }
 
 #[inline(always)]
-fn read_tag(bytes: &[u8], pos: &mut usize) -> Done<u32> {
+pub(super) fn read_tag(bytes: &[u8], pos: &mut usize) -> Done<u32> {
     // Field numbers up to 15 take one byte, up to 2,047 two.
     match bytes[*pos..] {
         [first @ 8..0x80, ..] => {
@@ -407,7 +407,19 @@ fn varint(bytes: &[u8], pos: &mut usize, step: Step) -> Done<u64> {
 }
 
 #[inline(never)]
-fn long_varint(bytes: &[u8], pos: usize) -> Option<(u64, usize)> {
+pub(super) fn long_varint(bytes: &[u8], pos: usize) -> Option<(u64, usize)> {
+    // Eight bytes at once: where the first one without its high bit is, and what stands before, seven bits of each byte.
+    if let Some(chunk) = bytes.get(pos..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*chunk);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends != 0 {
+            let sevens = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+            let pairs = sevens & 0x007f_007f_007f_007f | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+            let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+            let value = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+            return Some((value, pos + 1 + ends.trailing_zeros() as usize / 8));
+        }
+    }
     raw_varint(bytes, pos)
 }
 
@@ -448,7 +460,7 @@ fn fixed64(bytes: &[u8], pos: &mut usize, step: Step) -> Done<u64> {
 
 /// Reads a length and passes over as many bytes; returns where they start.
 #[inline(always)]
-fn length_delimited(bytes: &[u8], pos: &mut usize, step: Step) -> Done<usize> {
+pub(super) fn length_delimited(bytes: &[u8], pos: &mut usize, step: Step) -> Done<usize> {
     let len = varint(bytes, pos, step)?;
     let start = *pos;
     if len > (bytes.len() - start) as u64 {
@@ -480,7 +492,7 @@ fn is_utf8(bytes: &[u8]) -> bool {
 }
 
 #[inline(never)]
-fn is_long_utf8(bytes: &[u8]) -> bool {
+pub(super) fn is_long_utf8(bytes: &[u8]) -> bool {
     simdutf8::basic::from_utf8(bytes).is_ok()
 }
 

@@ -199,7 +199,7 @@ fn dynamic(message: &MessageDescriptor, bytes: &[u8]) -> DynamicMessage {
 }
 
 /// A payload with some of its bytes replaced.
-fn changed(mut wire: Vec<u8>, changes: Vec<(prop::sample::Index, u8)>) -> Vec<u8> {
+pub(super) fn changed(mut wire: Vec<u8>, changes: Vec<(prop::sample::Index, u8)>) -> Vec<u8> {
     for (at, byte) in changes {
         if !wire.is_empty() {
             let at = at.index(wire.len());

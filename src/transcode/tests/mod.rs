@@ -12,6 +12,7 @@ mod amplification;
 mod back;
 mod back_vectors;
 mod differential;
+mod direct;
 #[path = "../../../tests/fuzz/oracle.rs"]
 #[allow(dead_code, reason = "the fuzzer uses the rest of it")]
 mod oracle;
