@@ -72,6 +72,7 @@ pub mod route;
 pub mod schema;
 pub mod transcode;
 pub mod spool;
+pub mod dead_letter;
 pub mod produce;
 pub mod feed;
 pub mod proxy;

@@ -144,6 +144,32 @@ pub enum Delivery {
     Spooled,
 }
 
+/// Where a record is kept that was accepted and then given up for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum KeptIn {
+    /// In the dead-letter topic of its event type, acknowledged.
+    DeadLetterTopic,
+    /// In the failed log, on disk.
+    FailedLog,
+    /// Nowhere: there is no such place, or none that took it.
+    Nowhere,
+}
+
+impl KeptIn {
+    /// Every place.
+    pub const ALL: [KeptIn; 3] = [KeptIn::DeadLetterTopic, KeptIn::FailedLog, KeptIn::Nowhere];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            KeptIn::DeadLetterTopic => "dead_letter_topic",
+            KeptIn::FailedLog => "failed_log",
+            KeptIn::Nowhere => "nowhere",
+        }
+    }
+}
+
 /// The deliveries that one request waits for. Made only when a request waits.
 #[derive(Debug)]
 pub struct BatchState {
@@ -224,6 +250,8 @@ pub struct Tracked {
     resends: u8,
     open: bool,
     kept: Kept,
+    /// Why it was given up for good, while it is on its way to where it is kept for people.
+    given_up: Option<Code>,
 }
 
 /// Where a record is beside a producer's buffer.
@@ -245,7 +273,8 @@ impl Tracked {
             batch.expect_one();
         }
         let (account, batch) = (Arc::clone(account), batch.cloned());
-        Box::new(Tracked { account, batch, index, cost_bytes, sent_ms: 0, resends: 0, open: true, kept: Kept::Nowhere })
+        let (kept, given_up) = (Kept::Nowhere, None);
+        Box::new(Tracked { account, batch, index, cost_bytes, sent_ms: 0, resends: 0, open: true, kept, given_up })
     }
 
     /// The same for a record out of the spool: while it is tried it counts as in memory. `batch` is told that it is still
@@ -264,6 +293,13 @@ impl Tracked {
         tracked
     }
 
+    /// The same for a record for which no request waits and which is never spooled: a dead letter, with an account of its own.
+    pub fn beside_the_ledger(account: &Arc<Account>, cost_bytes: u32) -> Box<Tracked> {
+        let mut tracked = Tracked::new(account, None, 0, cost_bytes);
+        tracked.kept = Kept::Never;
+        tracked
+    }
+
     /// Whether its entry is in the spool already.
     pub fn is_from_spool(&self) -> bool {
         self.kept == Kept::Spool
@@ -271,7 +307,33 @@ impl Tracked {
 
     /// Whether the spool may take it.
     pub fn may_be_spooled(&self) -> bool {
-        self.kept == Kept::Nowhere
+        self.kept == Kept::Nowhere && self.given_up.is_none()
+    }
+
+    /// The event has failed for good with this code; what happens from now on only decides where its record is kept:
+    /// [`Delivery::Delivered`] in a dead-letter topic, [`Delivery::Spooled`] in the failed log, else nowhere.
+    pub fn give_up(&mut self, code: Code) {
+        self.given_up = Some(code);
+    }
+
+    /// It is not given up after all: the place where it would be kept has no room at the moment, and the spool still has it.
+    pub fn try_again(&mut self) {
+        self.given_up = None;
+    }
+
+    /// Why it was given up, if it was.
+    pub fn given_up(&self) -> Option<Code> {
+        self.given_up
+    }
+
+    /// Whether its record is worth keeping once it is given up. Not that of a canary or of a dead letter.
+    pub fn is_worth_keeping(&self) -> bool {
+        self.kept != Kept::Never
+    }
+
+    /// Notes that the record has other bytes now.
+    pub fn set_cost_bytes(&mut self, cost_bytes: u32) {
+        self.cost_bytes = cost_bytes;
     }
 
     /// Bytes of the producer's budget that the record holds.
@@ -305,6 +367,7 @@ impl Tracked {
     pub fn settle(mut self: Box<Self>, delivery: Delivery) {
         self.open = false;
         self.account.in_memory.fetch_sub(1, Relaxed);
+        let delivery = self.verdict(delivery);
         match delivery {
             Delivery::Delivered { .. } => drop(self.account.delivered.fetch_add(1, Relaxed)),
             Delivery::Failed(code) => self.account.fail(code),
@@ -313,6 +376,18 @@ impl Tracked {
         if let Some(batch) = self.batch.take() {
             batch.settle(self.index, delivery);
         }
+    }
+
+    /// Of a record that was given up the delivery says where it is kept; the event has failed wherever that is.
+    fn verdict(&self, delivery: Delivery) -> Delivery {
+        let (kept_in, code) = match (self.given_up, delivery) {
+            (Some(code), Delivery::Delivered { .. }) => (KeptIn::DeadLetterTopic, code),
+            (Some(code), Delivery::Spooled) => (KeptIn::FailedLog, code),
+            (Some(code), Delivery::Failed(_)) | (None, Delivery::Failed(code)) => (KeptIn::Nowhere, code),
+            (None, _) => return delivery,
+        };
+        self.account.kept[kept_in as usize].fetch_add(1, Relaxed);
+        Delivery::Failed(code)
     }
 
     /// The producer did not take the record: the caller rejects the event itself.
@@ -336,11 +411,13 @@ impl Drop for Tracked {
             // A token that a panic drops was not handed over: what librdkafka has is no longer ours to drop.
             let delivery = match std::thread::panicking() {
                 _ if self.is_from_spool() => Delivery::Spooled,
-                true => Delivery::Failed(Code::Internal),
-                false => Delivery::Failed(Code::Unknown),
+                panicking if panicking || self.given_up.is_some() => self.verdict(Delivery::Failed(Code::Internal)),
+                _ => Delivery::Failed(Code::Unknown),
             };
             match delivery {
-                Delivery::Failed(Code::Unknown) => drop(self.account.lost.fetch_add(1, Relaxed)),
+                Delivery::Failed(Code::Unknown) if self.given_up.is_none() => {
+                    drop(self.account.lost.fetch_add(1, Relaxed))
+                }
                 Delivery::Failed(code) => self.account.fail(code),
                 _ => drop(self.account.in_spool.fetch_add(1, Relaxed)),
             }
@@ -378,6 +455,7 @@ pub struct Account {
     pub fields_dropped: AtomicU64,
     rejected_by: [AtomicU64; Code::ALL.len()],
     failed_by: [AtomicU64; Code::ALL.len()],
+    kept: [AtomicU64; KeptIn::ALL.len()],
 }
 
 impl Account {
@@ -397,6 +475,7 @@ impl Account {
             fields_dropped: AtomicU64::new(0),
             rejected_by: zeros(),
             failed_by: zeros(),
+            kept: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -436,6 +515,12 @@ impl Account {
     /// Failures after acceptance by code, those that happened.
     pub fn failures(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
         by_code(&self.failed_by)
+    }
+
+    /// Where the records of failed events are kept, those places that have one.
+    pub fn kept(&self) -> impl Iterator<Item = (KeptIn, u64)> + '_ {
+        let counts = KeptIn::ALL.into_iter().zip(&self.kept);
+        counts.map(|(place, n)| (place, n.load(Relaxed))).filter(|(_, n)| *n > 0)
     }
 
     /// The numbers as they stand. Consistent only while nothing is moving.
@@ -550,65 +635,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_distinct_and_lowercase() {
-        let mut seen = std::collections::HashSet::new();
-        for code in Code::ALL {
-            assert!(seen.insert(code.as_str()), "{code:?} repeats a wire form");
-            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()));
-            assert_eq!(Code::ALL[code.index()], *code);
-        }
-    }
-
-    #[test]
-    fn a_record_is_settled_once_whatever_happens_to_it() {
-        let ledger = Ledger::default();
-        let account = ledger.account("a", "core");
-        for _ in 0..4 {
-            account.receive();
-        }
-        Tracked::new(&account, None, 0, 10).settle(Delivery::Delivered { partition: 0, offset: 1 });
-        Tracked::new(&account, None, 1, 10).settle(Delivery::Failed(Code::DeliveryFailed));
-        Tracked::new(&account, None, 2, 10).refused();
-        account.reject(Code::BufferFull);
-        let held = Tracked::new(&account, None, 3, 10);
-        assert!(account.read().holds(), "{:?}", account.read());
-        drop(held);
-        assert_eq!(account.read().lost, 1);
-        assert!(!account.read().holds());
-    }
-
-    #[test]
-    fn a_record_out_of_the_spool_is_there_until_it_is_settled_for_good() {
-        let ledger = Ledger::default();
-        let account = ledger.account("a", "core");
-        let batch = Arc::new(BatchState::default());
-        account.recover();
-        let again = || Tracked::from_spool(&account, &batch, 0, 10);
-        drop(again());
-        again().refused();
-        again().settle(Delivery::Spooled);
-        assert_eq!((account.read().in_spool, account.read().in_memory), (1, 0));
-        let held = again();
-        assert!(account.read().holds() && account.read().in_memory == 1, "{:?}", account.read());
-        held.settle(Delivery::Delivered { partition: 0, offset: 1 });
-        let expected = Balance { recovered: 1, delivered: 1, ..Balance::default() };
-        assert_eq!(account.read(), expected);
-    }
-
-    #[tokio::test]
-    async fn a_request_wakes_when_its_last_record_is_settled() {
-        let ledger = Ledger::default();
-        let account = ledger.account("a", "core");
-        let batch = Arc::new(BatchState::default());
-        let first = Tracked::new(&account, Some(&batch), 0, 1);
-        let second = Tracked::new(&account, Some(&batch), 7, 1);
-        second.settle(Delivery::Delivered { partition: 2, offset: 9 });
-        first.refused();
-        batch.settled().await;
-        assert_eq!(batch.take(), vec![(7, Delivery::Delivered { partition: 2, offset: 9 })]);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! A client's way to the spool of its cluster.
+//! A client's way to a disk of its cluster: the spool, or the failed log.
 //!
 //! In: records that find no room before they are sent, and records that come back undelivered. Out: both on disk, or refused at
 //! once. Never: waits; the poll thread comes here.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{Headers, Message};
 
 use super::Record;
 use crate::envelope::headers::HeaderBuffer;
@@ -14,7 +14,7 @@ use crate::outcome::Tracked;
 use crate::route::Lane;
 use crate::spool::{Entry, Memory, NotTaken, Refusal, Returns, Spool};
 
-/// The spool, and the room in the client's budget that it holds.
+/// The disk, and the room in the client's budget that it holds.
 pub(super) struct Beside {
     spool: Arc<Spool>,
     returns: Arc<Returns>,
@@ -45,16 +45,13 @@ impl Beside {
     /// Takes a record that came back; its room in the budget comes with [`Beside::take_back`].
     pub(super) fn take_returned(
         &self,
-        message: &BorrowedMessage<'_>,
+        message: &impl Message,
         tried: bool,
         lane: Lane,
         tracked: Box<Tracked>,
     ) -> Result<(), Box<Tracked>> {
         let account = Arc::clone(tracked.account());
-        let mut headers = HeaderBuffer::default();
-        for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
-            headers.push(header.key, header.value.unwrap_or_default());
-        }
+        let headers = headers_of(message);
         let entry = Entry {
             event: &account.event,
             topic: message.topic(),
@@ -67,10 +64,14 @@ impl Beside {
             headers: &headers,
             value: message.payload().unwrap_or_default(),
         };
+        self.take_lent(&entry, tracked).map_err(|not_taken| not_taken.tracked)
+    }
+
+    /// Takes an entry in the memory that its record has in the client's budget.
+    pub(super) fn take_lent(&self, entry: &Entry<'_>, tracked: Box<Tracked>) -> Result<(), NotTaken> {
         self.lent.fetch_add(1, Relaxed);
-        self.spool.offer(&entry, tracked, Memory::Lent(&self.returns)).map_err(|not_taken| {
+        self.spool.offer(entry, tracked, Memory::Lent(&self.returns)).inspect_err(|_| {
             self.lent.fetch_sub(1, Relaxed);
-            not_taken.tracked
         })
     }
 
@@ -96,4 +97,13 @@ impl Beside {
             Refusal::Closed => ", and the spool is closed",
         }
     }
+}
+
+/// The headers of a record that came back.
+pub(super) fn headers_of(message: &impl Message) -> HeaderBuffer {
+    let mut buffer = HeaderBuffer::default();
+    for header in message.headers().into_iter().flat_map(Headers::iter) {
+        buffer.push(header.key, header.value.unwrap_or_default());
+    }
+    buffer
 }

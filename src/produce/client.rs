@@ -17,6 +17,7 @@ use tracing::{debug, error, warn};
 use super::beside::Beside;
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
+use super::keep::Keeper;
 use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, TopicHandle, settings, topic};
 use crate::config::{self, Sasl};
 use crate::outcome::{Code, Tracked};
@@ -98,13 +99,23 @@ impl Client {
         lane: Lane,
         spool: Option<&Arc<Spool>>,
     ) -> Result<Arc<Client>, ProduceError> {
+        Client::start_keeping(cluster, lane, spool, &Arc::default())
+    }
+
+    /// [`Client::start`]; what is given up for good goes where the keeper says.
+    pub fn start_keeping(
+        cluster: &config::Cluster,
+        lane: Lane,
+        spool: Option<&Arc<Spool>>,
+        keeper: &Arc<Keeper>,
+    ) -> Result<Arc<Client>, ProduceError> {
         let config = settings::client_config(settings::producer(cluster, lane));
         let failed = |source| ProduceError::Client { cluster: cluster.name.clone(), source };
         let native = config.create_native_config().map_err(failed)?;
         let limit = |name: &str| Ok(native.get(name).map_err(failed)?.parse().unwrap_or(usize::MAX));
         let (message_bytes_max, batch_bytes_max) = (limit("message.max.bytes")?, limit("batch.size")?);
-        let producer =
-            config.create_with_context(Context::new(cluster, lane, spool.map(Beside::new))).map_err(failed)?;
+        let context = Context::new(cluster, lane, spool.map(Beside::new), keeper);
+        let producer = config.create_with_context(context).map_err(failed)?;
         let shared = Arc::new(Shared { producer, stopping: AtomicBool::new(false), patience: Mutex::default() });
         let thread = std::thread::Builder::new()
             .name(format!("produce-{}-{}", cluster.name, lane.as_str()))
@@ -408,8 +419,8 @@ impl Shared {
             self.resend();
             context.take_back();
         }
-        // What the disk has not taken yet, the spool still answers for.
-        budget.records().saturating_sub(context.beside.as_ref().map_or(0, Beside::lent))
+        // For what a disk has not taken yet its spool or failed log still answers.
+        budget.records().saturating_sub(context.lent())
     }
 
     /// Sends those records once more whose batch was refused for another record of it.
@@ -426,7 +437,7 @@ impl Shared {
                 delivery_opaque: tracked,
             };
             if let Err((error, base)) = self.producer.send(base) {
-                context.give_up(base.topic, &error, base.delivery_opaque);
+                context.give_up(&record, &error, base.delivery_opaque);
             }
         }
     }

@@ -3,8 +3,8 @@
 //! In: delivery reports, errors, log lines. Out: settled [`Tracked`]s, counts, `tracing` events. Never: blocks, does I/O
 //! (but for a new login token, see `token`), or panics: a report that is not handled here is lost.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use metrics::Histogram;
@@ -21,9 +21,10 @@ use super::beside::Beside;
 use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
+use super::keep::{Keep, Keeper};
 use super::token::TokenSource;
 use crate::config::Cluster;
-use crate::outcome::{Delivery, Tracked};
+use crate::outcome::{Delivery, KeptIn, Tracked};
 use crate::route::Lane;
 use crate::telemetry::export;
 use crate::telemetry::metrics::PRODUCER_ACK_LATENCY;
@@ -63,11 +64,13 @@ pub(super) struct Context {
     pub(super) beside: Option<Beside>,
     /// Records that were not delivered and are on disk, or on their way there.
     pub(super) spooled: AtomicU64,
+    /// Where records go that are given up.
+    pub(super) keep: Keep,
     token: Option<TokenSource>,
 }
 
 impl Context {
-    pub(super) fn new(cluster: &Cluster, lane: Lane, beside: Option<Beside>) -> Self {
+    pub(super) fn new(cluster: &Cluster, lane: Lane, beside: Option<Beside>, keeper: &Arc<Keeper>) -> Self {
         Context {
             cluster: cluster.name.clone(),
             lane,
@@ -85,6 +88,7 @@ impl Context {
             resends: Mutex::new(Vec::new()),
             beside,
             spooled: AtomicU64::new(0),
+            keep: Keep::new(keeper),
             token: TokenSource::new(cluster),
         }
     }
@@ -100,14 +104,19 @@ impl Context {
         std::mem::take(&mut *self.resends.lock().expect("no code panics while it holds this lock"))
     }
 
-    /// Room that the spool has kept for records of ours is free again.
+    /// Room that a disk has kept for records of ours is free again.
     pub(super) fn take_back(&self) {
-        if let Some(beside) = &self.beside {
-            let (records, bytes) = beside.take_back();
+        let spooled = self.beside.as_ref().map_or((0, 0), Beside::take_back);
+        for (records, bytes) in [spooled, self.keep.take_back()] {
             if records > 0 {
                 self.budget.give_back_all(records, bytes);
             }
         }
+    }
+
+    /// Records on their way to a disk, which answers for them.
+    pub(super) fn lent(&self) -> u64 {
+        self.beside.as_ref().map_or(0, Beside::lent) + self.keep.lent()
     }
 
     /// A record was not delivered: to the spool with it if another try may help, else it is given up. Its room in the budget is
@@ -115,7 +124,7 @@ impl Context {
     fn keep_or_give_up(&self, message: &BorrowedMessage<'_>, error: &KafkaError, tracked: Box<Tracked>) {
         let failure = classify(error);
         let beside = self.beside.as_ref().filter(|_| failure.is_worth_another_try() && tracked.may_be_spooled());
-        let Some(beside) = beside else { return self.give_up(message.topic(), error, tracked) };
+        let Some(beside) = beside else { return self.give_up(message, error, tracked) };
         let sent_ms = tracked.sent_ms();
         // Dropped from the queue, it was never sent: then it cannot become a duplicate.
         let tried = failure != Failure::Purged;
@@ -125,7 +134,7 @@ impl Context {
                 self.note_spooled(failure, message.topic(), error);
             }
             // The spool is full or its disk fails, as its metrics say.
-            Err(tracked) => self.give_up(message.topic(), error, tracked),
+            Err(tracked) => self.give_up(message, error, tracked),
         }
     }
 
@@ -138,21 +147,33 @@ impl Context {
         }
     }
 
-    /// Settles a record that was given up; one out of the spool stays there if another try may help.
-    pub(super) fn give_up(&self, topic: &str, error: &KafkaError, tracked: Box<Tracked>) {
-        let failure = classify(error);
-        self.release(&tracked);
+    /// A record was given up: it is kept for people where there is a place for it. One out of the spool stays there if another
+    /// try may help.
+    pub(super) fn give_up(&self, message: &impl Message, error: &KafkaError, tracked: Box<Tracked>) {
+        let (failure, topic) = (classify(error), message.topic());
         if tracked.is_from_spool() && failure.is_worth_another_try() {
+            self.release(&tracked);
             self.note_spooled(failure, topic, error);
             return tracked.settle(Delivery::Spooled);
         }
+        let sent_ms = tracked.sent_ms();
+        let kept_in = match self.keep.take(message, failure, self.lane, tracked) {
+            Ok(kept_in) => {
+                self.ages.remove(sent_ms);
+                kept_in
+            }
+            Err(tracked) => {
+                self.release(&tracked);
+                tracked.settle(Delivery::Failed(failure.code()));
+                KeptIn::Nowhere
+            }
+        };
         let so_far = self.failed[failure as usize].fetch_add(1, Relaxed) + 1;
         if self.may_log(failure) {
             let (cluster, lane, code) = (self.cluster.as_str(), self.lane.as_str(), failure.code().as_str());
-            let failure = failure.as_str();
-            error!(cluster, lane, topic, code, failure, so_far, %error, "record was not delivered");
+            let (failure, kept_in) = (failure.as_str(), kept_in.as_str());
+            error!(cluster, lane, topic, code, failure, kept_in, so_far, %error, "record was not delivered");
         }
-        tracked.settle(Delivery::Failed(failure.code()));
     }
 
     fn acknowledge(&self, message: &BorrowedMessage<'_>, tracked: Box<Tracked>) {

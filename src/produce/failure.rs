@@ -87,6 +87,11 @@ impl Failure {
         }
     }
 
+    /// Whether the record may be in Kafka all the same.
+    pub const fn may_be_written(self) -> bool {
+        matches!(self.code(), Code::Unknown)
+    }
+
     /// Whether the same record may be taken later, because nothing is wrong with it or with its topic.
     pub const fn is_worth_another_try(self) -> bool {
         match self {

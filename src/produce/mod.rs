@@ -5,7 +5,7 @@
 //! a topic, or drops a record without counting it.
 //!
 //! Reading order: [`client`] (start, send, stop), `handle` (librdkafka's C interface), `context` (what librdkafka calls back), `failure` (its errors in our
-//! codes), `beside` and `replay` (what waits on disk, in and out), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
+//! codes), `beside` and `replay` (what waits on disk, in and out), `keep` (what is given up for good), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,6 +18,7 @@ mod handle;
 mod context;
 mod budget;
 mod beside;
+mod keep;
 mod replay;
 mod age;
 pub mod failure;
@@ -34,6 +35,7 @@ pub use client::{Client, Stopped};
 pub use failure::Failure;
 pub use handle::TopicHandle;
 pub use health::{ClientError, ErrorKind};
+pub use keep::Keeper;
 pub use producers::Producers;
 pub use replay::{Destination, Replay, Rest};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::{Client, ProduceError, Stopped};
+use super::{Client, Keeper, ProduceError, Stopped};
 use crate::config::Cluster;
 use crate::route::Lane;
 use crate::spool::Spool;
@@ -30,6 +30,8 @@ pub struct Producers {
     clients: Mutex<Clients>,
     /// Beside whom records wait that a cluster does not take, by cluster.
     spools: HashMap<String, Arc<Spool>>,
+    /// Where records go that a cluster's clients give up, by cluster.
+    keepers: Mutex<HashMap<String, Arc<Keeper>>>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
     displaced: Mutex<Vec<Arc<Client>>>,
     draining: Mutex<Vec<Draining>>,
@@ -40,6 +42,12 @@ impl Producers {
     pub fn beside(spools: impl IntoIterator<Item = Arc<Spool>>) -> Self {
         let spools = spools.into_iter().map(|spool| (spool.cluster().to_owned(), spool));
         Producers { spools: spools.collect(), ..Producers::default() }
+    }
+
+    /// Where records go that the clients of this cluster give up.
+    pub fn keeper(&self, cluster: &str) -> Arc<Keeper> {
+        let mut keepers = self.keepers.lock().expect("no code panics while it holds this lock");
+        Arc::clone(keepers.entry(cluster.to_owned()).or_default())
     }
 
     /// The client of this cluster and lane; started if there is none.
@@ -96,7 +104,8 @@ impl Producers {
         if let Some(bytes) = batch_bytes_max {
             cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
-        let client = Client::start(&cluster, lane, self.spools.get(&cluster.name))?;
+        let keeper = self.keeper(&cluster.name);
+        let client = Client::start_keeping(&cluster, lane, self.spools.get(&cluster.name), &keeper)?;
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
         Ok(client)

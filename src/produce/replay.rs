@@ -20,7 +20,7 @@ use super::{Client, Producers, Record, Refused, TopicHandle};
 use crate::config::Cluster;
 use crate::outcome::{Account, BatchState, Code, Delivery, Ledger, Tracked};
 use crate::route::Lane;
-use crate::spool::{Reader, Slot, Spool};
+use crate::spool::{NotTaken, Reader, Refusal, Slot, Spool};
 
 /// Records of a topic that are tried at the same time when nothing is known of it.
 const WINDOW_FIRST: usize = 100;
@@ -278,9 +278,18 @@ impl Run {
                     return Halt::Enough;
                 }
                 // Its topic is gone, or it is larger than the client takes by now: as for a live event, that is the end.
-                Err(Refused { tracked, code, message }) => {
+                Err(Refused { mut tracked, code, message }) => {
+                    tracked.give_up(code);
+                    match to.producers.keeper(&to.cluster.name).take_entry(&entry, code, tracked) {
+                        Ok(()) => {}
+                        Err(NotTaken { mut tracked, refusal: Refusal::Behind }) => {
+                            tracked.try_again();
+                            tracked.refused();
+                            return Halt::Enough;
+                        }
+                        Err(NotTaken { tracked, .. }) => tracked.settle(Delivery::Failed(code)),
+                    }
                     error!(cluster = to.cluster.name, code = code.as_str(), message, "event of the spool is given up");
-                    tracked.settle(Delivery::Failed(code));
                 }
             }
             flow.pace.sent();

@@ -10,7 +10,7 @@
 //! taken already stays in memory until then.
 //!
 //! Reading order: `entry` (the bytes), `segment` (a file of them), `queue` and `writer` (in), [`reader`] and `cursor` (out),
-//! `inventory` (what is there), `folder` (names and rights), [`inspect`] (for people).
+//! `inventory` (what is there), `folder` (names and rights), [`inspect`] (for people), [`failed`] (the same for what was given up).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,7 @@ mod writer;
 mod cursor;
 mod inventory;
 pub mod reader;
+pub mod failed;
 pub mod inspect;
 
 pub use entry::Entry;
@@ -102,6 +103,8 @@ pub struct Spool {
 /// What writer, reader and everybody who offers have in common.
 #[derive(Debug)]
 struct Shared {
+    /// What it is: `spool` or `failed`.
+    name: &'static str,
     cluster: String,
     folder: Folder,
     settings: Settings,
@@ -160,6 +163,11 @@ impl Spool {
     /// Opens the spool of a cluster, made where it is missing, and starts its thread. What is found in it comes from the reader,
     /// of which there is one.
     pub fn open(settings: &Settings, cluster: &str) -> Result<(Arc<Spool>, Reader), SpoolError> {
+        Spool::open_as("spool", settings, cluster)
+    }
+
+    /// [`Spool::open`], under the name that its thread and its log lines have.
+    fn open_as(name: &'static str, settings: &Settings, cluster: &str) -> Result<(Arc<Spool>, Reader), SpoolError> {
         let folder = Folder::open(&settings.folder, cluster)?;
         let failed = |verb, path: &Path| {
             let path = path.to_owned();
@@ -181,6 +189,7 @@ impl Spool {
         let next_base = found.last().map_or(0, |(base, bytes)| base + bytes).max(cursor.end());
         let salt = uuid::Uuid::new_v4().as_fields().0;
         let shared = Arc::new(Shared {
+            name,
             cluster: cluster.to_owned(),
             folder,
             settings: settings.clone(),
@@ -277,16 +286,16 @@ impl Shared {
         let since = trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
         *trouble = Some(Trouble { reason: format!("cannot {doing}: {error}"), since });
         if is_new {
-            let (cluster, folder) = (&self.cluster, self.folder.path().display());
-            warn!(cluster, %folder, doing, %error, "the spool's disk fails, new events are not spooled until it works again");
+            let (log, cluster, folder) = (self.name, &self.cluster, self.folder.path().display());
+            warn!(log, cluster, %folder, doing, %error, "the spool's disk fails, new events are not spooled until it works again");
         }
     }
 
     fn end_trouble(&self) {
         if let Some(trouble) = self.trouble().take() {
             self.queue.set_failing(false);
-            let (cluster, seconds) = (&self.cluster, trouble.since.elapsed().as_secs());
-            warn!(cluster, seconds, "the spool's disk works again");
+            let (log, cluster, seconds) = (self.name, &self.cluster, trouble.since.elapsed().as_secs());
+            warn!(log, cluster, seconds, "the spool's disk works again");
         }
     }
 }

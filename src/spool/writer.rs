@@ -24,7 +24,7 @@ const UNSYNCED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Starts the thread; its first segment begins with entry `next_base` or a later one.
 pub(super) fn start(shared: Arc<Shared>, next_base: u64) -> io::Result<JoinHandle<()>> {
-    let name = format!("spool-{}", shared.cluster);
+    let name = format!("{}-{}", shared.name, shared.cluster);
     let writer = Writer { shared, next_base, open: None, unwritten: Vec::new(), unsynced: Vec::new(), due: None };
     std::thread::Builder::new().name(name).spawn(move || writer.run())
 }
