@@ -416,7 +416,7 @@ impl Drop for Tracked {
             };
             match delivery {
                 Delivery::Failed(Code::Unknown) if self.given_up.is_none() => {
-                    drop(self.account.lost.fetch_add(1, Relaxed))
+                    self.account.lost.fetch_add(1, Relaxed);
                 }
                 Delivery::Failed(code) => self.account.fail(code),
                 _ => drop(self.account.in_spool.fetch_add(1, Relaxed)),

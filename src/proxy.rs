@@ -39,8 +39,10 @@ use crate::telemetry::ledger::Books;
 use crate::telemetry::meters::HttpMeters;
 use crate::telemetry::sources;
 
+mod failed;
 pub mod spools;
 
+use failed::FailedLogs;
 use spools::Spools;
 
 /// Threads of the runtime for everything beside the path of events.
@@ -64,6 +66,8 @@ pub struct Proxy {
     feed: JoinHandle<()>,
     stop_feed: CancellationToken,
     upkeep: JoinHandle<()>,
+    failed: FailedLogs,
+    failed_upkeep: JoinHandle<()>,
     pipeline: Arc<Pipeline>,
     producers: Arc<Producers>,
     spools: Spools,
@@ -135,6 +139,7 @@ impl Proxy {
         let (mut spools, readers) = Spools::open(&config)?;
         spools::note_strangers(&config, &health);
         let producers = Arc::new(Producers::beside(spools.all().iter().cloned()));
+        let failed = FailedLogs::open(&config, &producers, &health)?;
         let loaders = loaders(&config)?;
         let meters = Arc::new(HttpMeters::default());
         let workers = Arc::new(Workers::start(config.http.workers)?);
@@ -158,15 +163,32 @@ impl Proxy {
             counts,
             workers: Arc::clone(&workers),
             spools: spools.all().to_vec(),
+            failed: failed.all().to_vec(),
         };
         let admin = open_admin(&config.admin, Arc::new(shown.admin_state(Arc::clone(&health))))?;
         let stop_feed = CancellationToken::new();
         let feed = runtime.spawn(feed.run(stop_feed.clone()));
         let upkeep = runtime.spawn(keep_metrics_small());
+        let failed_upkeep = runtime.spawn(failed.clone().look_after(Arc::clone(&health)));
         info!(http = %http.address, admin = %admin.address, "listening");
         drop(_inside);
         let drain = config.http.drain;
-        Ok(Proxy { runtime, http, admin, workers, feed, stop_feed, upkeep, pipeline, producers, spools, health, drain })
+        Ok(Proxy {
+            runtime,
+            http,
+            admin,
+            workers,
+            feed,
+            stop_feed,
+            upkeep,
+            failed,
+            failed_upkeep,
+            pipeline,
+            producers,
+            spools,
+            health,
+            drain,
+        })
     }
 
     /// Where the doors are.
@@ -225,6 +247,7 @@ impl Proxy {
             warn!(records = stopped.purged, "records could not be delivered before the deadline and were given up");
         }
         self.runtime.block_on(self.admin.drain.finish(tail / 2));
+        self.failed_upkeep.abort();
         self.upkeep.abort();
         if let Err(error) = self.runtime.block_on(self.upkeep)
             && !error.is_cancelled()
@@ -238,6 +261,7 @@ impl Proxy {
         // The last snapshot holds clients; what their end still reports must be reported before the books are closed.
         self.pipeline.replace(Snapshot::default());
         self.spools.close(replayed);
+        self.failed.close();
         self.pipeline.ledger().write_off();
         let balance = self.pipeline.ledger().total();
         report(&balance);
@@ -353,6 +377,7 @@ struct Shown {
     counts: Arc<Counts>,
     workers: Arc<Workers>,
     spools: Vec<Arc<Spool>>,
+    failed: Vec<Arc<Spool>>,
 }
 
 impl Shown {
@@ -377,6 +402,9 @@ impl Shown {
         }
         for spool in &self.spools {
             sources::spool(page, &spools::reading(spool));
+        }
+        for log in &self.failed {
+            sources::failed_log(page, &spools::reading(log));
         }
         for (name, loader) in &self.loaders {
             sources::registry(page, &self.read_registry(name, loader));

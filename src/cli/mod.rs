@@ -18,6 +18,7 @@ mod load;
 mod moments;
 mod proxy;
 mod ready_file;
+mod redrive;
 mod schema;
 mod sender;
 mod spool;
@@ -78,6 +79,8 @@ enum Command {
     Transcode(transcode::Args),
     /// What waits on disk: look at it, check it, deliver it.
     Spool(spool::Args),
+    /// Send what failed or was rejected back, after a fix.
+    Redrive(redrive::Args),
     /// Make API keys for senders.
     Sender(sender::Args),
 }
@@ -146,6 +149,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Transcode(args) => transcode::run(args),
         Command::Sender(args) => sender::run(args),
         Command::Spool(args) => spool::run(args),
+        Command::Redrive(args) => redrive::run(args),
     };
     match result {
         Ok(()) => DONE,
@@ -208,6 +212,9 @@ mod tests {
         check("iguazu spool", USAGE);
         check("iguazu spool ls", USAGE);
         check("iguazu spool ls no-such-folder", FAILED);
+        check("iguazu redrive iguazu.toml", USAGE);
+        check("iguazu redrive no-such-file --failed", USAGE);
+        check("iguazu redrive f --failed --since yesterday", USAGE);
         check("iguazu help", DONE);
         check("iguazu --version", DONE);
         check("iguazu load --help", DONE);

@@ -5,7 +5,9 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::reader::{Source, Table};
-use super::{Cluster, Config, Http, Problem, Sender, clusters, events, http, registries, schemas, senders, spool};
+use super::{
+    Cluster, Config, Http, Problem, Sender, clusters, events, failed, http, registries, schemas, senders, spool,
+};
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
 pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
@@ -78,6 +80,7 @@ fn read(mut root: Table<'_>) -> Config {
     let events = events::read(&mut root, &http, &clusters, schemas.as_ref());
     let senders = senders::read(&mut root, &http, &events);
     let spool = spool::read(&mut root, &http, &http_table, &clusters);
+    let failed = failed::read(&mut root, spool.as_ref(), state_dir.as_deref());
     root.finish();
 
     check_exposure(&http, &http_table, &senders);
@@ -102,6 +105,7 @@ fn read(mut root: Table<'_>) -> Config {
         events,
         senders,
         spool,
+        failed,
         state_dir,
         startup_wait,
         schema_refresh,

@@ -18,6 +18,7 @@ mod events;
 mod senders;
 mod schemas;
 mod spool;
+mod failed;
 mod names;
 mod files;
 mod reader;
@@ -48,6 +49,8 @@ pub struct Config {
     pub senders: Vec<Sender>,
     /// The disk beside the producers. None: what Kafka does not take is in memory only.
     pub spool: Option<Spool>,
+    /// The log on disk of what was accepted and then given up for good. None: it is counted only.
+    pub failed: Option<Failed>,
     /// Folder for the schema snapshot (later: routes). None: nothing is kept there.
     pub state_dir: Option<PathBuf>,
     /// How long start-up waits for everything to be warm before the proxy starts degraded.
@@ -208,6 +211,17 @@ pub struct Spool {
     pub sync_interval: Duration,
     /// Whether the folder goes with the process, as a volume of a pod may: then what is in it at the end is lost.
     pub is_ephemeral: bool,
+}
+
+/// `[failed]`: the log on disk of what was accepted and then given up for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The folder; each cluster has a folder in it.
+    pub folder: PathBuf,
+    /// Most bytes on disk of each cluster.
+    pub bytes_max: u64,
+    /// Whether the file names the folder: then it must be usable.
+    pub is_named: bool,
 }
 
 /// `[registries.NAME]`: one schema registry, Confluent REST.

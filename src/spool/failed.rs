@@ -127,7 +127,7 @@ impl FailedReader {
     }
 
     /// The next entry that nobody took back yet; none at the end.
-    pub fn next(&mut self) -> io::Result<Option<(EntryId, Entry<'_>)>> {
+    pub fn next_entry(&mut self) -> io::Result<Option<(EntryId, Entry<'_>)>> {
         let Some(place) = self.find()? else { return Ok(None) };
         let (segment, _) = self.segment.as_ref().expect("what was found is in a segment");
         let Some(entry) = Entry::read(segment.body(), &mut self.headers) else {
@@ -292,7 +292,7 @@ mod tests {
 
     fn rest(reader: &mut FailedReader) -> Vec<(EntryId, i64)> {
         let mut all = Vec::new();
-        while let Some((id, entry)) = reader.next().unwrap() {
+        while let Some((id, entry)) = reader.next_entry().unwrap() {
             all.push((id, entry.timestamp_ms));
         }
         all

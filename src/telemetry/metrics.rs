@@ -67,6 +67,7 @@ catalogue! {
     EVENTS_DELIVERED = Counter "iguazu_events_delivered_total" ["event", "cluster"] "events", "events that Kafka acknowledged";
     EVENTS_REJECTED = Counter "iguazu_events_rejected_total" ["event", "cluster", "code"] "events", "events that the reply refused, by code";
     EVENTS_FAILED = Counter "iguazu_events_failed_total" ["event", "cluster", "code"] "events", "events that were accepted and then given up for good, by code";
+    EVENTS_FAILED_KEPT = Counter "iguazu_events_failed_kept_total" ["event", "cluster", "place"] "events", "failed events by where their record is kept for `iguazu redrive`: in the `dead_letter_topic`, in the `failed_log`, or `nowhere`";
     EVENTS_LOST = Counter "iguazu_events_lost_total" ["event", "cluster"] "events", "events of whose fate nothing is known; anything but 0 is a bug";
     EVENTS_IN_MEMORY = Gauge "iguazu_events_in_memory" ["event", "cluster"] "events", "events in a producer's buffer now";
     EVENTS_IN_SPOOL = Gauge "iguazu_events_in_spool" ["event", "cluster"] "events", "events in the spool now";
@@ -105,6 +106,13 @@ catalogue! {
     SPOOL_REPLAYED = Counter "iguazu_spool_replayed_total" ["cluster"] "events", "events out of the spool that Kafka acknowledged or refused for good";
     SPOOL_ERRORS = Counter "iguazu_spool_errors_total" ["cluster", "kind"] "errors", "errors of the spool's disk: no space (`full`), `read_only`, `other`";
     SPOOL_DAMAGED = Counter "iguazu_spool_damaged_bytes_total" ["cluster"] "bytes", "bytes of the spool that something changed or that cannot be read; the events in them are lost";
+
+    FAILED_LOG_BYTES = Gauge "iguazu_failed_log_bytes" ["cluster"] "bytes", "bytes of the cluster's failed log on disk and on their way there";
+    FAILED_LOG_BYTES_MAX = Gauge "iguazu_failed_log_max_bytes" ["cluster"] "bytes", "most of them (`failed.bytes_max`); what is given up then is kept nowhere";
+    FAILED_LOG_FAILING = Gauge "iguazu_failed_log_failing" ["cluster"] "1", "1 while the failed log's disk takes nothing; `/ready` says why";
+    FAILED_LOG_WRITTEN = Counter "iguazu_failed_log_written_total" ["cluster"] "events", "events written to the failed log";
+    FAILED_LOG_REFUSED = Counter "iguazu_failed_log_refused_total" ["cluster", "reason"] "events", "events that the failed log did not take, by reason as in `iguazu_spool_refused_total`";
+    FAILED_LOG_ERRORS = Counter "iguazu_failed_log_errors_total" ["cluster", "kind"] "errors", "errors of the failed log's disk: no space (`full`), `read_only`, `other`";
 
     REGISTRY_REQUESTS = Counter "iguazu_registry_requests_total" ["registry"] "requests", "HTTP requests to the registry, tries included";
     REGISTRY_LOOKUPS = Counter "iguazu_registry_lookups_total" ["registry", "outcome"] "look-ups", "look-ups answered from memory (`hit`), asked of the registry (`miss`), and not answered by it (`failed`)";

@@ -32,6 +32,9 @@ pub fn ledger(page: &mut Page, ledger: &Ledger) {
         for (code, count) in account.failures() {
             page.set(&m::EVENTS_FAILED, &[event, cluster, code.as_str()], count);
         }
+        for (place, count) in account.kept() {
+            page.set(&m::EVENTS_FAILED_KEPT, &[event, cluster, place.as_str()], count);
+        }
     }
 }
 
@@ -132,6 +135,21 @@ pub fn spool(page: &mut Page, reading: &Spool<'_>) {
     }
     for (kind, count) in &reading.errors {
         page.set(&m::SPOOL_ERRORS, &[cluster, kind], *count);
+    }
+}
+
+/// One cluster's failed log, which is a spool of which nothing is replayed.
+pub fn failed_log(page: &mut Page, reading: &Spool<'_>) {
+    let cluster = reading.cluster;
+    page.set(&m::FAILED_LOG_BYTES, &[cluster], reading.bytes);
+    page.set(&m::FAILED_LOG_BYTES_MAX, &[cluster], reading.bytes_max);
+    page.set(&m::FAILED_LOG_FAILING, &[cluster], u64::from(reading.is_failing));
+    page.set(&m::FAILED_LOG_WRITTEN, &[cluster], reading.written);
+    for (reason, count) in &reading.refused {
+        page.set(&m::FAILED_LOG_REFUSED, &[cluster, reason], *count);
+    }
+    for (kind, count) in &reading.errors {
+        page.set(&m::FAILED_LOG_ERRORS, &[cluster, kind], *count);
     }
 }
 

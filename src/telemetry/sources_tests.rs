@@ -43,22 +43,21 @@ fn exporter() -> Exporter {
             let oldest = Some(Duration::from_secs(60));
             let (bytes, bytes_max, queue_bytes, damaged_bytes) = (10, 100, 5, 3);
             let (cluster, is_failing, written, settled) = ("core", true, 9, 8);
-            spool(
-                page,
-                &Spool {
-                    cluster,
-                    bytes,
-                    bytes_max,
-                    queue_bytes,
-                    oldest,
-                    is_failing,
-                    written,
-                    refused,
-                    settled,
-                    errors,
-                    damaged_bytes,
-                },
-            );
+            let shown = Spool {
+                cluster,
+                bytes,
+                bytes_max,
+                queue_bytes,
+                oldest,
+                is_failing,
+                written,
+                refused,
+                settled,
+                errors,
+                damaged_bytes,
+            };
+            spool(page, &shown);
+            failed_log(page, &shown);
         }),
         Box::new(|page| {
             registry(page, &Registry { name: "main", stale: Duration::from_secs(9), ..Registry::default() })
@@ -119,6 +118,8 @@ fn the_numbers_are_those_of_the_ledger() {
         r#"iguazu_events_received_total{event="(unknown)",cluster="(none)"} 0"#,
         r#"iguazu_events_rejected_total{event="orders.placed",cluster="core",code="invalid_payload"} 1"#,
         r#"iguazu_events_failed_total{event="orders.placed",cluster="core",code="delivery_failed"} 1"#,
+        r#"iguazu_events_failed_kept_total{event="orders.placed",cluster="core",place="nowhere"} 1"#,
+        r#"iguazu_failed_log_refused_total{cluster="core",reason="full"} 7"#,
         r#"iguazu_events_delivered_total{event="orders.placed",cluster="core"} 1"#,
         r#"iguazu_events_lost_total{event="orders.placed",cluster="core"} 0"#,
         r#"iguazu_http_requests_total{door="events",status="202"} 1"#,

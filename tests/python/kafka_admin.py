@@ -1,12 +1,14 @@
 """What rdkafka's admin client cannot do: access rules.
 
 allow --brokers B --user writer --topic T --operation WRITE
+revoke --brokers B --user writer --topic T --operation WRITE
 """
 
 import argparse
 
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -18,19 +20,23 @@ from confluent_kafka.admin import (
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    allow_command = commands.add_parser("allow", help="allow a user some operations on a topic")
-    allow_command.add_argument("--brokers", required=True)
-    allow_command.add_argument("--user", required=True)
-    allow_command.add_argument("--topic", required=True)
-    allow_command.add_argument("--operation", required=True, action="append", choices=AclOperation.__members__)
-    allow_command.set_defaults(run=allow)
+    for name, run, what in [
+        ("allow", allow, "allow a user some operations on a topic"),
+        ("revoke", revoke, "take that back"),
+    ]:
+        command = commands.add_parser(name, help=what)
+        command.add_argument("--brokers", required=True)
+        command.add_argument("--user", required=True)
+        command.add_argument("--topic", required=True)
+        command.add_argument("--operation", required=True, action="append", choices=AclOperation.__members__)
+        command.set_defaults(run=run)
     args = parser.parse_args()
     args.run(args)
 
 
-def allow(args):
-    rules = [
-        AclBinding(
+def rules(kind, args):
+    return [
+        kind(
             ResourceType.TOPIC,
             args.topic,
             ResourcePatternType.LITERAL,
@@ -41,9 +47,19 @@ def allow(args):
         )
         for operation in args.operation
     ]
+
+
+def allow(args):
     admin = AdminClient({"bootstrap.servers": args.brokers})
-    for future in admin.create_acls(rules, request_timeout=30).values():
+    for future in admin.create_acls(rules(AclBinding, args), request_timeout=30).values():
         future.result()
+
+
+def revoke(args):
+    admin = AdminClient({"bootstrap.servers": args.brokers})
+    for future in admin.delete_acls(rules(AclBindingFilter, args), request_timeout=30).values():
+        if not future.result():
+            raise SystemExit("there was no such rule")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuar
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::metadata::Metadata;
@@ -193,6 +193,14 @@ impl Cluster {
         results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))
     }
 
+    /// Gives a topic this setting, and all others their defaults.
+    pub fn set(&self, topic: &str, key: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("the settings are constant");
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+        let changed = block_on(admin.alter_configs([&change], &AdminOptions::new()));
+        assert!(matches!(changed.as_deref(), Ok([Ok(_)])), "topic {topic} cannot be changed: {changed:?}");
+    }
+
     /// Deletes a topic.
     pub fn delete_topic(&self, name: &str) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("the settings are constant");
@@ -202,8 +210,17 @@ impl Cluster {
 
     /// Lets a user of the SASL listener do this to a topic (`Write`, `Read`, `Describe`, …), or to all with `*`.
     pub fn allow(&self, user: &str, topic: &str, operations: &[&str]) {
+        self.change_rights("allow", user, topic, operations);
+    }
+
+    /// Takes back what [`Cluster::allow`] gave.
+    pub fn revoke(&self, user: &str, topic: &str, operations: &[&str]) {
+        self.change_rights("revoke", user, topic, operations);
+    }
+
+    fn change_rights(&self, change: &str, user: &str, topic: &str, operations: &[&str]) {
         let mut command = command(python());
-        command.arg(script("kafka_admin.py")).args(["allow", "--brokers", &self.brokers()]);
+        command.arg(script("kafka_admin.py")).args([change, "--brokers", &self.brokers()]);
         command.args(["--user", user, "--topic", topic]);
         for operation in operations {
             command.args(["--operation", &operation.to_uppercase()]);
