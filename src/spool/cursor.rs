@@ -89,6 +89,11 @@ impl Cursor {
         number < self.front && !self.open.contains(&number) || self.ahead.contains(&number)
     }
 
+    /// Whether every entry in this range was settled, and is not only unknown.
+    pub(super) fn covers(&self, range: Range<u64>) -> bool {
+        range.end <= self.front && self.open.range(range).next().is_none()
+    }
+
     /// The number that follows all that the cursor knows of.
     pub(super) fn end(&self) -> u64 {
         self.ahead.last().map_or(self.front, |last| self.front.max(last + 1))

@@ -32,7 +32,7 @@ pub fn tidy(log: &Spool) -> io::Result<()> {
     // One that is damaged says nothing; the next redrive writes another.
     let Ok(cursor) = Cursor::load(&folder.cursor()) else { return Ok(()) };
     let held: Vec<_> = inventory.segments().iter().copied().collect();
-    for held in held.into_iter().filter(|held| held.base + held.durable <= cursor.done) {
+    for held in held.into_iter().filter(|held| cursor.covers(held.base..held.base + held.durable)) {
         if held.is_open {
             queue.close_segment();
             continue;
@@ -100,15 +100,19 @@ impl FailedReader {
             problems.push(format!("the cursor: {error}; everything is taken again"));
             Cursor::default()
         });
-        let cluster = segments.iter().find_map(|(base, _)| Segment::open(&folder::segment(&path, *base)).ok());
-        let Some(cluster) = cluster.map(|segment| segment.header.cluster) else { return Ok(None) };
+        if segments.is_empty() {
+            return Ok(None);
+        }
+        let readable = segments.iter().find_map(|(base, _)| Segment::open(&folder::segment(&path, *base)).ok());
+        let unnamed = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let cluster = readable.map_or_else(unnamed, |segment| segment.header.cluster);
         Ok(Some(FailedReader {
             path,
             cluster,
             left: segments.into_iter(),
             segment: None,
             progress: Progress::new(saved.clone()),
-            next: Place { base: saved.done, at: 0 },
+            next: Place::default(),
             saved,
             headers: HeaderBuffer::default(),
             problems,
@@ -116,7 +120,7 @@ impl FailedReader {
         }))
     }
 
-    /// The cluster that its entries were meant for.
+    /// The cluster that its entries were meant for; its folder's name when no segment can be read.
     pub fn cluster(&self) -> &str {
         &self.cluster
     }
@@ -134,6 +138,7 @@ impl FailedReader {
             return Err(io::Error::other("an entry whose checksum is right is none"));
         };
         self.progress.hand_out(place, entry.timestamp_ms);
+        self.progress.reach(self.next.number());
         Ok(Some((EntryId(place.number()), entry)))
     }
 
@@ -144,7 +149,7 @@ impl FailedReader {
 
     /// Writes down what was taken back, if that has changed. What was since is taken back once more after `kill -9`.
     pub fn save(&mut self) -> io::Result<()> {
-        let cursor = self.progress.cursor(self.next.number());
+        let cursor = self.progress.cursor();
         if cursor != self.saved {
             cursor.save(&folder::cursor(&self.path))?;
             self.saved = cursor;
@@ -158,7 +163,7 @@ impl FailedReader {
         self.save()?;
         let Ok(owned) = Folder::lock(self.path.clone()) else { return Ok(()) };
         for (base, bytes) in folder::segments(owned.path())? {
-            if base + bytes <= self.saved.done {
+            if self.saved.covers(base..base + bytes) {
                 std::fs::remove_file(owned.segment(base))?;
             }
         }
@@ -177,7 +182,8 @@ impl FailedReader {
             let Some((segment, end)) = &mut self.segment else {
                 let Some((base, bytes)) = self.left.next() else { return Ok(None) };
                 // All of it was taken back, and only its file is still there.
-                if base + bytes <= self.saved.done {
+                if self.saved.covers(base..base + bytes) {
+                    self.progress.reach(base + bytes);
                     continue;
                 }
                 match Segment::open(&folder::segment(&self.path, base)) {
@@ -194,7 +200,7 @@ impl FailedReader {
                 Step::Entry { at } => {
                     let place = Place { base: segment.header.base, at };
                     self.next = segment.place();
-                    if !self.progress.was_settled(place.number()) {
+                    if !self.progress.is_done_with(place.number()) {
                         return Ok(Some(place));
                     }
                 }
@@ -205,6 +211,7 @@ impl FailedReader {
                 }
                 Step::End { .. } => {
                     self.next = segment.place();
+                    self.progress.reach(self.next.number());
                     self.segment = None;
                 }
             }

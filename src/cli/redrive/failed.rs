@@ -86,8 +86,8 @@ fn take_back(
 ) -> Result<(), Failure> {
     let name = reader.cluster().to_owned();
     let Some(cluster) = config.clusters.iter().find(|cluster| cluster.name == name) else {
-        let message = format!("records are kept for cluster `{name}`, which the configuration does not have");
-        return Err(Failure::Usage(message));
+        tally.problems.push(format!("records are kept for `{name}`, of which the configuration knows no cluster"));
+        return Ok(());
     };
     let mut way = Way::new(cluster);
     let (mut saved, mut progress) = (Instant::now(), Progress::start());
