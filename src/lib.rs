@@ -18,6 +18,7 @@
 //!                                                     Kafka down: produce ─▶ spool ─▶ produce
 //!
 //!  behind the path:  config ─▶ feed ─▶ Snapshot ─▶ pipeline     telemetry ◀─ ledger, clients, registries
+//!  beside it:        control ─▶ Kafka's topics, access rules, users and quotas
 //! ```
 //!
 //! Beside it is the way back: [`consume`] turns records into events again, for consumers written in Rust and for `tail`.
@@ -56,8 +57,8 @@
 //! # Where things will go
 //!
 //! A breaker comes into [`produce`], where a full budget already sends records to the [`spool`]; the lane `wal` appends there
-//! first. Dead letters take what a delivery report gives up for good. The management plane comes as `control/`, and as a second
-//! source of snapshots beside the file in [`feed`].
+//! first. Dead letters take what a delivery report gives up for good. The rest of the management plane comes into [`control`],
+//! and as a second source of snapshots beside the file into [`feed`].
 
 #![deny(unsafe_code, missing_docs)]
 #![warn(rust_2018_idioms)]
@@ -75,6 +76,7 @@ pub mod spool;
 pub mod dead_letter;
 pub mod produce;
 pub mod feed;
+pub mod control;
 pub mod proxy;
 pub mod serve;
 pub mod telemetry;

@@ -134,10 +134,18 @@ prepare_kafka() {
         { cat "$work/log" >&2 && return 1; }
     cp "$work/data/bootstrap.checkpoint" "$kept/kafka/"
 
-    local keytool=("$java_home/bin/keytool" -keystore "$kept/kafka/tls/server.p12" -storepass test-secret -alias kafka)
-    "${keytool[@]}" -genkeypair -keyalg EC -dname CN=localhost -ext SAN=dns:localhost,ip:127.0.0.1 -ext bc=ca:true \
-        -validity 3650 -storetype PKCS12 2>/dev/null
-    "${keytool[@]}" -exportcert -rfc >"$kept/kafka/tls/ca.pem" 2>/dev/null
+    # An authority, and what it vouches for: rustls does not take one certificate for both.
+    local keytool=("$java_home/bin/keytool" -storepass test-secret) tls=$kept/kafka/tls
+    local authority=(-keystore "$work/ca.p12" -alias ca) server=(-keystore "$tls/server.p12" -alias kafka)
+    {
+        "${keytool[@]}" -genkeypair "${authority[@]}" -keyalg EC -dname CN=tests -ext bc=ca:true -validity 3650
+        "${keytool[@]}" -exportcert -rfc "${authority[@]}" >"$tls/ca.pem"
+        "${keytool[@]}" -genkeypair "${server[@]}" -keyalg EC -dname CN=localhost -validity 3650
+        "${keytool[@]}" -certreq "${server[@]}" |
+            "${keytool[@]}" -gencert -rfc "${authority[@]}" -ext SAN=dns:localhost,ip:127.0.0.1 -validity 3650 |
+            cat - "$tls/ca.pem" >"$work/chain.pem"
+        "${keytool[@]}" -importcert -noprompt "${server[@]}" -file "$work/chain.pem"
+    } 2>/dev/null
     stamp kafka
 }
 

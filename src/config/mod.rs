@@ -194,6 +194,13 @@ impl Secret {
     }
 }
 
+impl Drop for Secret {
+    /// Memory that was given back may be read by whoever gets it next.
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")

@@ -20,6 +20,8 @@ use super::http::block_on;
 use super::process::{Process, Signal, command};
 use super::{fetched, folder, ports, try_wait_for, unique, wait_for};
 
+/// A user of the SASL listener that may do everything; PLAIN only, so that nothing done to SCRAM users locks it out.
+pub const ADMIN: (&str, &str) = ("admin", "admin-secret");
 /// The user of the SASL listener that [`Cluster::allow`] gives rights to; SCRAM-SHA-512 and PLAIN.
 pub const WRITER: (&str, &str) = ("writer", "writer-secret");
 /// A user that may log in and do nothing.
@@ -71,8 +73,8 @@ impl Drop for Alone {
 
 /// A running cluster. Its nodes are brokers and controllers at once, numbered from 1.
 ///
-/// Listeners: PLAINTEXT, whose clients may do everything; SASL (SCRAM-SHA-512 and PLAIN), whose users may do what
-/// [`Cluster::allow`] says; TLS, whose clients may do everything. The brokers talk over PLAINTEXT, so that nothing that is
+/// Listeners: PLAINTEXT, whose clients may do everything; SASL (SCRAM and PLAIN), whose users may do what
+/// [`Cluster::allow`] says, and [`ADMIN`] everything; TLS, whose clients may do everything. The brokers talk over PLAINTEXT, so that nothing that is
 /// done to users can lock them out.
 #[derive(Debug)]
 pub struct Cluster {
@@ -137,7 +139,7 @@ impl Cluster {
         self.addresses(|ports| ports.plaintext)
     }
 
-    /// `host:port,…` of the listener with users and access rules ([`WRITER`], [`STRANGER`]).
+    /// `host:port,…` of the listener with users and access rules ([`ADMIN`], [`WRITER`], [`STRANGER`]).
     pub fn sasl_brokers(&self) -> String {
         self.addresses(|ports| ports.sasl)
     }
@@ -378,11 +380,15 @@ impl Cluster {
 impl Node {
     /// Writes the node's settings and the storage that `StorageTool format` would write.
     fn format(&self, cluster_id: &str, all: &[Ports]) {
+        for folder in ["data", "data-2"] {
+            let data = self.folder.join(folder);
+            std::fs::create_dir_all(&data).expect("the target folder can be written");
+            let directory = uuid_in_base64();
+            let meta = format!("version=1\ncluster.id={cluster_id}\nnode.id={}\ndirectory.id={directory}\n", self.id);
+            std::fs::write(data.join("meta.properties"), meta).expect("the folder was just made");
+        }
+        // The first directory has the cluster's metadata.
         let data = self.folder.join("data");
-        std::fs::create_dir_all(&data).expect("the target folder can be written");
-        let meta =
-            format!("version=1\ncluster.id={cluster_id}\nnode.id={}\ndirectory.id={}\n", self.id, uuid_in_base64());
-        std::fs::write(data.join("meta.properties"), meta).expect("the folder was just made");
         std::fs::copy(fetched("kafka/bootstrap.checkpoint"), data.join("bootstrap.checkpoint"))
             .expect("it was fetched");
         std::fs::write(self.folder.join("server.properties"), self.properties(all)).expect("the folder was just made");
@@ -394,7 +400,7 @@ impl Node {
         let voters: Vec<_> = all.iter().zip(1..).map(|(p, id)| format!("{id}@127.0.0.1:{}", p.controller)).collect();
         let replicas = all.len().min(3);
         let mut plain_users = String::new();
-        for (user, password) in [WRITER, STRANGER] {
+        for (user, password) in [ADMIN, WRITER, STRANGER] {
             write!(plain_users, " user_{user}=\"{password}\"").expect("a String takes everything");
         }
         format!(
@@ -406,16 +412,17 @@ listeners=PLAINTEXT://127.0.0.1:{plaintext},SASL://127.0.0.1:{sasl},TLS://127.0.
 advertised.listeners=PLAINTEXT://127.0.0.1:{plaintext},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls},GATED://127.0.0.1:{gate}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,GATED:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
-sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
+sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN
 listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{plain_users};
 listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 ssl.keystore.type=PKCS12
 ssl.keystore.location={keystore}
 ssl.keystore.password=test-secret
 ssl.key.password=test-secret
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
-log.dirs={data}
+super.users=User:ANONYMOUS;User:{admin}
+log.dirs={data},{second_data}
 auto.create.topics.enable=false
 default.replication.factor={replicas}
 offsets.topic.replication.factor={replicas}
@@ -438,7 +445,9 @@ controller.quorum.fetch.timeout.ms=4000
 ",
             voters = voters.join(","),
             keystore = fetched("kafka/tls/server.p12").display(),
+            admin = ADMIN.0,
             data = folder.join("data").display(),
+            second_data = folder.join("data-2").display(),
         )
     }
 

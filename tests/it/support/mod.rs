@@ -21,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod read_back;
+pub mod referee;
 pub mod registry;
 pub mod tool;
 
