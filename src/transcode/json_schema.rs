@@ -7,7 +7,8 @@
 //! Drafts 4, 6, 7, 2019-09 and 2020-12, by `$schema`; without it draft 7, as Confluent's registry reads it. `format` is
 //! checked where the draft says so (up to 7). This is the one plan that builds a tree: it costs some 10 us a kilobyte, so its
 //! payloads have a limit of their own, and take a larger share of a slice of events ([`Transcoder::extra_cost`]). What one may
-//! hold a thread for is bounded by that limit (some 4 ms) and by the steps (18 ns each as measured, so some 4 ms more).
+//! hold a thread for is bounded by that limit (some 4 ms) and by the steps (18 ns each as measured, so some 4 ms more;
+//! some 0.1 s where a schema compares each value with thousands of objects, which only malice does).
 //!
 //! [`Transcoder::extra_cost`]: super::Transcoder::extra_cost
 
@@ -39,8 +40,18 @@ const STACK_BYTES_MAX: usize = 512 << 10;
 /// How far one regular expression may go back in one string, where it looks around or refers back; others never do.
 const BACKTRACK_MAX: usize = 20_000;
 
-/// Memory of one compiled regular expression.
+/// Memory of one compiled regular expression, and how many a schema may have.
 const REGEX_BYTES_MAX: usize = 1 << 20;
+const REGEXES_MAX: usize = 300;
+
+/// Schemas in one schema when every `$ref` is followed: the library compiles what it leads to for each of them.
+const SCHEMAS_MAX: usize = 20_000;
+
+/// What counts as one step more: so many values of an `enum`, names of `required`, bytes of a string that an expression reads.
+const VALUES_PER_STEP: usize = 64;
+/// Values of an `enum` where there is a `contains`, which holds each item against it.
+const CONTAINED_VALUES_MAX: usize = 1_024;
+const BYTES_PER_STEP: usize = 256;
 
 /// The keyword that counts steps; it is put into every schema.
 const STEP: &str = "x-iguazu-step";
@@ -57,11 +68,20 @@ impl JsonSchema {
     /// Compiles a schema. `references` are the schemas that it refers to, by the names that `$ref` uses; `key` is the path of
     /// the member that is the record's key (`order.id`). Takes up to some milliseconds: call it on a blocking thread.
     pub fn compile(text: &str, references: &[(String, String)], key: Option<&str>) -> Result<JsonSchema, PlanError> {
-        let schema = read_schema("the JSON Schema", text)?;
+        let mut schema = read_schema("the JSON Schema", text)?;
         let mut known = Vec::with_capacity(references.len());
         for (name, text) in references {
             known.push((name.clone(), read_schema(&format!("the reference `{name}`"), text)?));
         }
+        let mut dearest = Dearest::default();
+        known.iter().map(|(_, schema)| schema).chain([&schema]).for_each(|schema| dearest.look(schema));
+        if dearest.contains && dearest.any > CONTAINED_VALUES_MAX / VALUES_PER_STEP {
+            let message = format!(
+                "the JSON Schema cannot be used: it has `contains` beside a list of more than {CONTAINED_VALUES_MAX} values"
+            );
+            return Err(PlanError { message });
+        }
+        known.iter_mut().map(|(_, schema)| schema).chain([&mut schema]).for_each(|schema| count_steps(schema, dearest));
         let patterns = PatternOptions::fancy_regex()
             .backtrack_limit(BACKTRACK_MAX)
             .size_limit(REGEX_BYTES_MAX)
@@ -70,15 +90,34 @@ impl JsonSchema {
             .offline()
             .with_retriever(References { known })
             .with_pattern_options(patterns)
-            .with_keyword(STEP, |_, _, _| Ok(Box::new(Step) as Box<dyn for<'i> Keyword<'i>>));
+            .with_keyword(STEP, |_, cost, _| {
+                let counted = COMPILED.get();
+                let step = Step::read(cost);
+                let counted =
+                    Counted { schemas: counted.schemas + 1, regexes: counted.regexes + step.regexes as usize };
+                if counted.schemas > SCHEMAS_MAX || counted.regexes > REGEXES_MAX {
+                    resume_unwind(Box::new(OverLimit));
+                }
+                COMPILED.set(counted);
+                Ok(Box::new(step) as Box<dyn for<'i> Keyword<'i>>)
+            });
         if schema.get("$schema").is_none() {
             options = options.with_draft(Draft::Draft7);
         }
         let unusable = |what: String| PlanError { message: format!("the JSON Schema cannot be used: {what}") };
         // A schema from elsewhere must not take the process with it, whatever the library thinks of it.
+        COMPILED.set(Counted::default());
         let built = catch_unwind(AssertUnwindSafe(|| options.build(&schema)));
         let validator = built
-            .map_err(|_| unusable("compiling it failed inside the library".to_owned()))?
+            .map_err(|panic| {
+                unusable(match panic.is::<OverLimit>() {
+                    true => format!(
+                        "it has more than {REGEXES_MAX} regular expressions, or more than {SCHEMAS_MAX} schemas when each \
+                         `$ref` is followed"
+                    ),
+                    false => "compiling it failed inside the library".to_owned(),
+                })
+            })?
             .map_err(|cause| unusable(format!("{} at {}", limited(&cause.to_string()), place(&cause))))?;
         let key = key.map(|path| path.split('.').map(str::to_owned).collect()).unwrap_or_default();
         Ok(JsonSchema { validator, key })
@@ -275,30 +314,37 @@ fn limited(text: &str) -> String {
 
 fn read_schema(what: &str, text: &str) -> Result<Value, PlanError> {
     // serde_json refuses what is deeper than 128 levels, which bounds every recursion over a schema.
-    let mut schema =
-        serde_json::from_str(text).map_err(|e| PlanError { message: format!("{what} is not JSON: {e}") })?;
-    count_steps(&mut schema);
-    Ok(schema)
+    serde_json::from_str(text).map_err(|e| PlanError { message: format!("{what} is not JSON: {e}") })
 }
 
 /// Puts the counting keyword into a schema and all schemas in it. What is data, not schema, stays as it is.
-fn count_steps(schema: &mut Value) {
+///
+/// The library checks keywords in an order of its own: those of the value itself, its members and items, `allOf`, then `anyOf` and
+/// all others that go on after a branch has failed, and keywords of ours last, which a failure before them leaves out. So it stands at
+/// the end of `allOf`: whatever takes several ways is counted before it takes them, and all the rest is counted when it holds.
+fn count_steps(schema: &mut Value, dearest: Dearest) {
     let Value::Object(members) = schema else { return };
+    let cost = Step::of(members, dearest).written();
+    each_schema(members, &mut |schema| count_steps(schema, dearest));
+    let all = members.entry("allOf").or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(all) = all {
+        all.push(serde_json::json!({ STEP: cost }));
+    }
+}
+
+/// The schemas that stand in a schema.
+fn each_schema(members: &mut Map<String, Value>, visit: &mut dyn FnMut(&mut Value)) {
     for (keyword, value) in members.iter_mut() {
-        match keyword.as_str() {
-            "$vocabulary" | "const" | "default" | "dependentRequired" | "enum" | "examples" | "required" => {}
-            "$defs" | "definitions" | "dependencies" | "dependentSchemas" | "patternProperties" | "properties" => {
-                if let Value::Object(schemas) = value {
-                    schemas.values_mut().for_each(count_steps);
-                }
-            }
-            _ => match value {
-                Value::Array(schemas) => schemas.iter_mut().for_each(count_steps),
-                value => count_steps(value),
-            },
+        match (keyword.as_str(), value) {
+            ("$vocabulary" | "const" | "default" | "dependentRequired" | "enum" | "examples" | "required", _) => {}
+            (
+                "$defs" | "definitions" | "dependencies" | "dependentSchemas" | "patternProperties" | "properties",
+                Value::Object(schemas),
+            ) => schemas.values_mut().for_each(&mut *visit),
+            (_, Value::Array(schemas)) => schemas.iter_mut().for_each(&mut *visit),
+            (_, value) => visit(value),
         }
     }
-    members.insert(STEP.to_owned(), Value::Bool(true));
 }
 
 /// Finds the schemas that a registered schema refers to.
@@ -329,7 +375,41 @@ impl Retrieve for References {
 
 /// The keyword that counts. The library cannot be stopped, and what it needs may double with each level of a payload; so
 /// beyond the limit the stack is unwound to where the check began.
-struct Step;
+#[derive(Clone, Copy)]
+struct Step {
+    /// Steps of any value.
+    any: u32,
+    /// Steps of each member or item.
+    each: u32,
+    /// Steps of so many bytes of a string.
+    text: u32,
+    /// Regular expressions of the schema.
+    regexes: u32,
+}
+
+/// What the dearest schema costs that a branch may lead to, beside the one step: a branch that fails is not counted itself.
+#[derive(Clone, Copy, Default)]
+struct Dearest {
+    any: usize,
+    text: usize,
+    /// Whether there is one that goes on after an item has failed, before it is counted.
+    contains: bool,
+}
+
+impl Dearest {
+    fn look(&mut self, schema: &Value) {
+        match schema {
+            Value::Object(members) => {
+                self.any = self.any.max(values_of(members) / VALUES_PER_STEP);
+                self.text = self.text.max(reads_text(members));
+                self.contains |= members.contains_key("contains");
+                members.values().for_each(|value| self.look(value));
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.look(item)),
+            _ => {}
+        }
+    }
+}
 
 /// What is thrown there. It goes past the hook that reports panics, which are bugs.
 struct OverLimit;
@@ -346,26 +426,93 @@ thread_local! {
     static LIMIT: Cell<Limit> = const { Cell::new(Limit { steps: 0, stack_top: 0 }) };
 }
 
+/// What was met of the schema that is being compiled.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    schemas: usize,
+    regexes: usize,
+}
+
+thread_local! {
+    static COMPILED: Cell<Counted> = const { Cell::new(Counted { schemas: 0, regexes: 0 }) };
+}
+
 impl Step {
-    fn count() {
+    fn of(schema: &Map<String, Value>, dearest: Dearest) -> Step {
+        let length = |keyword: &str| match schema.get(keyword) {
+            Some(Value::Array(list)) => list.len(),
+            Some(Value::Object(members)) => members.len(),
+            _ => 0,
+        };
+        let has = |keyword: &str| usize::from(schema.contains_key(keyword));
+        let ways = length("anyOf") + length("oneOf") + has("not") + has("if");
+        let patterns = length("patternProperties");
+        let steps = |steps: usize| u32::try_from(steps).unwrap_or(u32::MAX);
+        Step {
+            any: steps(1 + values_of(schema) / VALUES_PER_STEP + ways.saturating_mul(dearest.any)),
+            each: steps(patterns + has("uniqueItems") + has("contains") * (1 + dearest.any)),
+            text: steps(reads_text(schema) + ways.saturating_mul(dearest.text)),
+            regexes: steps(patterns + has("pattern")),
+        }
+    }
+
+    fn written(self) -> [u32; 4] {
+        [self.any, self.each, self.text, self.regexes]
+    }
+
+    fn read(cost: &Value) -> Step {
+        let at =
+            |at: usize| cost.get(at).and_then(Value::as_u64).map_or(u32::MAX, |n| u32::try_from(n).unwrap_or(u32::MAX));
+        Step { any: at(0), each: at(1), text: at(2), regexes: at(3) }
+    }
+
+    fn count(&self, value: &Value) {
         let here = 0u8;
         let limit = LIMIT.get();
         let stack_bytes = limit.stack_top.abs_diff(std::ptr::from_ref(&here).addr());
-        if limit.steps == 0 || stack_bytes > STACK_BYTES_MAX {
+        let each = |length: usize, by: u32| by.saturating_mul(u32::try_from(length).unwrap_or(u32::MAX));
+        let more = match value {
+            Value::Array(items) => each(items.len(), self.each),
+            Value::Object(members) => each(members.len(), self.each),
+            Value::String(text) => each(text.len() / BYTES_PER_STEP, self.text),
+            _ => 0,
+        };
+        let steps = self.any.saturating_add(more);
+        if limit.steps < steps || stack_bytes > STACK_BYTES_MAX {
             resume_unwind(Box::new(OverLimit));
         }
-        LIMIT.set(Limit { steps: limit.steps - 1, ..limit });
+        LIMIT.set(Limit { steps: limit.steps - steps, ..limit });
+    }
+}
+
+/// Values that a schema compares with, and names that it looks for.
+fn values_of(schema: &Map<String, Value>) -> usize {
+    let lists = ["enum", "const", "required", "dependentRequired"];
+    lists.iter().filter_map(|keyword| schema.get(*keyword)).map(size).sum()
+}
+
+/// Keywords that read the whole of a string.
+fn reads_text(schema: &Map<String, Value>) -> usize {
+    usize::from(schema.contains_key("pattern")) + usize::from(schema.contains_key("format"))
+}
+
+/// Values in a value, it included.
+fn size(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(members) => members.values().map(size).sum(),
+        _ => 0,
     }
 }
 
 impl<'i> Keyword<'i> for Step {
-    fn validate(&self, _: &'i Value) -> Result<(), ValidationError<'i>> {
-        Step::count();
+    fn validate(&self, value: &'i Value) -> Result<(), ValidationError<'i>> {
+        self.count(value);
         Ok(())
     }
 
-    fn is_valid(&self, _: &'i Value) -> bool {
-        Step::count();
+    fn is_valid(&self, value: &'i Value) -> bool {
+        self.count(value);
         true
     }
 }

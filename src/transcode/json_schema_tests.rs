@@ -168,3 +168,65 @@ fn a_regular_expression_cannot_stall_its_thread() {
     assert!(done.is_err());
     assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
 }
+
+/// Each level has two ways to the one below: failing, and holding.
+fn diamonds(levels: usize, keyword: &str, leaf: &str) -> String {
+    let level = |i: usize| {
+        let below = format!(r##"{{"$ref":"#/definitions/d{i}"}}"##);
+        format!(r#""d{}":{{"{keyword}":[{below},{below}]}}"#, i + 1)
+    };
+    let levels: Vec<_> = (0..levels).map(level).collect();
+    let last = levels.len();
+    format!(r##"{{"$ref":"#/definitions/d{last}","definitions":{{"d0":{leaf},{}}}}}"##, levels.join(","))
+}
+
+#[test]
+fn ways_that_double_with_each_level_of_the_schema_are_stopped() {
+    let refused = Err((Code::PayloadExpands, "steps"));
+    for draft in ["", r#""$schema":"https://json-schema.org/draft/2020-12/schema","#] {
+        let schema = |keyword: &str, leaf: &str| diamonds(40, keyword, leaf).replacen('{', &format!("{{{draft}"), 1);
+        check(&schema("anyOf", r#"{"type":"integer"}"#), "\"secret\"", refused);
+        check(&schema("oneOf", r#"{"const":1}"#), "2", refused);
+        check(&schema("allOf", r#"{"type":"integer"}"#), "2", refused);
+        check(&schema("anyOf", r#"{"type":"integer"}"#), "2", Ok(()));
+    }
+}
+
+#[test]
+fn long_lists_in_a_schema_are_counted() {
+    let refused = Err((Code::PayloadExpands, "steps"));
+    let numbers = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+    let many = |value: &str, n: usize| format!("[{}]", vec![value; n].join(","));
+    check(&format!(r#"{{"items":{{"enum":[{}]}}}}"#, numbers(50_000)), &many("49999", 40_000), refused);
+    // A branch that fails is not counted itself, so its way is counted before it is taken.
+    let either = format!(r#"{{"items":{{"anyOf":[{{"enum":[{}]}},true]}}}}"#, numbers(50_000));
+    check(&either, &many("50001", 40_000), refused);
+    let patterns: Vec<_> = (0..299).map(|i| format!(r#""^x{i}$":true"#)).collect();
+    let members: Vec<_> = (0..5_000).map(|i| format!(r#""m{i}":1"#)).collect();
+    let members = format!("{{{}}}", members.join(","));
+    check(&format!(r#"{{"patternProperties":{{{}}}}}"#, patterns.join(",")), &members, refused);
+    check(r#"{"patternProperties":{"^m[0-9]+$":{"type":"integer"}}}"#, &members, Ok(()));
+    // What people write goes far below the limit.
+    let countries = (0..250).map(|i| format!(r#""C{i}""#)).collect::<Vec<_>>().join(",");
+    check(&format!(r#"{{"items":{{"enum":[{countries}]}}}}"#), &many("\"C249\"", 30_000), Ok(()));
+}
+
+#[test]
+fn a_schema_that_is_too_large_is_refused_when_it_is_compiled() {
+    let refused = |schema: String, part: &str| {
+        let error = JsonSchema::compile(&schema, &[], None).expect_err(part);
+        assert!(error.message.contains(part) && error.message.len() < 1_000, "{error}");
+    };
+    let patterns: Vec<_> = (0..301).map(|i| format!(r#"{{"pattern":"^a{i}"}}"#)).collect();
+    refused(format!(r#"{{"anyOf":[{}]}}"#, patterns.join(",")), "more than 300 regular expressions");
+    refused(r#"{"pattern":"(a{1,999}){1,999}"}"#.to_owned(), "cannot be used");
+    let properties: Vec<_> = (0..20_001).map(|i| format!(r#""p{i}":{{}}"#)).collect();
+    refused(format!(r#"{{"properties":{{{}}}}}"#, properties.join(",")), "more than 20000 schemas");
+    // It goes on after an item that is none of the list, before anything is counted.
+    let numbers: Vec<_> = (0..2_000).map(|i| i.to_string()).collect();
+    refused(
+        format!(r#"{{"contains":{{"enum":[{}]}}}}"#, numbers.join(",")),
+        "`contains` beside a list of more than 1024",
+    );
+    compiled(r#"{"contains":{"enum":[1,2,3]}}"#);
+}
