@@ -34,6 +34,7 @@ main() {
     if [ -n "${IGUAZU_TESTS_LONG:-}" ]; then
         step "node" install_missing "for the long form" "${long_packages[@]}"
         step "node packages" fetch_node_packages
+        step "buf" fetch_buf
     fi
     step "kafka and registry" fetch_jars
     step "kafka's storage and certificate" prepare_kafka
@@ -108,6 +109,24 @@ fetch_node_packages() {
     cp tests/node/package.json tests/node/package-lock.json "$kept/node/"
     npm ci --prefix "$kept/node" --ignore-scripts --no-audit --no-fund --loglevel=error
     stamp node
+}
+
+# Compiles and judges Protobuf independently of us. It is there for this platform only.
+buf_package=@bufbuild/buf-linux-x64@1.75.0
+buf_sha256=98b19d4b2b46130e083157490c54dfdcb8ea771e53204d3c6a06a2b12edd0503
+
+fetch_buf() {
+    if [ "$(uname -sm)" != "Linux x86_64" ]; then return; fi
+    changed buf echo "$buf_package $buf_sha256" || return 0
+    local into=$kept/buf
+    rm -rf "$into"
+    mkdir -p "$into"
+    npm pack --silent --pack-destination "$into" "$buf_package" >/dev/null
+    mv "$into"/*.tgz "$into/package.tgz"
+    echo "$buf_sha256  $into/package.tgz" | sha256sum --check --quiet
+    tar -xzf "$into/package.tgz" -C "$into" --strip-components=1 package/bin/buf
+    rm "$into/package.tgz"
+    stamp buf
 }
 
 fetch_jars() {

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use iguazu::transcode::read_descriptor_set;
 use prost_reflect::DescriptorPool;
 
 use crate::protocol;
@@ -56,9 +57,9 @@ impl Suite {
         Ok(compressed.len())
     }
 
-    /// The test messages.
+    /// The test messages; those of editions as our compiler takes them.
     pub fn pool(&self) -> Result<DescriptorPool, String> {
-        DescriptorPool::decode(&self.descriptors[..]).map_err(|e| format!("the recorded descriptors: {e}"))
+        read_descriptor_set(&self.descriptors).map_err(|e| format!("the recorded descriptors: {e}"))
     }
 }
 

@@ -13,8 +13,8 @@ use crate::testee::Testee;
 /// The argument that makes us the runner's testee; a file's name may follow, to which every exchange is appended.
 pub const TESTEE: &str = "--testee";
 
-/// Tests of editions are left out: neither text nor our compiler knows them.
-const MAXIMUM_EDITION: &str = "PROTO3";
+/// The newest edition that is tested.
+const MAXIMUM_EDITION: &str = "2024";
 
 const FAILURES: &str = "tests/conformance/failures.txt";
 
@@ -115,9 +115,20 @@ pub fn record() -> Result<(), String> {
     verdict
 }
 
+/// The descriptors of the test messages, by a compiler that knows editions: ours does not.
 fn compile() -> Result<Vec<u8>, String> {
-    let files = ["google/protobuf/test_messages_proto3.proto", "google/protobuf/test_messages_proto2.proto"];
-    let mut compiler = protox::Compiler::new([folder().join("include")]).map_err(|e| e.to_string())?;
-    compiler.include_imports(true).open_files(files).map_err(|e| e.to_string())?;
-    Ok(compiler.file_descriptor_set().encode_to_vec())
+    let (include, buf) = (folder().join("include"), folder().with_file_name("buf").join("bin/buf"));
+    if !buf.exists() {
+        return Err(format!("{} is not there; `tests/run.sh --long --fetch` fetches it", buf.display()));
+    }
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let image = folder.path().join("image.binpb");
+    let mut command = Command::new(&buf);
+    command.args(["build", "--as-file-descriptor-set"]).arg(&include).arg("--output").arg(&image);
+    command.arg("--path").arg(include.join("google/protobuf")).env("HOME", folder.path());
+    let done = command.output().map_err(|e| format!("{}: {e}", buf.display()))?;
+    if !done.status.success() {
+        return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+    }
+    std::fs::read(&image).map_err(|e| format!("{}: {e}", image.display()))
 }

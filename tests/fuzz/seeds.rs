@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use prost::Message;
-use prost_reflect::DescriptorPool;
 
 use crate::protocol::{Payload, Request};
 use crate::recorded::Suite;
@@ -51,7 +50,7 @@ fn schemas() -> Vec<Vec<u8>> {
     texts.sort_unstable();
     texts.extend(TEXTS.map(|text| text.as_bytes().to_vec()));
     let suite = Suite::load().expect("the recorded suite is there");
-    let files = DescriptorPool::decode(&suite.descriptors[..]).expect("its descriptors are good");
+    let files = suite.pool().expect("its descriptors are good");
     let descriptors = files.files().map(|file| [&[1], &file.encode_to_vec()[..]].concat());
     texts.iter().map(|text| [b"\0", &text[..]].concat()).chain(descriptors).collect()
 }

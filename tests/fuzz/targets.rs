@@ -186,12 +186,26 @@ fn batch(input: &[u8]) {
     // Nor does it look at the UTF-8 of what it ignores.
     let well_formed = well_formed && std::str::from_utf8(body).is_ok();
     assert!(deep || check_json(body).is_ok() == well_formed, "serde_json's grammar is another");
+    if well_formed && !deep {
+        check_payload(body);
+    }
     let Ok(batch) = Batch::parse(form, body, 1_000) else { return };
     let announced = batch.remaining();
     let events: Vec<_> = batch.collect();
     assert_eq!(events.len(), announced);
     for event in events.into_iter().flatten() {
         assert!(body.len() >= event.payload.bytes().len(), "a payload is longer than the body");
+    }
+}
+
+/// A payload's end is found 64 bytes at a time, and without reading what is in it: it is where serde_json finds it.
+fn check_payload(json: &[u8]) {
+    for padding in [0, 17, 63] {
+        let padding = " ".repeat(padding);
+        let body = [b"{\"event\":\"e\",", padding.as_bytes(), b"\"payload\":", json, b",\"id\":\"1\"}"].concat();
+        let mut batch = Batch::parse(Form::Json, &body, 1).expect("one event");
+        let event = batch.next().expect("one event").expect("a good envelope");
+        assert!(event.payload.bytes() == json.trim_ascii(), "the payload ends elsewhere");
     }
 }
 
