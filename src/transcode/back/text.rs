@@ -20,6 +20,9 @@ use crate::transcode::time;
 /// Text that a datum may become: a few bytes can stand for many long names.
 const TEXT_BYTES_MAX: usize = 64 << 20;
 
+/// Digits behind the point up to which a decimal is text: all that 128 bits hold.
+const SCALE_MAX: u32 = 38;
+
 impl AvroSchema {
     /// Whether the bytes are one datum of the schema, as long as it says it is.
     ///
@@ -183,7 +186,9 @@ impl<'a> Writer<'a> {
 
     fn bytes(&mut self, bytes: &[u8], logical: Logical) {
         match (logical, decimal(bytes)) {
-            (Logical::Decimal { scale: 0 }, Some(number)) => write_quoted(number.to_string().as_bytes(), &mut self.out),
+            (Logical::Decimal { scale }, Some(number)) if scale <= SCALE_MAX => {
+                write_quoted(decimal_text(number, scale as usize).as_bytes(), &mut self.out);
+            }
             _ => write_quoted(STANDARD.encode(bytes).as_bytes(), &mut self.out),
         }
     }
@@ -213,6 +218,14 @@ impl<'a> Writer<'a> {
             self.out.byte(b',');
         }
     }
+}
+
+/// A decimal with as many digits behind the point as its scale says: 1250 of scale 2 is `12.50`.
+fn decimal_text(number: i128, scale: usize) -> String {
+    let digits = format!("{:0width$}", number.unsigned_abs(), width = scale + 1);
+    let (whole, part) = digits.split_at(digits.len() - scale);
+    let sign = if number < 0 { "-" } else { "" };
+    if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") }
 }
 
 /// A big-endian two's complement number, if it fits 128 bits.

@@ -241,6 +241,26 @@ fn names_that_only_java_writes_are_read() {
 }
 
 #[test]
+fn decimals_are_shown_with_their_scale() {
+    let check = |scale: u32, datum: &str, expected: &str| {
+        let schema = format!(r#"{{"type":"bytes","logicalType":"decimal","precision":38,"scale":{scale}}}"#);
+        let shown = AvroSchema::parse(&schema, &[]).unwrap().to_json(&hex(datum), &Mask::default());
+        assert_eq!(shown.unwrap(), expected, "{scale} {datum}");
+    };
+    check(0, "04 04e2", r#""1250""#);
+    check(2, "04 04e2", r#""12.50""#);
+    check(2, "02 05", r#""0.05""#);
+    check(2, "02 fb", r#""-0.05""#);
+    check(3, "02 00", r#""0.000""#);
+    check(38, "02 01", r#""0.00000000000000000000000000000000000001""#);
+    // More than 128 bits, or a scale that no such number has, stay bytes.
+    check(2, &format!("22 {}", "01".repeat(17)), r#""AQEBAQEBAQEBAQEBAQEBAQE=""#);
+    check(39, "02 01", r#""AQ==""#);
+    let fixed = r#"{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":4,"scale":1}"#;
+    assert_eq!(AvroSchema::parse(fixed, &[]).unwrap().to_json(&hex("ff85"), &Mask::default()).unwrap(), r#""-12.3""#);
+}
+
+#[test]
 fn long_lists_of_scalars_come_back_whole() {
     let (message, schema) = derived("message M { repeated bool flags = 1; repeated int32 ints = 2 [packed = false]; }");
     let mut wire = Vec::new();
