@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use tracing::warn;
 
 use super::Failure;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Signal};
 use super::ready_file::ReadyFile;
-use crate::proxy::Proxy;
+use crate::proxy::{Extras, Proxy};
 use crate::telemetry::logs::{self, Level};
 
 /// Arguments of `iguazu proxy`.
@@ -19,6 +19,9 @@ use crate::telemetry::logs::{self, Level};
 Stops at SIGTERM or ^C: takes no more, answers what it has, flushes to Kafka within
 `http.drain_seconds`, and reports the ledger. Exit code 64 when the configuration has a problem,
 1 when it ended with events lost.
+
+The configuration and the files that it names are read again when they change, and at SIGHUP.
+One with a problem is refused whole; the log and `/ready` say what is wrong.
 
 Example:
   iguazu proxy /etc/iguazu.toml --log-level warn")]
@@ -36,19 +39,22 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let interrupt = Interrupt::listen()?;
+    let interrupt = Interrupt::listen_for_reloads()?;
     let config = super::check::load(&args.config)?;
     logs::start(args.log_level).map_err(Failure::because)?;
     for problem in &config.warnings {
         warn!(%problem, "configuration");
     }
     let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
-    let proxy = Proxy::start(config).map_err(Failure::because)?;
+    let extras = Extras { file: Some(args.config), ..Extras::default() };
+    let proxy = Proxy::start_with(config, extras).map_err(Failure::because)?;
     if let Some(ready) = &mut ready {
         let (http, admin) = (proxy.http_addr(), proxy.admin_addr());
         ready.write(serde_json::json!({ "http": http.to_string(), "admin": admin.to_string() }))?;
     }
-    interrupt.wait_forever();
+    while interrupt.wait_for_signal() == Signal::Reload {
+        proxy.reload();
+    }
     drop(ready);
     let balance = proxy.stop();
     if balance.holds() { Ok(()) } else { Err(Failure::Told) }

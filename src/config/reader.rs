@@ -14,7 +14,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Problem, nearest};
+use super::{Files, Problem, nearest};
 
 /// The document's text positions and what was found wrong with it so far.
 pub(super) struct Source<'s> {
@@ -24,6 +24,7 @@ pub(super) struct Source<'s> {
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    files: RefCell<Files>,
 }
 
 impl<'s> Source<'s> {
@@ -34,6 +35,7 @@ impl<'s> Source<'s> {
             line_starts: line_starts.collect(),
             problems: RefCell::default(),
             warnings: RefCell::default(),
+            files: RefCell::default(),
         }
     }
 
@@ -55,6 +57,16 @@ impl<'s> Source<'s> {
 
     pub(super) fn warning(&self, line: usize, key: impl Into<String>, message: impl Into<String>) {
         self.warnings.borrow_mut().push(Problem { line, key: key.into(), message: message.into() });
+    }
+
+    /// Notes a file that the document names, as it is now.
+    pub(super) fn note_file(&self, path: &Path) {
+        self.files.borrow_mut().note(path);
+    }
+
+    /// The files that the document named.
+    pub(super) fn files(&self) -> Files {
+        self.files.borrow().clone()
     }
 
     /// Problems and warnings, each in the order of the file.

@@ -1,7 +1,8 @@
 //! The clients in use, one for each cluster and lane.
 //!
 //! In: a cluster and a lane. Out: its client, started at first use. A client whose settings changed, or that turned fatal,
-//! is replaced: the new one takes over, the old one drains behind. Never: on the path of an event.
+//! is replaced: the new one takes over, the old one drains behind. Which settings a cluster has is known here, so that nobody
+//! who still holds those of before can start a client with them. Never: on the path of an event.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -28,8 +29,10 @@ struct Draining {
 #[derive(Debug, Default)]
 pub struct Producers {
     clients: Mutex<Clients>,
+    /// The settings that clients are started with, by cluster: those of its first client until [`Producers::change`].
+    settings: Mutex<HashMap<String, Arc<Cluster>>>,
     /// Beside whom records wait that a cluster does not take, by cluster.
-    spools: HashMap<String, Arc<Spool>>,
+    spools: Mutex<HashMap<String, Arc<Spool>>>,
     /// Where records go that a cluster's clients give up, by cluster.
     keepers: Mutex<HashMap<String, Arc<Keeper>>>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
@@ -41,7 +44,31 @@ impl Producers {
     /// None yet; those of these clusters will have a spool beside them.
     pub fn beside(spools: impl IntoIterator<Item = Arc<Spool>>) -> Self {
         let spools = spools.into_iter().map(|spool| (spool.cluster().to_owned(), spool));
-        Producers { spools: spools.collect(), ..Producers::default() }
+        Producers { spools: Mutex::new(spools.collect()), ..Producers::default() }
+    }
+
+    /// Clients of the spool's cluster that are started from now on have it beside them.
+    pub fn add_spool(&self, spool: &Arc<Spool>) {
+        self.spools().insert(spool.cluster().to_owned(), Arc::clone(spool));
+    }
+
+    /// The spool of a cluster, if it has one.
+    pub fn spool_of(&self, cluster: &str) -> Option<Arc<Spool>> {
+        self.spools().get(cluster).cloned()
+    }
+
+    /// From now on these are the settings of the cluster, whatever those have who ask for a client; its clients are replaced.
+    /// Those that others took over from go on until they are given to [`Producers::retire`].
+    pub fn change(&self, cluster: &Cluster) -> Result<(), ProduceError> {
+        self.settings().insert(cluster.name.clone(), Arc::new(cluster.clone()));
+        Lane::ALL.into_iter().filter(|lane| self.current(&cluster.name, *lane).is_some()).try_for_each(|lane| {
+            info!(
+                cluster = cluster.name,
+                lane = lane.as_str(),
+                "the cluster's settings changed, the producer is replaced"
+            );
+            self.replace(cluster, lane).map(drop)
+        })
     }
 
     /// Where records go that the clients of this cluster give up.
@@ -56,7 +83,7 @@ impl Producers {
         if let Some(client) = clients.get(&(cluster.name.clone(), lane)) {
             return Ok(Arc::clone(client));
         }
-        self.put_in_place(&mut clients, cluster.clone(), lane, None)
+        self.put_in_place(&mut clients, cluster, lane, None)
     }
 
     /// The client of this cluster and lane, if there is one.
@@ -81,7 +108,7 @@ impl Producers {
         }
         let (name, lane_name) = (&cluster.name, lane.as_str());
         info!(cluster = name, lane = lane_name, bytes, "a topic takes smaller batches, the producer is replaced");
-        self.put_in_place(&mut clients, cluster.clone(), lane, Some(bytes))
+        self.put_in_place(&mut clients, cluster, lane, Some(bytes))
     }
 
     /// Starts a new client for this cluster and lane, with these settings and batches no larger than those of the one that
@@ -90,22 +117,24 @@ impl Producers {
     pub fn replace(&self, cluster: &Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
         let mut clients = self.clients();
         let bytes = clients.get(&(cluster.name.clone(), lane)).map(|before| before.batch_bytes_max());
-        self.put_in_place(&mut clients, cluster.clone(), lane, bytes)
+        self.put_in_place(&mut clients, cluster, lane, bytes)
     }
 
     /// Starts a client, with batches of at most so many bytes where that is said, and lists the one that it takes over from.
     fn put_in_place(
         &self,
         clients: &mut Clients,
-        mut cluster: Cluster,
+        cluster: &Cluster,
         lane: Lane,
         batch_bytes_max: Option<usize>,
     ) -> Result<Arc<Client>, ProduceError> {
+        let mut cluster =
+            Cluster::clone(self.settings().entry(cluster.name.clone()).or_insert_with(|| Arc::new(cluster.clone())));
         if let Some(bytes) = batch_bytes_max {
             cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
-        let keeper = self.keeper(&cluster.name);
-        let client = Client::start_keeping(&cluster, lane, self.spools.get(&cluster.name), &keeper)?;
+        let (keeper, spool) = (self.keeper(&cluster.name), self.spool_of(&cluster.name));
+        let client = Client::start_keeping(&cluster, lane, spool.as_ref(), &keeper)?;
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
         Ok(client)
@@ -147,6 +176,14 @@ impl Producers {
             unreported: sum.unreported + one.unreported,
             spooled: sum.spooled + one.spooled,
         })
+    }
+
+    fn settings(&self) -> MutexGuard<'_, HashMap<String, Arc<Cluster>>> {
+        self.settings.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn spools(&self) -> MutexGuard<'_, HashMap<String, Arc<Spool>>> {
+        self.spools.lock().expect("no code panics while it holds this lock")
     }
 
     fn clients(&self) -> MutexGuard<'_, Clients> {

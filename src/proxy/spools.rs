@@ -1,6 +1,8 @@
-//! The spools of all clusters: opened before the producers, emptied while they run, closed after them.
+//! The spools of all clusters: opened before the producers, emptied while they run, closed after them. One of a cluster that the
+//! configuration does not have any more goes on until the end.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -19,9 +21,14 @@ const POLL: Duration = Duration::from_millis(10);
 /// The spools, one a cluster; none when nothing is spooled.
 #[derive(Debug, Default)]
 pub(super) struct Spools {
+    opened: Mutex<Opened>,
+    is_ephemeral: bool,
+}
+
+#[derive(Debug, Default)]
+struct Opened {
     spools: Vec<Arc<Spool>>,
     replays: Vec<Replay>,
-    is_ephemeral: bool,
 }
 
 impl Spools {
@@ -31,41 +38,73 @@ impl Spools {
         let names = config.clusters.iter().map(|cluster| cluster.name.as_str());
         let opened = names.map(|name| Spool::open(&settings_of(settings), name));
         let (spools, readers) = opened.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        Ok((Spools { spools, replays: vec![], is_ephemeral: settings.is_ephemeral }, readers))
+        let opened = Mutex::new(Opened { spools, replays: vec![] });
+        Ok((Spools { opened, is_ephemeral: settings.is_ephemeral }, readers))
     }
 
-    pub(super) fn all(&self) -> &[Arc<Spool>] {
-        &self.spools
+    pub(super) fn all(&self) -> Vec<Arc<Spool>> {
+        self.opened().spools.clone()
+    }
+
+    /// Opens the spools of clusters that are new to a configuration, and begins to produce what is in them: of a cluster that was
+    /// taken out before, or in an earlier run.
+    pub(super) fn add(
+        &self,
+        config: &Config,
+        producers: &Arc<Producers>,
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), StartError> {
+        let Some(settings) = &config.spool else { return Ok(()) };
+        for cluster in &config.clusters {
+            let mut open = self.opened();
+            if open.spools.iter().any(|spool| spool.cluster() == cluster.name) {
+                continue;
+            }
+            let (spool, reader) = Spool::open(&settings_of(settings), &cluster.name)?;
+            producers.add_spool(&spool);
+            let to =
+                Destination { cluster: cluster.clone(), producers: Arc::clone(producers), ledger: Arc::clone(ledger) };
+            let replay = Replay::start(Arc::clone(&spool), reader, to);
+            open.spools.push(spool);
+            open.replays.push(replay?);
+        }
+        Ok(())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().expect("no code panics while it holds this lock")
     }
 
     /// Begins to produce what is in them.
     pub(super) fn start(
-        &mut self,
+        &self,
         readers: Vec<Reader>,
         config: &Config,
         producers: &Arc<Producers>,
         ledger: &Arc<Ledger>,
     ) -> Result<(), StartError> {
-        for (spool, reader) in self.spools.iter().zip(readers) {
+        let mut open = self.opened();
+        for (spool, reader) in open.spools.clone().into_iter().zip(readers) {
             let cluster = config.clusters.iter().find(|cluster| cluster.name == spool.cluster()).cloned();
             let cluster = cluster.expect("a spool was opened for each cluster of the configuration");
             let to = Destination { cluster, producers: Arc::clone(producers), ledger: Arc::clone(ledger) };
-            self.replays.push(Replay::start(Arc::clone(spool), reader, to)?);
+            open.replays.push(Replay::start(spool, reader, to)?);
         }
         Ok(())
     }
 
     /// Produces nothing more. What goes with the process is given a chance before, until then.
-    pub(super) fn stop_replays(&mut self, until: Instant) -> Vec<Rest> {
-        while self.is_ephemeral && Instant::now() < until && !self.replays.iter().all(Replay::is_empty) {
+    pub(super) fn stop_replays(&self, until: Instant) -> Vec<Rest> {
+        let mut open = self.opened();
+        while self.is_ephemeral && Instant::now() < until && !open.replays.iter().all(Replay::is_empty) {
             std::thread::sleep(POLL);
         }
-        self.replays.drain(..).filter_map(Replay::stop).collect()
+        open.replays.drain(..).filter_map(Replay::stop).collect()
     }
 
     /// Writes what is still in memory and the cursors. To be called when no delivery report can come any more.
     pub(super) fn close(&self, rests: Vec<Rest>) {
-        self.spools.iter().for_each(|spool| spool.close());
+        self.all().iter().for_each(|spool| spool.close());
         rests.into_iter().for_each(Rest::finish);
     }
 
@@ -89,13 +128,21 @@ pub fn settings_of(settings: &config::Spool) -> spool::Settings {
 /// Shows what waits for clusters that the configuration does not have.
 pub(super) fn note_strangers(config: &Config, health: &Health) {
     let Some(settings) = &config.spool else { return };
+    for cluster in &config.clusters {
+        health.clear_condition(&condition_of(&inspect::folder_of(&settings.folder, &cluster.name)));
+    }
     let known = config.clusters.iter().map(|cluster| cluster.name.as_str());
     for folder in inspect::strangers(&settings.folder, known).unwrap_or_default() {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         warn!(folder = %name, "the spool holds events of a cluster that is not configured");
         let what = "it holds events of a cluster that is not configured; `iguazu spool ls` says of which";
-        health.set_condition(&format!("spool folder {name}"), what);
+        health.set_condition(&condition_of(&folder), what);
     }
+}
+
+/// Under which name `/ready` shows a folder of a cluster that is not configured.
+fn condition_of(folder: &Path) -> String {
+    format!("spool folder {}", folder.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// How full they are, for `/ready`.

@@ -273,6 +273,18 @@ impl EventType {
             (Acks::Leader, false) => Lane::Standard,
         }
     }
+
+    /// These settings, but for those that `other` may have at once, because no client, topic or schema follows from them.
+    pub fn with_light_settings_of(&self, other: &EventType) -> EventType {
+        EventType {
+            owner: other.owner.clone(),
+            envelope: other.envelope,
+            missing_key: other.missing_key,
+            limits: other.limits,
+            sensitive: other.sensitive.clone(),
+            ..self.clone()
+        }
+    }
 }
 
 /// The table of event names. A pure value: built once, then only read. Keyed hashing (SipHash), because

@@ -199,6 +199,27 @@ pub struct Snapshot {
     pub unavailable: u64,
 }
 
+/// A reading of the configuration in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// Configurations that were put in force while running.
+    pub applied: u64,
+    /// Those that were refused.
+    pub refused: u64,
+    /// Time since the one in force was read.
+    pub age: Duration,
+    /// A hash of its files.
+    pub fingerprint: u64,
+}
+
+/// The configuration in force.
+pub fn config(page: &mut Page, reading: &Config) {
+    page.set(&m::CONFIG_RELOADS, &["applied"], reading.applied);
+    page.set(&m::CONFIG_RELOADS, &["refused"], reading.refused);
+    page.set(&m::CONFIG_AGE, &[], reading.age);
+    page.set(&m::CONFIG_FINGERPRINT, &[], reading.fingerprint);
+}
+
 /// The snapshot in force.
 pub fn snapshot(page: &mut Page, reading: &Snapshot) {
     page.set(&m::EVENT_TYPES, &["ready"], reading.ready);

@@ -20,6 +20,7 @@ mod outage;
 mod dead_letters;
 mod hostile;
 mod bulkhead;
+mod reload;
 mod registry;
 mod evolution;
 mod subjects;
