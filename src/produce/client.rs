@@ -17,6 +17,7 @@ use tracing::{debug, error, warn};
 use super::beside::Beside;
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
+use super::handle::set_credentials;
 use super::keep::Keeper;
 use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, TopicHandle, settings, topic};
 use crate::config::{self, Sasl};
@@ -193,6 +194,16 @@ impl Client {
         let mut before = self.shared.patience.lock().expect("no code panics while it holds this lock");
         if before.is_none_or(|before| patience.purge < before.purge) {
             *before = Some(patience);
+        }
+    }
+
+    /// Lets connections from now on log in by a cluster's settings, where it does so by password: a client that drains behind
+    /// another one may still have to connect.
+    pub(super) fn log_in_as(&self, cluster: &config::Cluster) {
+        if let Some(Sasl::Password { username, password, .. }) = &cluster.sasl
+            && !set_credentials(self, username, password.expose())
+        {
+            warn!(cluster = cluster.name, lane = self.lane().as_str(), "the client does not take the new password");
         }
     }
 

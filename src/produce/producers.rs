@@ -61,12 +61,12 @@ impl Producers {
     /// Those that others took over from go on until they are given to [`Producers::retire`].
     pub fn change(&self, cluster: &Cluster) -> Result<(), ProduceError> {
         self.settings().insert(cluster.name.clone(), Arc::new(cluster.clone()));
-        Lane::ALL.into_iter().filter(|lane| self.current(&cluster.name, *lane).is_some()).try_for_each(|lane| {
-            info!(
-                cluster = cluster.name,
-                lane = lane.as_str(),
-                "the cluster's settings changed, the producer is replaced"
-            );
+        let mut clients = Lane::ALL.into_iter().filter_map(|lane| Some((lane, self.current(&cluster.name, lane)?)));
+        clients.try_for_each(|(lane, client)| {
+            let (name, lane_name) = (&cluster.name, lane.as_str());
+            info!(cluster = name, lane = lane_name, "the cluster's settings changed, the producer is replaced");
+            // What it still has to deliver needs the password that the brokers know by now.
+            client.log_in_as(cluster);
             self.replace(cluster, lane).map(drop)
         })
     }

@@ -266,7 +266,9 @@ async fn a_password_that_is_rotated_under_load_drops_no_event_and_is_never_shown
     );
     let config = config_with(&fixture.cluster.sasl_brokers(), &fixture.registry.url());
     let config = with_settings(&config, "clusters.core", &settings);
-    let proxy = Proxy::start(&(config + &fixture.event_type("it.rotated", &topic, ""))).await;
+    let mut proxy = Proxy::start(&(config + &fixture.event_type("it.rotated", &topic, ""))).await;
+    // Between the change at the brokers and that of the file a new connection cannot log in.
+    proxy.expect_log("\"kind\":\"authentication\"");
     let load = Load::start(&proxy, "it.rotated");
     load.go_on(50).await;
     fixture.cluster.set_password(&user, passwords[1]);
