@@ -56,6 +56,7 @@ macro_rules! codes {
 codes! {
     Enqueued, "enqueued", 202, None, false, "checked, converted and in the producer's buffer; Kafka has not answered yet";
     Spooled, "spooled", 202, None, false, "Kafka does not take the event now; it is on the proxy's disk and is delivered when Kafka does";
+    SampledOut, "sampled_out", 202, None, false, "operators let only a sample of this event type or sender through (`sample`), and the event is not in it: it was left out, on purpose";
     Acknowledged, "acknowledged", 200, None, false, "Kafka acknowledged the record; the result names its partition and offset";
     Valid, "valid", 200, None, false, "dry run: the event would be taken, as its result shows; nothing was produced";
 
@@ -92,6 +93,7 @@ codes! {
     Internal, "internal", 500, Ours, true, "a bug of ours; the log of the proxy has more";
     Overloaded, "overloaded", 503, Ours, true, "too many connections or too many bytes in flight; retry after the pause that `Retry-After` names";
     EventTypeUnavailable, "event_type_unavailable", 503, Ours, true, "the event type's cluster, topic or schema is not available; it is tried again by itself, `/ready` on the admin listener says why";
+    Disabled, "disabled", 503, Ours, true, "operators have disabled the event type or the sender for now (`disabled`); wait as long as `Retry-After` says";
     BufferFull, "buffer_full", 503, Ours, true, "the buffer of the event type's cluster is full; retry after the pause that `Retry-After` names";
     DeliveryFailed, "delivery_failed", 503, Ours, true, "Kafka refused the record, or the client gave it up before it was written";
     RecordRefused, "record_refused", 422, Sender, false, "the broker refuses this record for good, for example as too large";
@@ -441,7 +443,7 @@ pub struct Account {
     pub recovered: AtomicU64,
     /// Events that Kafka acknowledged.
     pub delivered: AtomicU64,
-    /// Events that the reply refused.
+    /// Events that the reply refused, and those that a sample left out.
     pub rejected: AtomicU64,
     /// Events accepted and then given up for good.
     pub failed: AtomicU64,
@@ -490,7 +492,7 @@ impl Account {
         self.in_spool.fetch_add(1, Relaxed);
     }
 
-    /// Counts an event that the reply refuses.
+    /// Counts an event that the reply refuses, or that a sample leaves out.
     pub fn reject(&self, code: Code) {
         self.rejected.fetch_add(1, Relaxed);
         self.rejected_by[code.index()].fetch_add(1, Relaxed);

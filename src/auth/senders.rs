@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Limiter, keys};
 use crate::config;
-use crate::route::Limits;
+use crate::route::{Brake, Limits};
 
 /// The senders of a snapshot. A clone shares their limits: clone it into the next snapshot when the settings are the same, or
 /// take those that are the same over with [`Senders::with`].
@@ -27,6 +27,7 @@ pub struct Sender {
     prefixes: Vec<String>,
     limiter: Arc<Limiter>,
     limits: Limits,
+    brake: Brake,
     event_bytes_max: Option<usize>,
 }
 
@@ -73,6 +74,7 @@ impl Sender {
             prefixes: patterns.into_iter().map(|pattern| pattern.trim_end_matches('*').to_owned()).collect(),
             limiter: Arc::new(Limiter::new(&settings.limits)),
             limits: settings.limits,
+            brake: settings.brake,
             event_bytes_max: settings.limits.event_bytes_max,
         }
     }
@@ -80,6 +82,11 @@ impl Sender {
     /// Whether it may send this event. A `*` at the end of a name in its `events` matches any rest.
     pub fn may_send(&self, event: &str) -> bool {
         self.events.contains(event) || self.prefixes.iter().any(|prefix| event.starts_with(prefix.as_str()))
+    }
+
+    /// How much of what it sends is let through for now.
+    pub fn brake(&self) -> Brake {
+        self.brake
     }
 
     /// Its limits over all its events.
@@ -128,6 +135,7 @@ mod tests {
             key_hashes: keys.iter().map(|key| keys::hash(key)).collect(),
             events: events.iter().map(|event| event.to_string()).collect(),
             limits: Limits::default(),
+            brake: Brake::Off,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::route::{EventType, Limits};
+use crate::route::{Brake, EventType, Limits};
 
 mod check;
 mod http;
@@ -292,6 +292,8 @@ pub struct Sender {
     pub events: Vec<String>,
     /// Limits over all its event types.
     pub limits: Limits,
+    /// How much of what it sends operators let through for now.
+    pub brake: Brake,
 }
 
 /// One thing that is wrong with a configuration.

@@ -281,6 +281,17 @@ impl<'s> Item<'s> {
         })
     }
 
+    /// A fraction between 0 and 1, neither of them.
+    pub(super) fn share(self) -> Option<f64> {
+        let number = match self.value {
+            DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
+            DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
+            _ => return self.wrong_kind("a fraction"),
+        };
+        let found = number.filter(|number| *number > 0.0 && *number < 1.0);
+        found.or_else(|| self.wrong("must be more than 0 and less than 1, such as `0.01` for one event in a hundred"))
+    }
+
     pub(super) fn choice<T: Copy>(self, options: &[(&'static str, T)]) -> Option<T> {
         let names: Vec<_> = options.iter().map(|(name, _)| *name).collect();
         let DeValue::String(text) = self.value else {

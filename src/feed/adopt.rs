@@ -17,7 +17,7 @@ use crate::auth::Limiter;
 use crate::config::{self, Config};
 use crate::pipeline::State;
 use crate::produce::Client;
-use crate::route::EventType;
+use crate::route::{Brake, EventType};
 
 /// What a feed is to change to.
 #[derive(Debug)]
@@ -73,9 +73,29 @@ impl Feed {
             show_schemas(&self.health, &event, None);
             self.health.clear_condition(&condition_of_next(&event));
         }
+        self.show_brakes(&before);
         self.publish();
         // Nobody waits for it when the proxy is about to stop.
         let _ = done.send(());
+    }
+
+    /// Shows on `/ready` which brakes are on, so that nobody forgets one.
+    pub(super) fn show_brakes(&self, before: &Config) {
+        let brakes = |config: &Config| -> Vec<(String, Brake)> {
+            let of_events = config.events.iter().map(|e| (format!("brake of {}", e.name), e.brake));
+            let of_senders = config.senders.iter().map(|s| (format!("brake of sender {}", s.name), s.brake));
+            of_events.chain(of_senders).collect()
+        };
+        let now = brakes(&self.config);
+        for (name, _) in brakes(before).iter().filter(|(name, _)| now.iter().all(|(kept, _)| kept != name)) {
+            self.health.clear_condition(name);
+        }
+        for (name, brake) in &now {
+            match brake.describe() {
+                Some(what) => self.health.set_condition(name, &what),
+                None => self.health.clear_condition(name),
+            }
+        }
     }
 
     /// Gives an entry other settings, or none. `is_stale` says that its cluster or registry is another one now.

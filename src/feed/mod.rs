@@ -115,6 +115,7 @@ impl Feed {
         };
         let config = Arc::clone(&feed.config);
         feed.entries = config.events.iter().map(|event_type| feed.new_entry(event_type)).collect();
+        feed.show_brakes(&config);
         feed.publish();
         feed
     }

@@ -377,6 +377,7 @@ fn web() -> config::Sender {
         key_hashes: vec![keys::hash("igz_web")],
         events: vec!["page.*".to_owned()],
         limits: crate::route::Limits::default(),
+        brake: crate::route::Brake::Off,
     }
 }
 
@@ -572,3 +573,4 @@ fn compressed(coding: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 mod accounts;
+mod brakes;

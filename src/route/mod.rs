@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+mod brake;
 mod mapping;
 
+pub use brake::Brake;
 pub use mapping::{
     JavaAvro, JavaTimestamp, JavaUnknownEnum, Mapping, NestedSep, Presence, TimestampPolicy, Uint64Policy,
     UnknownEnumPolicy,
@@ -256,6 +258,8 @@ pub struct EventType {
     pub reply: Reply,
     /// Whether it is a low-rate topic, for the lane `slow`.
     pub low_rate: bool,
+    /// How much of it operators let through for now.
+    pub brake: Brake,
     /// What happens to unknown fields.
     pub unknown_fields: UnknownFields,
     /// Limits over all senders.
@@ -281,6 +285,7 @@ impl EventType {
             envelope: other.envelope,
             missing_key: other.missing_key,
             limits: other.limits,
+            brake: other.brake,
             sensitive: other.sensitive.clone(),
             ..self.clone()
         }

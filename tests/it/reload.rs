@@ -252,6 +252,55 @@ async fn fingerprint(proxy: &Proxy) -> u64 {
 }
 
 #[tokio::test]
+async fn brakes_are_in_force_within_seconds_and_off_again_and_count() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic("it.braked");
+    let config = |settings: &str| fixture.config() + &fixture.event_type("it.braked", &topic, settings);
+    let proxy = Proxy::start(&config("")).await;
+    let mut oracle = Oracle::default();
+    send(&proxy, "it.braked", &mut oracle, 1..11).await;
+
+    let begun = std::time::Instant::now();
+    proxy.rewrite(&config("disabled = true"));
+    wait_until("the event type is disabled", async || {
+        oracle.sent(11);
+        let reply = proxy.send(&Oracle::event("it.braked", 11)).await;
+        match reply.status {
+            503 if code(&reply) == json!("disabled") => Ok(()),
+            202 => {
+                oracle.acknowledged(11);
+                Err("not yet".to_owned())
+            }
+            _ => panic!("{}", reply.text()),
+        }
+    })
+    .await;
+    assert!(begun.elapsed().as_secs() < 5, "it took {:?}", begun.elapsed());
+    let conditions = proxy.admin("/ready").await.json()["conditions"].to_string();
+    assert!(conditions.contains("brake of it.braked") && conditions.contains("disabled"), "{conditions}");
+
+    proxy.change_to(&config("sample = 0.1")).await;
+    let numbers = 101..301;
+    numbers.clone().for_each(|number| oracle.sent(number));
+    let events: Vec<Value> = numbers.clone().map(|number| Oracle::event("it.braked", number)).collect();
+    let reply = proxy.send(&json!(events)).await;
+    let left_out = reply.json()["sampled_out"].as_u64().expect("their number is told");
+    assert!(reply.status == 202 && (150..200).contains(&left_out), "{}", reply.text());
+
+    proxy.change_to(&config("")).await;
+    send(&proxy, "it.braked", &mut oracle, 301..311).await;
+    assert_eq!(proxy.admin("/ready").await.json()["conditions"], json!([]));
+    let ledger = proxy.settled().await;
+    assert!(ledger.rejected > left_out && ledger.failed == 0, "{ledger:?}");
+    let samples = proxy.metrics().await;
+    let counted = samples.iter().find(|sample| sample.labels.get("code").is_some_and(|code| code == "sampled_out"));
+    assert_eq!(counted.map(|sample| sample.value as u64), Some(left_out));
+    proxy.finish();
+    let findings = oracle.check(&Reader::new(&fixture.cluster, fixture.registry).read(&topic, oracle.owed()));
+    assert_eq!(findings.unacknowledged.len() as u64, 200 - left_out, "those of the sample: {findings:?}");
+}
+
+#[tokio::test]
 async fn a_password_that_is_rotated_under_load_drops_no_event_and_is_never_shown() {
     let fixture = Fixture::new();
     let topic = fixture.topic("it.rotated");
