@@ -95,6 +95,9 @@ pub struct Ready {
     pub topic: Arc<TopicHandle>,
     /// Largest record that its topic takes, in bytes, where the cluster tells.
     pub record_bytes_max: Option<usize>,
+    /// Whether its cluster has not answered since the start, or not proven that it acknowledges: it is served by what was known
+    /// before, and its events wait on disk.
+    pub is_assumed: bool,
 }
 
 impl Snapshot {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::route::{
-    Acks, Brake, Encoding, EnvelopeForm, EventType, Framing, JavaAvro, JavaTimestamp, JavaUnknownEnum, KeySource, Limits,
-    Mapping, MissingKey, NestedSep, Presence, Reply, SchemaType, TimestampPolicy, Uint64Policy, UnknownEnumPolicy,
-    UnknownFields, Version,
+    Acks, Brake, Encoding, EnvelopeForm, EventType, Framing, JavaAvro, JavaTimestamp, JavaUnknownEnum, KeySource,
+    Limits, Mapping, MissingKey, NestedSep, Presence, Reply, SchemaType, TimestampPolicy, Uint64Policy,
+    UnknownEnumPolicy, UnknownFields, Version,
 };
 
 use super::reader::{Item, Table};

@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{Entry, Feed, Loaders, condition_of_next, registry_of, show_schemas};
+use super::{Entry, Feed, Loaders, condition_of_next, registry_of, show_doubt, show_schemas};
 use crate::auth::Limiter;
 use crate::config::{self, Config};
 use crate::pipeline::State;
@@ -71,6 +71,7 @@ impl Feed {
         for event in entries.into_keys() {
             info!(%event, "event type is taken out; what is queued of it is delivered");
             show_schemas(&self.health, &event, None);
+            show_doubt(&self.health, &event, None);
             self.health.clear_condition(&condition_of_next(&event));
         }
         self.show_brakes(&before);
@@ -125,6 +126,7 @@ impl Feed {
         if is_stale || !wants_the_same {
             entry.id = self.new_id();
             entry.failures = 0;
+            entry.is_silent = false;
             entry.due = Some(Instant::now());
         }
         entry

@@ -6,7 +6,8 @@
 //! that is bad never holds up another. Another configuration leaves event types alone that it does not change; one that it
 //! changes is served as before until it is warm. Never: touches the path of an event but by replacing the snapshot.
 //!
-//! Reading order: this file (what is due, what was found, what is published), `adopt` (another configuration), `warm` (the slow work).
+//! Reading order: this file (what is due, what was found, what is published), `adopt` (another configuration), `warm` (the slow
+//! work), `topics` (what was known in the last run).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,16 +27,20 @@ use crate::schema::{Loaded, Loader, Refreshed, Stale};
 use crate::telemetry::health::Health;
 
 mod adopt;
+mod topics;
 mod warm;
 
 pub use adopt::Adopt;
-use warm::{Warm, WarmError, refresh, use_current, warm};
+use topics::Topics;
+use warm::{Need, Warm, WarmError, refresh, use_current, warm};
 
 /// Event types of a cluster that are warmed at the same time; each may hold a blocking thread for as long as its cluster is silent.
 const WARMING_MAX: usize = 8;
 /// Pause before an event type that is not available is tried again; doubles up to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
+/// The longest one for an event type that is served though its cluster does not answer.
+const ASSUMED_RETRY: Duration = Duration::from_secs(5);
 /// How often the feed looks whether something is due.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -50,6 +55,9 @@ pub struct Feed {
     producers: Arc<Producers>,
     loaders: Loaders,
     health: Arc<Health>,
+    /// Until when everything is waited for; then what can be served is, by what was known in the last run.
+    patience: Instant,
+    topics: Topics,
     /// Made once and cloned into each snapshot: a clone shares the limits, a new table would begin them anew.
     senders: Senders,
     entries: Vec<Entry>,
@@ -74,6 +82,8 @@ struct Entry {
     next: Option<Arc<EventType>>,
     /// Tries that failed in a row.
     failures: u32,
+    /// Its cluster did not answer the last try.
+    is_silent: bool,
     /// When it is to be warmed or refreshed next; none while that is under way.
     due: Option<Instant>,
 }
@@ -100,7 +110,11 @@ impl Feed {
         health: Arc<Health>,
     ) -> Self {
         let senders = Senders::new(&config.senders);
+        let patience = Instant::now() + config.startup_wait;
+        let topics = Topics::load(config.state_dir.as_deref());
         let mut feed = Feed {
+            patience,
+            topics,
             config,
             pipeline,
             producers,
@@ -123,7 +137,6 @@ impl Feed {
     /// Warms, heals and refreshes until it is told to stop. Start-up is over when everything is warm, or when
     /// `startup_wait_seconds` have passed: the proxy then starts degraded. Other configurations come from `adopt`.
     pub async fn run(mut self, mut adopt: mpsc::Receiver<Adopt>, stop: CancellationToken) {
-        let patience = Instant::now() + self.config.startup_wait;
         let mut work: JoinSet<Done> = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -143,21 +156,26 @@ impl Feed {
                     self.begin_what_is_due(&mut work);
                 }
                 _ = tick.tick() => {
+                    task::block_in_place(|| self.topics.save());
                     self.renew_clients();
                     self.begin_what_is_due(&mut work);
                 }
             }
-            self.note_start(patience);
+            self.note_start();
         }
         work.shutdown().await;
+        task::block_in_place(|| self.topics.save());
     }
 
     fn begin_what_is_due(&mut self, work: &mut JoinSet<Done>) {
         let now = Instant::now();
-        for entry in &mut self.entries {
+        for index in 0..self.entries.len() {
+            let entry = &self.entries[index];
             if entry.due.is_none_or(|due| due > now) {
                 continue;
             }
+            let need = self.need(entry, entry.next.as_ref().unwrap_or(&entry.live.event_type));
+            let entry = &mut self.entries[index];
             entry.due = None;
             let id = entry.id;
             let event_type = Arc::clone(entry.next.as_ref().unwrap_or(&entry.live.event_type));
@@ -177,7 +195,7 @@ impl Feed {
                 }
                 _ => work.spawn(async move {
                     let _room = room.acquire().await;
-                    let found = Found::Warmed(warm(&config, producers, loader, event_type).await);
+                    let found = Found::Warmed(warm(&config, producers, loader, event_type, need).await);
                     Done { id, found }
                 }),
             };
@@ -244,14 +262,23 @@ impl Feed {
         let loader = registry_of(&self.config, &event_type).and_then(|name| self.loaders.get(name));
         let left_out = || loader.map(|loader| loader.status(event).problems).unwrap_or_default();
         match found {
-            Found::Warmed(Ok(Warm { mut ready, note })) => {
+            Found::Warmed(Ok(Warm { mut ready, note, topic, doubt })) => {
+                let doubt = match &entry.live.state {
+                    State::Unavailable(outage) if ready.is_assumed && doubt.is_none() => Some(outage.reason.clone()),
+                    _ => doubt,
+                };
+                show_doubt(&self.health, event, doubt.as_deref());
+                if let Some(topic) = &topic {
+                    self.topics.note(&event_type.cluster, &event_type.topic, topic);
+                }
                 show_schemas(&self.health, event, note.clone());
                 // What is wrong with its schemas the loader has logged.
                 if note.is_some() || entry.failures > 0 {
                     info!(%event, note, "event type is available");
                 }
                 entry.failures = 0;
-                entry.due = Some(Instant::now() + refresh);
+                // One that is assumed is looked at again soon.
+                entry.due = Some(Instant::now() + if ready.is_assumed { RETRY_FIRST } else { refresh });
                 // Another client may have taken over while this event type was warmed.
                 use_current(&self.producers, &mut ready);
                 if entry.next.take().is_some() {
@@ -275,6 +302,10 @@ impl Feed {
             }
             Found::Warmed(Err(error)) => {
                 let reason = error.to_string();
+                entry.is_silent = error.is_silence();
+                if error.is_refusal() {
+                    self.topics.forget(&event_type.cluster, &event_type.topic);
+                }
                 if entry.failures == 0 {
                     warn!(%event, %reason, "event type is not available");
                 }
@@ -291,17 +322,38 @@ impl Feed {
             Found::Refreshed(Err(error), _) if error.is_final() => {
                 let reason = error.to_string();
                 warn!(%event, %reason, "event type is no longer available");
+                self.topics.forget(&event_type.cluster, &event_type.topic);
+                show_doubt(&self.health, event, None);
+                entry.is_silent = false;
                 entry.due = Some(Instant::now() + RETRY_FIRST);
                 entry.failures = 1;
                 entry.live.state = State::Unavailable(Outage::new(reason));
                 true
             }
             Found::Refreshed(topic, schemas) => {
-                entry.due = Some(Instant::now() + refresh);
                 let State::Ready(ready) = &mut entry.live.state else { return false };
                 // A cluster that does not answer leaves everything as it is: events wait in the buffer.
+                let mut changed = false;
+                match &topic {
+                    Ok(topic) => {
+                        self.topics.note(&event_type.cluster, &event_type.topic, topic);
+                        changed = std::mem::replace(&mut ready.is_assumed, false);
+                        if changed {
+                            info!(%event, "event type's cluster answers now");
+                            show_doubt(&self.health, event, None);
+                        }
+                        entry.failures = 0;
+                    }
+                    Err(error) if ready.is_assumed => {
+                        show_doubt(&self.health, event, Some(&error.to_string()));
+                        entry.failures += 1;
+                    }
+                    Err(_) => {}
+                }
+                let pause = if ready.is_assumed { retry_pause(entry.failures).min(ASSUMED_RETRY) } else { refresh };
+                entry.due = Some(Instant::now() + pause);
                 let limit = topic.map_or(ready.record_bytes_max, |topic| topic.max_message_bytes);
-                let changed = std::mem::replace(&mut ready.record_bytes_max, limit) != limit;
+                changed |= std::mem::replace(&mut ready.record_bytes_max, limit) != limit;
                 let Some(schemas) = schemas else { return changed };
                 match *schemas {
                     Refreshed::Changed(loaded) => {
@@ -333,7 +385,7 @@ impl Feed {
             limiter: Arc::new(Limiter::new(&event_type.limits)),
             state: State::Unavailable(Outage::new("it is being warmed")),
         };
-        Entry { id: self.new_id(), live, next: None, failures: 0, due: Some(Instant::now()) }
+        Entry { id: self.new_id(), live, next: None, failures: 0, is_silent: false, due: Some(Instant::now()) }
     }
 
     fn new_id(&mut self) -> u64 {
@@ -351,7 +403,7 @@ impl Feed {
         self.pipeline.replace(Snapshot::new(live, self.senders.clone()));
     }
 
-    fn note_start(&self, patience: Instant) {
+    fn note_start(&mut self) {
         if self.health.has_started() {
             return;
         }
@@ -359,7 +411,8 @@ impl Feed {
         if cold == 0 {
             info!(event_types = self.entries.len(), "started, everything is warm");
             self.health.set_started();
-        } else if Instant::now() >= patience {
+        } else if Instant::now() >= self.patience {
+            self.give_up_waiting();
             warn!(
                 unavailable = cold,
                 event_types = self.entries.len(),
@@ -367,6 +420,38 @@ impl Feed {
             );
             self.health.set_started();
         }
+    }
+
+    /// Tries at once what was waited for, with less.
+    fn give_up_waiting(&mut self) {
+        for entry in &mut self.entries {
+            let waits = matches!(entry.live.state, State::Unavailable(_));
+            entry.due = entry.due.map(|due| if waits { Instant::now() } else { due });
+        }
+    }
+
+    /// What an event type may be served without.
+    fn need(&self, entry: &Entry, event_type: &EventType) -> Need {
+        if Instant::now() < self.patience {
+            return Need::Everything;
+        }
+        let (cluster, topic) = (&event_type.cluster, &event_type.topic);
+        // Without a disk to wait on, events of a cluster that does not answer are better refused.
+        let has_spool = self.producers.spool_of(cluster).is_some();
+        let known = self.topics.get(cluster, topic).filter(|_| entry.is_silent && has_spool && entry.next.is_none());
+        known.map_or(Need::NoProof, Need::NoCluster)
+    }
+}
+
+/// Shows on `/ready` that an event type is served though its cluster does not answer or does not prove that it acknowledges.
+fn show_doubt(health: &Health, event: &str, reason: Option<&str>) {
+    let name = format!("cluster of {event}");
+    match reason {
+        Some(reason) => {
+            let what = format!("degraded, its events wait in memory or on disk until this is over: {reason}");
+            health.set_condition(&name, &what);
+        }
+        None => health.clear_condition(&name),
     }
 }
 

@@ -100,7 +100,8 @@ impl Setup {
                 None => State::Unavailable(Outage::new("this test has no Kafka")),
                 Some((_, client)) => {
                     let topic = TopicHandle::new(client, &event_type.topic).expect("the topic has a valid name");
-                    State::Ready(Ready { schemas: None, topic: Arc::new(topic), record_bytes_max: None })
+                    let (topic, is_assumed) = (Arc::new(topic), false);
+                    State::Ready(Ready { schemas: None, topic, record_bytes_max: None, is_assumed })
                 }
             },
         };

@@ -70,9 +70,15 @@ impl Shown {
 
     fn read_snapshot(&self) -> sources::Snapshot {
         let snapshot = self.pipeline.snapshot();
-        let ready = snapshot.live().iter().filter(|live| matches!(live.state, State::Ready(_))).count() as u64;
-        let unavailable = snapshot.live().len() as u64 - ready;
-        sources::Snapshot { version: snapshot.version(), age: snapshot.age(), ready, unavailable }
+        let (mut ready, mut degraded, mut unavailable) = (0, 0, 0);
+        for live in snapshot.live() {
+            match &live.state {
+                State::Ready(Ready { is_assumed: false, .. }) => ready += 1,
+                State::Ready(_) => degraded += 1,
+                State::Unavailable(_) => unavailable += 1,
+            }
+        }
+        sources::Snapshot { version: snapshot.version(), age: snapshot.age(), ready, degraded, unavailable }
     }
 
     fn read_registry<'s>(&self, config: &Config, name: &'s str, loader: &Loader) -> sources::Registry<'s> {

@@ -73,7 +73,7 @@ catalogue! {
     EVENTS_IN_SPOOL = Gauge "iguazu_events_in_spool" ["event", "cluster"] "events", "events in the spool now";
     EVENTS_FIELDS_DROPPED = Counter "iguazu_events_fields_dropped_total" ["event", "cluster"] "events", "events with at least one field that the schema does not have and that was left out";
 
-    EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`) and that cannot (`unavailable`; `/ready` says why)";
+    EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`), that are though their cluster has not answered since the start, so that their events wait on disk (`degraded`), and that cannot (`unavailable`); `/ready` says why";
     SNAPSHOT_VERSION = Gauge "iguazu_snapshot_version" [] "version", "number of times that event types, schemas and producers were replaced";
     CONFIG_RELOADS = Counter "iguazu_config_reloads_total" ["result"] "reloads", "configurations read again while running: `applied`, or `refused` because something in them is wrong (the one before stays in force, `/ready` says why)";
     CONFIG_AGE = Gauge "iguazu_config_age_seconds" [] "seconds", "time since the configuration in force was read";

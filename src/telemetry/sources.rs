@@ -195,6 +195,8 @@ pub struct Snapshot {
     pub age: Duration,
     /// Event types that can be served.
     pub ready: u64,
+    /// Event types that are, though their cluster has not answered since the start.
+    pub degraded: u64,
     /// Event types that cannot.
     pub unavailable: u64,
 }
@@ -223,6 +225,7 @@ pub fn config(page: &mut Page, reading: &Config) {
 /// The snapshot in force.
 pub fn snapshot(page: &mut Page, reading: &Snapshot) {
     page.set(&m::EVENT_TYPES, &["ready"], reading.ready);
+    page.set(&m::EVENT_TYPES, &["degraded"], reading.degraded);
     page.set(&m::EVENT_TYPES, &["unavailable"], reading.unavailable);
     page.set(&m::SNAPSHOT_VERSION, &[], reading.version);
     page.set(&m::SNAPSHOT_AGE, &[], reading.age);

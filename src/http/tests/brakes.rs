@@ -4,8 +4,9 @@ use super::*;
 use crate::route::Brake;
 
 impl Setup {
-    fn braked(mut self, event: usize, brake: Brake) -> Self {
-        self.config.events[event].brake = brake;
+    fn braked(mut self, event: &str, brake: Brake) -> Self {
+        let event_type = self.config.events.iter_mut().find(|event_type| event_type.name == event);
+        event_type.expect("the configuration of these tests has it").brake = brake;
         self
     }
 }
@@ -14,7 +15,7 @@ impl Setup {
 async fn what_is_disabled_is_refused_for_a_while_and_by_its_name() {
     let locked = config::Sender { brake: Brake::Disabled, events: vec!["*".to_owned()], ..web() };
     let free = config::Sender { name: "free".to_owned(), key_hashes: vec![keys::hash("igz_free")], ..web() };
-    let site = Setup::new().braked(0, Brake::Disabled).with_senders(&[locked, free]).open();
+    let site = Setup::new().braked("page.viewed", Brake::Disabled).with_senders(&[locked, free]).open();
     let check = async |path: &str, key: &str, status: u16, code: &str, what: &str| {
         let headers = [("content-type", "application/json"), ("x-api-key", key)];
         let answer = site.post(path, &headers, "{}").await;
@@ -36,7 +37,7 @@ async fn what_is_disabled_is_refused_for_a_while_and_by_its_name() {
 #[tokio::test]
 async fn of_a_sample_the_same_events_go_through_whenever_they_are_sent_and_the_others_are_told() {
     let brake = Brake::sample(0.25);
-    let site = Setup::new().with_kafka().braked(0, brake).braked(1, brake).open();
+    let site = Setup::new().with_kafka().braked("page.viewed", brake).braked("order.placed", brake).open();
     let events = |event: &str| -> Value {
         (0..100).map(|n| json!({"event": event, "id": format!("o-{n}"), "payload": {}})).collect()
     };
