@@ -285,6 +285,7 @@ impl Tracked {
         let mut tracked = Tracked::new(account, Some(batch), index, cost_bytes);
         tracked.kept = Kept::Spool;
         account.in_spool.fetch_sub(1, Relaxed);
+        account.replayed.fetch_add(1, Relaxed);
         tracked
     }
 
@@ -368,7 +369,7 @@ impl Tracked {
     #[allow(clippy::boxed_local, reason = "it lives in a box, which is librdkafka's opaque")]
     pub fn settle(mut self: Box<Self>, delivery: Delivery) {
         self.open = false;
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.leave_memory();
         let delivery = self.verdict(delivery);
         match delivery {
             Delivery::Delivered { .. } => drop(self.account.delivered.fetch_add(1, Relaxed)),
@@ -392,11 +393,18 @@ impl Tracked {
         Delivery::Failed(code)
     }
 
+    fn leave_memory(&self) {
+        self.account.in_memory.fetch_sub(1, Relaxed);
+        if self.is_from_spool() {
+            self.account.replayed.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// The producer did not take the record: the caller rejects the event itself.
     #[allow(clippy::boxed_local, reason = "it lives in a box, which is librdkafka's opaque")]
     pub fn refused(mut self: Box<Self>) {
         self.open = false;
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.leave_memory();
         if self.is_from_spool() {
             self.account.in_spool.fetch_add(1, Relaxed);
         }
@@ -409,7 +417,7 @@ impl Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         if self.open {
-            self.account.in_memory.fetch_sub(1, Relaxed);
+            self.leave_memory();
             // A token that a panic drops was not handed over: what librdkafka has is no longer ours to drop.
             let delivery = match std::thread::panicking() {
                 _ if self.is_from_spool() => Delivery::Spooled,
@@ -453,6 +461,8 @@ pub struct Account {
     pub in_memory: AtomicU64,
     /// Events in the spool now.
     pub in_spool: AtomicU64,
+    /// Those in memory that are on disk as well, because they are being tried out of the spool.
+    replayed: AtomicU64,
     /// Unknown fields that were left out, over all events.
     pub fields_dropped: AtomicU64,
     rejected_by: [AtomicU64; Code::ALL.len()],
@@ -474,6 +484,7 @@ impl Account {
             lost: AtomicU64::new(0),
             in_memory: AtomicU64::new(0),
             in_spool: AtomicU64::new(0),
+            replayed: AtomicU64::new(0),
             fields_dropped: AtomicU64::new(0),
             rejected_by: zeros(),
             failed_by: zeros(),
@@ -620,10 +631,13 @@ impl Ledger {
         all
     }
 
-    /// Counts what is still in memory as lost: for the end, when no delivery report can come any more.
+    /// Counts what is still in memory as lost, but for what is on disk as well: for the end, when no delivery report can come any
+    /// more. How many are lost.
     pub fn write_off(&self) -> u64 {
         let write_off = |account: Arc<Account>| {
-            let left = account.in_memory.swap(0, Relaxed);
+            let on_disk = account.replayed.swap(0, Relaxed);
+            account.in_spool.fetch_add(on_disk, Relaxed);
+            let left = account.in_memory.swap(0, Relaxed).saturating_sub(on_disk);
             account.lost.fetch_add(left, Relaxed);
             left
         };

@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -77,7 +78,31 @@ pub struct Proxy {
     producers: Arc<Producers>,
     spools: Arc<Spools>,
     health: Arc<Health>,
+    hurry: Hurry,
     drain: Duration,
+}
+
+/// Lets a stop end as soon as what is in memory is on disk. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Hurry {
+    told: Arc<AtomicBool>,
+    doors: Drain,
+    producers: Arc<Producers>,
+}
+
+impl Hurry {
+    /// Requests under way are cut off, and what Kafka has not acknowledged goes to disk, where there is one.
+    pub fn tell(&self) {
+        if !self.told.swap(true, Relaxed) {
+            warn!("told to stop again: what is not delivered goes to disk at once");
+            self.doors.cut_off_now();
+            self.producers.give_up_on_brokers();
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        self.told.load(Relaxed)
+    }
 }
 
 /// A listener and the switch that ends it.
@@ -191,6 +216,8 @@ impl Proxy {
         info!(http = %http.address, admin = %admin.address, "listening");
         drop(_inside);
         let drain = config.http.drain;
+        let (doors, told) = (http.drain.clone(), Arc::default());
+        let hurry = Hurry { told, doors, producers: Arc::clone(&producers) };
         Ok(Proxy {
             runtime,
             http,
@@ -207,6 +234,7 @@ impl Proxy {
             producers,
             spools,
             health,
+            hurry,
             drain,
         })
     }
@@ -253,6 +281,11 @@ impl Proxy {
         }
     }
 
+    /// What a stop that takes too long can be told; for another thread than the one that calls [`Proxy::stop`].
+    pub fn hurry(&self) -> Hurry {
+        self.hurry.clone()
+    }
+
     /// Stops in order, within `drain_seconds`, and returns the final ledger. Blocking.
     pub fn stop(self) -> Balance {
         let started = Instant::now();
@@ -271,7 +304,11 @@ impl Proxy {
             error!(%error, "the feed ended by itself");
         }
         let left = self.drain.saturating_sub(started.elapsed() + tail);
-        let replayed = self.spools.stop_replays(Instant::now() + left / 2);
+        let replayed = self.spools.stop_replays(Instant::now() + left / 2, &self.hurry);
+        if self.hurry.is_told() {
+            // Clients that were started since.
+            self.producers.give_up_on_brokers();
+        }
         let stopped = self.producers.stop(self.drain.saturating_sub(started.elapsed() + tail));
         if stopped.purged > 0 {
             warn!(records = stopped.purged, "records could not be delivered before the deadline and were given up");

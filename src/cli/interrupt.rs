@@ -78,6 +78,11 @@ impl Interrupt {
         while !self.wait(Duration::from_secs(3600)) {}
     }
 
+    /// The next signal, whatever came before, if it comes within this time.
+    pub fn next_within(&self, timeout: Duration) -> Option<Signal> {
+        self.told.recv_timeout(timeout).ok()
+    }
+
     /// Waits for the next signal, whatever came before.
     pub fn wait_for_signal(&self) -> Signal {
         // Its thread lives as long as this does; without it, nothing could ever stop the process in order.

@@ -190,11 +190,23 @@ impl Client {
 
     /// Lets a stop, one that is under way or the next one, take no longer than this from now on.
     pub(super) fn hasten(&self, deadline: Duration) {
-        let patience = Patience::within(deadline, self.context().beside.is_some());
+        self.hasten_to(Patience::within(deadline, self.context().beside.is_some()));
+    }
+
+    /// Lets a stop, one that is under way or the next one, wait for brokers no longer: what they have not acknowledged goes to
+    /// disk, or is given up where there is none.
+    pub(super) fn give_up_on_brokers(&self) {
+        let now = Instant::now();
+        let wait = if self.context().beside.is_some() { SPOOL_WAIT_MAX } else { PURGE_WAIT_MAX };
+        self.hasten_to(Patience { flush: now, purge: now + wait });
+    }
+
+    fn hasten_to(&self, patience: Patience) {
         let mut before = self.shared.patience.lock().expect("no code panics while it holds this lock");
-        if before.is_none_or(|before| patience.purge < before.purge) {
-            *before = Some(patience);
-        }
+        *before = Some(before.map_or(patience, |before| Patience {
+            flush: before.flush.min(patience.flush),
+            purge: before.purge.min(patience.purge),
+        }));
     }
 
     /// Lets connections from now on log in by a cluster's settings, where it does so by password: a client that drains behind

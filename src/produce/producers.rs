@@ -38,6 +38,8 @@ pub struct Producers {
     /// Those that another one took over from and that are not retired yet; records may still be in them.
     displaced: Mutex<Vec<Arc<Client>>>,
     draining: Mutex<Vec<Draining>>,
+    /// Those that the last stop waits for.
+    stopping: Mutex<Vec<Weak<Client>>>,
 }
 
 impl Producers {
@@ -161,6 +163,19 @@ impl Producers {
         self.clients().values().cloned().collect()
     }
 
+    /// Lets a stop that is under way, or the next one, wait for brokers no longer; see [`Producers::stop`].
+    pub fn give_up_on_brokers(&self) {
+        self.all().iter().chain(&self.displaced()).for_each(|client| client.give_up_on_brokers());
+        let draining = self.draining.lock().expect("no code panics while it holds this lock");
+        let draining: Vec<_> = draining.iter().filter_map(|draining| draining.client.upgrade()).collect();
+        let stopping: Vec<_> = self.stopping().iter().filter_map(Weak::upgrade).collect();
+        draining.iter().chain(&stopping).for_each(|client| client.give_up_on_brokers());
+    }
+
+    fn stopping(&self) -> MutexGuard<'_, Vec<Weak<Client>>> {
+        self.stopping.lock().expect("no code panics while it holds this lock")
+    }
+
     /// Stops every client, all at the same time, and waits for those that drain already, all within `deadline`. Blocking; see
     /// [`Client::stop`]. Returns the sum of what had to be left.
     pub fn stop(&self, deadline: Duration) -> Stopped {
@@ -170,6 +185,7 @@ impl Producers {
         draining.iter().filter_map(|draining| draining.client.upgrade()).for_each(|client| client.hasten(deadline));
         let all = clients.into_values().chain(displaced);
         draining.extend(all.filter_map(|client| stop_behind(client, deadline)));
+        *self.stopping() = draining.iter().map(|draining| Weak::clone(&draining.client)).collect();
         let stopped = draining.into_iter().map(|draining| draining.thread.join().unwrap_or_default());
         stopped.fold(Stopped::default(), |sum, one| Stopped {
             purged: sum.purged + one.purged,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::StartError;
+use super::{Hurry, StartError};
 use crate::config::{self, Config};
 use crate::outcome::{Balance, Ledger};
 use crate::produce::{Destination, Producers, Replay, Rest};
@@ -93,10 +93,11 @@ impl Spools {
         Ok(())
     }
 
-    /// Produces nothing more. What goes with the process is given a chance before, until then.
-    pub(super) fn stop_replays(&self, until: Instant) -> Vec<Rest> {
+    /// Produces nothing more. What goes with the process is given a chance before, until then or until there is a hurry.
+    pub(super) fn stop_replays(&self, until: Instant, hurry: &Hurry) -> Vec<Rest> {
         let mut open = self.opened();
-        while self.is_ephemeral && Instant::now() < until && !open.replays.iter().all(Replay::is_empty) {
+        let is_time = || Instant::now() < until && !hurry.is_told();
+        while self.is_ephemeral && is_time() && !open.replays.iter().all(Replay::is_empty) {
             std::thread::sleep(POLL);
         }
         open.replays.drain(..).filter_map(Replay::stop).collect()
