@@ -56,6 +56,7 @@ macro_rules! codes {
 codes! {
     Enqueued, "enqueued", 202, None, false, "checked, converted and in the producer's buffer; Kafka has not answered yet";
     Spooled, "spooled", 202, None, false, "Kafka does not take the event now; it is on the proxy's disk and is delivered when Kafka does";
+    SampledOut, "sampled_out", 202, None, false, "operators let only a sample of this event type or sender through (`sample`), and the event is not in it: it was left out, on purpose";
     Acknowledged, "acknowledged", 200, None, false, "Kafka acknowledged the record; the result names its partition and offset";
     Durable, "durable", 200, None, false, "the event is on the proxy's disk and is delivered whatever happens to the process, or Kafka's in-sync replicas all have it";
     Valid, "valid", 200, None, false, "dry run: the event would be taken, as its result shows; nothing was produced";
@@ -94,6 +95,7 @@ codes! {
     Internal, "internal", 500, Ours, true, "a bug of ours; the log of the proxy has more";
     Overloaded, "overloaded", 503, Ours, true, "too many connections or too many bytes in flight; retry after the pause that `Retry-After` names";
     EventTypeUnavailable, "event_type_unavailable", 503, Ours, true, "the event type's cluster, topic or schema is not available; it is tried again by itself, `/ready` on the admin listener says why";
+    Disabled, "disabled", 503, Ours, true, "operators have disabled the event type or the sender for now (`disabled`); wait as long as `Retry-After` says";
     BufferFull, "buffer_full", 503, Ours, true, "the buffer of the event type's cluster is full; retry after the pause that `Retry-After` names";
     DiskUnavailable, "disk_unavailable", 503, Ours, true, "the event type needs the proxy's disk, which is full or does not work now; retry after the pause that `Retry-After` names";
     DeliveryFailed, "delivery_failed", 503, Ours, true, "Kafka refused the record, or the client gave it up before it was written";
@@ -315,6 +317,7 @@ impl Tracked {
         let mut tracked = Tracked::new(account, Some(batch), index, cost_bytes);
         tracked.kept = Kept::Spool;
         account.in_spool.fetch_sub(1, Relaxed);
+        account.replayed.fetch_add(1, Relaxed);
         tracked
     }
 
@@ -408,7 +411,7 @@ impl Tracked {
     #[allow(clippy::boxed_local, reason = "it lives in a box, which is librdkafka's opaque")]
     pub fn settle(mut self: Box<Self>, delivery: Delivery) {
         self.open = false;
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.leave_memory();
         let delivery = self.verdict(delivery);
         match delivery {
             Delivery::Delivered { .. } => drop(self.account.delivered.fetch_add(1, Relaxed)),
@@ -432,6 +435,13 @@ impl Tracked {
         Delivery::Failed(code)
     }
 
+    fn leave_memory(&self) {
+        self.account.in_memory.fetch_sub(1, Relaxed);
+        if self.is_from_spool() {
+            self.account.replayed.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// Counts the record as on disk and tells its request, or returns what the request goes on waiting for.
     #[allow(clippy::boxed_local, reason = "it lives in a box, as for librdkafka")]
     pub fn settle_on_disk(mut self: Box<Self>) -> Option<Awaiting> {
@@ -440,7 +450,7 @@ impl Tracked {
             return None;
         }
         self.open = false;
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.leave_memory();
         self.account.in_spool.fetch_add(1, Relaxed);
         let batch = self.batch.take()?;
         batch.note(self.index, Delivery::Spooled);
@@ -451,7 +461,7 @@ impl Tracked {
     #[allow(clippy::boxed_local, reason = "it lives in a box, which is librdkafka's opaque")]
     pub fn refused(mut self: Box<Self>) {
         self.open = false;
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.leave_memory();
         if self.is_from_spool() {
             self.account.in_spool.fetch_add(1, Relaxed);
         }
@@ -464,7 +474,7 @@ impl Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         if self.open {
-            self.account.in_memory.fetch_sub(1, Relaxed);
+            self.leave_memory();
             // A token that a panic drops was not handed over: what librdkafka has is no longer ours to drop.
             let delivery = match std::thread::panicking() {
                 _ if self.is_from_spool() => Delivery::Spooled,
@@ -525,7 +535,7 @@ pub struct Account {
     pub recovered: AtomicU64,
     /// Events that Kafka acknowledged.
     pub delivered: AtomicU64,
-    /// Events that the reply refused.
+    /// Events that the reply refused, and those that a sample left out.
     pub rejected: AtomicU64,
     /// Events accepted and then given up for good.
     pub failed: AtomicU64,
@@ -535,6 +545,8 @@ pub struct Account {
     pub in_memory: AtomicU64,
     /// Events in the spool now.
     pub in_spool: AtomicU64,
+    /// Those in memory that are on disk as well, because they are being tried out of the spool.
+    replayed: AtomicU64,
     /// Unknown fields that were left out, over all events.
     pub fields_dropped: AtomicU64,
     /// Events whose fate was known only after the reply that should have told it.
@@ -558,6 +570,7 @@ impl Account {
             lost: AtomicU64::new(0),
             in_memory: AtomicU64::new(0),
             in_spool: AtomicU64::new(0),
+            replayed: AtomicU64::new(0),
             fields_dropped: AtomicU64::new(0),
             late: AtomicU64::new(0),
             rejected_by: zeros(),
@@ -577,7 +590,7 @@ impl Account {
         self.in_spool.fetch_add(1, Relaxed);
     }
 
-    /// Counts an event that the reply refuses.
+    /// Counts an event that the reply refuses, or that a sample leaves out.
     pub fn reject(&self, code: Code) {
         self.rejected.fetch_add(1, Relaxed);
         self.rejected_by[code.index()].fetch_add(1, Relaxed);
@@ -705,10 +718,13 @@ impl Ledger {
         all
     }
 
-    /// Counts what is still in memory as lost: for the end, when no delivery report can come any more.
+    /// Counts what is still in memory as lost, but for what is on disk as well: for the end, when no delivery report can come any
+    /// more. How many are lost.
     pub fn write_off(&self) -> u64 {
         let write_off = |account: Arc<Account>| {
-            let left = account.in_memory.swap(0, Relaxed);
+            let on_disk = account.replayed.swap(0, Relaxed);
+            account.in_spool.fetch_add(on_disk, Relaxed);
+            let left = account.in_memory.swap(0, Relaxed).saturating_sub(on_disk);
             account.lost.fetch_add(left, Relaxed);
             left
         };

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::auth::{Limiter, Sender, Senders};
-use crate::envelope::{Event, Unreadable};
+use crate::envelope::{Event, Unreadable, ids};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
 use crate::produce::TopicHandle;
-use crate::route::{EventType, Lane, Reply, Routes};
+use crate::route::{Brake, EventType, Lane, Reply, Routes};
 use crate::schema::SchemaSet;
 
 mod prepare;
@@ -28,6 +28,9 @@ use prepare::{Work, prepare};
 
 /// Events that are worked on before other connections of the thread get their turn; slow ones count as several.
 const SLICE: u32 = 256;
+
+/// How long senders of what is disabled are told to wait. Somebody has to take the brake off first.
+const DISABLED_WAIT_MS: u64 = 60_000;
 
 /// Events of a request that are told which name is near to theirs. Finding it takes microseconds for every event type, and
 /// neighbours wait meanwhile.
@@ -92,6 +95,9 @@ pub struct Ready {
     pub topic: Arc<TopicHandle>,
     /// Largest record that its topic takes, in bytes, where the cluster tells.
     pub record_bytes_max: Option<usize>,
+    /// Whether its cluster has not answered since the start, or not proven that it acknowledges: it is served by what was known
+    /// before, and its events wait on disk.
+    pub is_assumed: bool,
 }
 
 impl Snapshot {
@@ -170,6 +176,8 @@ pub struct Taken {
     pub events: u32,
     /// Events refused, or failed as far as is known.
     pub refused: u32,
+    /// Events that a sample left out; they count as gone through.
+    pub sampled_out: u32,
     /// Results with something to say, by index; those of events that are still awaited among them.
     pub results: Vec<EventResult>,
     /// The weakest wait of an event that was taken.
@@ -369,6 +377,16 @@ impl Pipeline {
         };
         slice.last = Some(live);
         slice.receive(&live.account);
+        if is_braked(live, ask) {
+            match brake(live, &event, ask) {
+                Ok(true) => {}
+                Ok(false) => {
+                    slice.settle(Code::SampledOut);
+                    return taken.leave_out(index, names.1, ask.all_results);
+                }
+                Err(no) => return self.reject(slice, names, index, no, taken),
+            }
+        }
         let ready = match admit(live, &event, ask, slice.now_ms) {
             Ok(ready) => ready,
             Err(no) => return self.reject(slice, names, index, no, taken),
@@ -488,6 +506,10 @@ fn try_out(snapshot: &Snapshot, event: &Event<'_>, ask: &Ask<'_>) -> Result<DryR
     let Some(live) = snapshot.find(&event.name) else {
         return Err(unknown_event(&event.name, Some(&snapshot.routes), ask));
     };
+    may_send(live, ask)?;
+    if let Some(what) = disabled(live, ask) {
+        return Err(EventError::new(Code::Disabled, what));
+    }
     let ready = may_pass(live, event, ask)?;
     WORK.with_borrow_mut(|work| {
         let prepared = prepare(live, ready, event, ask, work)?;
@@ -523,6 +545,15 @@ impl Taken {
             warning: None,
             retry_after_ms: no.retry_after_ms,
         });
+    }
+
+    fn leave_out(&mut self, index: u32, id: &str, all: bool) {
+        self.sampled_out += 1;
+        if all {
+            let (id, code, message) = (id.to_owned(), Code::SampledOut, String::new());
+            let (reply, position, warning, retry_after_ms) = (Reply::Enqueued, None, None, None);
+            self.results.push(EventResult { index, id, code, message, reply, position, warning, retry_after_ms });
+        }
     }
 
     fn accept(&mut self, index: u32, id: &str, reply: Reply, warning: Option<String>, all: bool) {
@@ -575,6 +606,35 @@ fn admit<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>, now_ms: u64) -> R
         over(format!("event `{}`", live.event_type.name), wait)
     })?;
     Ok(ready)
+}
+
+/// Whether operators let less than all of its event type or sender through.
+fn is_braked(live: &Live, ask: &Ask<'_>) -> bool {
+    live.event_type.brake != Brake::Off || ask.sender.is_some_and(|sender| sender.brake() != Brake::Off)
+}
+
+/// Whether a braked event is let through; takes nothing from limits. Of two samples the smaller one decides.
+#[cold]
+fn brake(live: &Live, event: &Event<'_>, ask: &Ask<'_>) -> Result<bool, No> {
+    may_send(live, ask)?;
+    if let Some(what) = disabled(live, ask) {
+        let message = format!("{what}; wait {DISABLED_WAIT_MS} ms");
+        return Err(No { error: EventError::new(Code::Disabled, message), retry_after_ms: Some(DISABLED_WAIT_MS) });
+    }
+    let mut own = [0; 36];
+    let id = event.envelope.id.as_deref().unwrap_or_else(|| ids::fresh(&mut own, ask.received_ms)).as_bytes();
+    let of_sender = ask.sender.map_or(Brake::Off, Sender::brake);
+    Ok(live.event_type.brake.lets_through(id) && of_sender.lets_through(id))
+}
+
+/// What operators have disabled of an event's type and sender, in words for the sender.
+fn disabled(live: &Live, ask: &Ask<'_>) -> Option<String> {
+    let sender = ask.sender.filter(|sender| sender.brake() == Brake::Disabled);
+    match (live.event_type.brake, sender) {
+        (Brake::Disabled, _) => Some(format!("event `{}` is disabled for now", live.event_type.name)),
+        (_, Some(sender)) => Some(format!("sender `{}` is disabled for now", sender.name)),
+        _ => None,
+    }
 }
 
 fn may_send(live: &Live, ask: &Ask<'_>) -> Result<(), EventError> {

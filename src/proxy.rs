@@ -7,42 +7,45 @@
 //! Threads: one current-thread runtime a worker for the path of events; one small multi-thread runtime (`control`) for the
 //! admin listener, the feed and the registries; one poll thread a producer client.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, header};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{self, Config};
-use crate::feed::{self, Feed};
+use crate::feed::{Feed, Loaders};
 use crate::http::Doors;
 use crate::outcome::{Balance, Ledger};
-use crate::pipeline::{Pipeline, Ready, Snapshot, State, Watch};
-use crate::produce::{Client, Producers, Wal};
+use crate::pipeline::{Pipeline, Snapshot, Watch};
+use crate::produce::Producers;
 use crate::schema::{Loader, Registry, RegistryError};
-use crate::serve::{self, BindError, Counts, Drain, Listener, Peer, Seat, Server, TlsError, Workers};
-use crate::spool::{Spool, SpoolError};
+use crate::serve::{self, BindError, Counts, Drain, Encryption, Listener, Peer, Seat, Server, TlsError, Workers};
+use crate::spool::SpoolError;
 use crate::telemetry::admin::{self, AdminState};
-use crate::telemetry::export::{self, Exporter, Page, Source};
-use crate::telemetry::health::{Buffer, Health, Measured, Pulse};
-use crate::telemetry::ledger::Books;
+use crate::telemetry::export;
+use crate::telemetry::health::{Health, Measured};
 use crate::telemetry::meters::HttpMeters;
-use crate::telemetry::sources;
 
 mod failed;
+mod reload;
+mod shown;
 pub mod spools;
 
 use failed::FailedLogs;
+use reload::{InForce, Reloader};
+use shown::Shown;
 use spools::Spools;
 
 /// Threads of the runtime for everything beside the path of events.
@@ -64,15 +67,42 @@ pub struct Proxy {
     admin: Side,
     workers: Arc<Workers>,
     feed: JoinHandle<()>,
+    reloads: Option<JoinHandle<()>>,
+    reload: mpsc::Sender<()>,
+    /// Ends the feed, and the reloads before it.
     stop_feed: CancellationToken,
     upkeep: JoinHandle<()>,
     failed: FailedLogs,
     failed_upkeep: JoinHandle<()>,
     pipeline: Arc<Pipeline>,
     producers: Arc<Producers>,
-    spools: Spools,
+    spools: Arc<Spools>,
     health: Arc<Health>,
+    hurry: Hurry,
     drain: Duration,
+}
+
+/// Lets a stop end as soon as what is in memory is on disk. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Hurry {
+    told: Arc<AtomicBool>,
+    doors: Drain,
+    producers: Arc<Producers>,
+}
+
+impl Hurry {
+    /// Requests under way are cut off, and what Kafka has not acknowledged goes to disk, where there is one.
+    pub fn tell(&self) {
+        if !self.told.swap(true, Relaxed) {
+            warn!("told to stop again: what is not delivered goes to disk at once");
+            self.doors.cut_off_now();
+            self.producers.give_up_on_brokers();
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        self.told.load(Relaxed)
+    }
 }
 
 /// A listener and the switch that ends it.
@@ -89,6 +119,8 @@ pub struct Extras {
     pub watch: Option<Watch>,
     /// Answers paths under `/dev/` on the listener of the doors. Blocking.
     pub site: Option<Site>,
+    /// The file that the configuration was read from: it is read again when it changes, or a file that it names.
+    pub file: Option<PathBuf>,
 }
 
 /// Answers a method and a path with its query.
@@ -136,17 +168,18 @@ impl Proxy {
         let _inside = runtime.enter();
         let health = Arc::new(Health::default());
         let pipeline = Arc::new(Pipeline::new(Arc::new(Ledger::default()), extras.watch));
-        let (mut spools, readers) = Spools::open(&config)?;
+        let (spools, readers) = Spools::open(&config)?;
+        let spools = Arc::new(spools);
         spools::note_strangers(&config, &health);
-        let producers = Producers::beside(spools.all().iter().cloned()).with_wals(spools.wals().iter().cloned());
-        let producers = Arc::new(producers);
+        let producers = Arc::new(Producers::beside(spools.all()).with_wals(spools.wals()));
         let failed = FailedLogs::open(&config, &producers, &health)?;
         let loaders = loaders(&config)?;
         let meters = Arc::new(HttpMeters::default());
         let workers = Arc::new(Workers::start(config.http.workers)?);
 
         let doors = Doors::new(&config.http, Arc::clone(&pipeline), Arc::clone(&meters));
-        let (http, counts) = open_doors(&config.http, doors, extras.site, &workers)?;
+        let encryption = config.http.tls.as_ref().map(serve::encryption).transpose()?.map(Encryption::new);
+        let (http, counts) = open_doors(&config.http, doors, extras.site, &workers, encryption.clone())?;
         let feed = Feed::new(
             Arc::clone(&config),
             Arc::clone(&pipeline),
@@ -155,32 +188,44 @@ impl Proxy {
             Arc::clone(&health),
         );
         spools.start(readers, &config, &producers, pipeline.ledger())?;
+        let in_force = Arc::new(InForce::new(Arc::clone(&config), loaders));
         let shown = Shown {
-            config: Arc::clone(&config),
+            in_force: Arc::clone(&in_force),
             pipeline: Arc::clone(&pipeline),
             producers: Arc::clone(&producers),
-            loaders,
             meters,
             counts,
             workers: Arc::clone(&workers),
-            spools: spools.all().to_vec(),
-            failed: failed.all().to_vec(),
-            wals: spools.wals().to_vec(),
+            spools: Arc::clone(&spools),
+            failed: failed.clone(),
         };
         let admin = open_admin(&config.admin, Arc::new(shown.admin_state(Arc::clone(&health))))?;
         let stop_feed = CancellationToken::new();
-        let feed = runtime.spawn(feed.run(stop_feed.clone()));
+        let (adopt, adopted) = mpsc::channel(1);
+        let feed = runtime.spawn(feed.run(adopted, stop_feed.clone()));
+        let (reload, asked) = mpsc::channel(1);
+        let reloads = extras.file.map(|file| {
+            let (pipeline, producers, spools) = (Arc::clone(&pipeline), Arc::clone(&producers), Arc::clone(&spools));
+            let (health, failed) = (Arc::clone(&health), failed.clone());
+            let reloader =
+                Reloader { file, in_force, pipeline, producers, spools, failed, health, encryption, feed: adopt };
+            runtime.spawn(reloader.run(asked, stop_feed.clone()))
+        });
         let upkeep = runtime.spawn(keep_metrics_small());
         let failed_upkeep = runtime.spawn(failed.clone().look_after(Arc::clone(&health)));
         info!(http = %http.address, admin = %admin.address, "listening");
         drop(_inside);
         let drain = config.http.drain;
+        let (doors, told) = (http.drain.clone(), Arc::default());
+        let hurry = Hurry { told, doors, producers: Arc::clone(&producers) };
         Ok(Proxy {
             runtime,
             http,
             admin,
             workers,
             feed,
+            reloads,
+            reload,
             stop_feed,
             upkeep,
             failed,
@@ -189,6 +234,7 @@ impl Proxy {
             producers,
             spools,
             health,
+            hurry,
             drain,
         })
     }
@@ -213,6 +259,13 @@ impl Proxy {
         self.pipeline.ledger()
     }
 
+    /// Reads the configuration's file again, if it is from one, and changes to what it says by now, or says why not. Does not
+    /// wait for that.
+    pub fn reload(&self) {
+        // One that is asked for and not begun yet will read what is there now.
+        let _ = self.reload.try_send(());
+    }
+
     /// Blocks until every event type is served, or says which are not and why when the time is up.
     pub fn wait_ready(&self, timeout: Duration) -> Result<(), Vec<String>> {
         let deadline = Instant::now() + timeout;
@@ -228,8 +281,13 @@ impl Proxy {
         }
     }
 
+    /// What a stop that takes too long can be told; for another thread than the one that calls [`Proxy::stop`].
+    pub fn hurry(&self) -> Hurry {
+        self.hurry.clone()
+    }
+
     /// Stops in order, within `drain_seconds`, and returns the final ledger. Blocking.
-    pub fn stop(mut self) -> Balance {
+    pub fn stop(self) -> Balance {
         let started = Instant::now();
         let tail = (self.drain / 10).min(TAIL_MAX);
         self.health.set_draining();
@@ -239,11 +297,18 @@ impl Proxy {
             warn!(connections = drained.cut_off, "connections did not finish in time and were cut off");
         }
         self.stop_feed.cancel();
+        if let Some(Err(error)) = self.reloads.map(|reloads| self.runtime.block_on(reloads)) {
+            error!(%error, "the reloads ended by themselves");
+        }
         if let Err(error) = self.runtime.block_on(self.feed) {
             error!(%error, "the feed ended by itself");
         }
         let left = self.drain.saturating_sub(started.elapsed() + tail);
-        let replayed = self.spools.stop_replays(Instant::now() + left / 2);
+        let replayed = self.spools.stop_replays(Instant::now() + left / 2, &self.hurry);
+        if self.hurry.is_told() {
+            // Clients that were started since.
+            self.producers.give_up_on_brokers();
+        }
         let stopped = self.producers.stop(self.drain.saturating_sub(started.elapsed() + tail));
         if stopped.purged > 0 {
             warn!(records = stopped.purged, "records could not be delivered before the deadline and were given up");
@@ -298,12 +363,13 @@ fn report(balance: &Balance) {
     }
 }
 
-fn loaders(config: &Config) -> Result<HashMap<String, Arc<Loader>>, RegistryError> {
-    let loader = |settings: &config::Registry| {
-        let registry = Arc::new(Registry::new(settings)?);
-        Ok((settings.name.clone(), Arc::new(Loader::new(registry, config.state_dir.as_deref()))))
-    };
-    config.registries.iter().map(loader).collect()
+fn loaders(config: &Config) -> Result<Loaders, RegistryError> {
+    config.registries.iter().map(|settings| Ok((settings.name.clone(), loader(settings, config)?))).collect()
+}
+
+fn loader(settings: &config::Registry, config: &Config) -> Result<Arc<Loader>, RegistryError> {
+    let registry = Arc::new(Registry::new(settings)?);
+    Ok(Arc::new(Loader::new(registry, config.state_dir.as_deref())))
 }
 
 fn open_doors(
@@ -311,10 +377,10 @@ fn open_doors(
     doors: Doors,
     site: Option<Site>,
     workers: &Workers,
+    tls: Option<Encryption>,
 ) -> Result<(Side, Arc<Counts>), StartError> {
     let listener = Listener::bind(settings.listen, "http.listen")?;
     let (address, drain) = (listener.address, doors.drain().clone());
-    let tls = settings.tls.as_ref().map(serve::encryption).transpose()?;
     let limits = serve::Limits::new(settings.connections_max, settings.read_timeout);
     let server = Server { listener, seats: workers.seats(), tls, limits, drain: drain.clone() };
     let doors = Arc::new(doors);
@@ -367,130 +433,4 @@ fn open_admin(settings: &config::Admin, state: Arc<AdminState>) -> Result<Side, 
 fn respond(status: u16, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let response = Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
     response.body(Full::new(Bytes::from(body))).expect("statuses of ours are valid")
-}
-
-/// What the admin listener shows: the parts that metrics and probes are read from.
-struct Shown {
-    config: Arc<Config>,
-    pipeline: Arc<Pipeline>,
-    producers: Arc<Producers>,
-    loaders: HashMap<String, Arc<Loader>>,
-    meters: Arc<HttpMeters>,
-    counts: Arc<Counts>,
-    workers: Arc<Workers>,
-    spools: Vec<Arc<Spool>>,
-    failed: Vec<Arc<Spool>>,
-    wals: Vec<Arc<Wal>>,
-}
-
-impl Shown {
-    /// Spools and wals, with what to call each.
-    fn logs(&self) -> impl Iterator<Item = (&'static str, &Spool)> {
-        let spools = self.spools.iter().map(|spool| ("spool", &**spool));
-        spools.chain(self.wals.iter().map(|wal| ("wal", &**wal.log())))
-    }
-
-    fn admin_state(self, health: Arc<Health>) -> AdminState {
-        let books = Books::open(Arc::clone(self.pipeline.ledger()));
-        let shown = Arc::new(self);
-        let write = Arc::clone(&shown);
-        let source: Source = Box::new(move |page| write.write(page));
-        let measure = Box::new(move || shown.measure());
-        AdminState { health, exporter: Exporter::new(vec![source]), books, measure }
-    }
-
-    fn write(&self, page: &mut Page) {
-        sources::ledger(page, self.pipeline.ledger());
-        sources::snapshot(page, &self.read_snapshot());
-        self.meters.connections_max.store(self.config.http.connections_max as u64, Relaxed);
-        self.meters.connections.store(self.counts.open.load(Relaxed) as u64, Relaxed);
-        self.meters.connections_refused.store(self.counts.refused.load(Relaxed), Relaxed);
-        sources::http(page, &self.meters);
-        for client in self.producers.all() {
-            sources::producer(page, &read_producer(&client));
-        }
-        for (log, spool) in self.logs() {
-            sources::spool(page, &spools::reading(log, spool));
-        }
-        for log in &self.failed {
-            sources::failed_log(page, &spools::reading("failed", log));
-        }
-        for (name, loader) in &self.loaders {
-            sources::registry(page, &self.read_registry(name, loader));
-        }
-    }
-
-    fn read_snapshot(&self) -> sources::Snapshot {
-        let snapshot = self.pipeline.snapshot();
-        let ready = snapshot.live().iter().filter(|live| matches!(live.state, State::Ready(_))).count() as u64;
-        let unavailable = snapshot.live().len() as u64 - ready;
-        sources::Snapshot { version: snapshot.version(), age: snapshot.age(), ready, unavailable }
-    }
-
-    fn read_registry<'s>(&'s self, name: &'s str, loader: &Loader) -> sources::Registry<'s> {
-        let counts = loader.registry().counts();
-        let events = self.config.events.iter().filter(|event| feed::registry_of(&self.config, event) == Some(name));
-        let (mut stale, mut left_out) = (Duration::ZERO, 0);
-        for event in events {
-            let status = loader.status(&event.name);
-            left_out += status.problems.len() as u64;
-            let age = status.stale_since.and_then(|since| since.elapsed().ok());
-            stale = stale.max(age.unwrap_or_default());
-        }
-        let snapshot = self.pipeline.snapshot();
-        let versions =
-            snapshot.live().iter().filter(|live| feed::registry_of(&self.config, &live.event_type) == Some(name));
-        let versions = versions.map(|live| match &live.state {
-            State::Ready(Ready { schemas: Some(schemas), .. }) => schemas.versions.len() as u64,
-            _ => 0,
-        });
-        sources::Registry {
-            name,
-            requests: counts.requests.load(Relaxed),
-            hits: counts.hits.load(Relaxed),
-            misses: counts.misses.load(Relaxed),
-            failed: counts.failed.load(Relaxed),
-            stale,
-            versions: versions.sum(),
-            left_out,
-        }
-    }
-
-    fn measure(&self) -> Measured {
-        let clients = self.producers.all();
-        let buffer = |client: &Arc<Client>| Buffer {
-            cluster: client.cluster().to_owned(),
-            lane: client.lane().as_str(),
-            fill: client.buffered_bytes() as f64 / client.buffer_bytes_max().max(1) as f64,
-        };
-        let pulse = |client: &Arc<Client>| Pulse {
-            name: format!("produce-{}-{}", client.cluster(), client.lane().as_str()),
-            silence: client.poll_age(),
-            silence_max: SILENCE_MAX,
-        };
-        let stuck = self.workers.stalled(SILENCE_MAX).into_iter().map(|name| Pulse {
-            name: name.to_owned(),
-            silence: SILENCE_MAX,
-            silence_max: Duration::ZERO,
-        });
-        Measured {
-            buffers: clients.iter().map(buffer).collect(),
-            pulses: clients.iter().map(pulse).chain(stuck).collect(),
-            spools: spools::levels(self.logs()),
-        }
-    }
-}
-
-fn read_producer(client: &Client) -> sources::Producer<'_> {
-    sources::Producer {
-        cluster: client.cluster(),
-        lane: client.lane().as_str(),
-        buffer_bytes: client.buffered_bytes(),
-        buffer_bytes_max: client.buffer_bytes_max(),
-        in_flight: client.in_flight(),
-        oldest: client.oldest_age(),
-        requests: client.requests(),
-        failures: client.failures().map(|(failure, count)| (failure.as_str(), count)).collect(),
-        errors: client.errors().map(|(kind, count)| (kind.as_str(), count)).collect(),
-    }
 }

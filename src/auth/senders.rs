@@ -8,8 +8,10 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Limiter, keys};
 use crate::config;
+use crate::route::{Brake, Limits};
 
-/// The senders of a snapshot. A clone shares their limits: clone it into the next snapshot when the settings are the same.
+/// The senders of a snapshot. A clone shares their limits: clone it into the next snapshot when the settings are the same, or
+/// take those that are the same over with [`Senders::with`].
 #[derive(Clone, Debug, Default)]
 pub struct Senders {
     by_key: Arc<HashMap<KeyHash, Arc<Sender>>>,
@@ -23,16 +25,28 @@ pub struct Sender {
     pub name: String,
     events: HashSet<String>,
     prefixes: Vec<String>,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
+    limits: Limits,
+    brake: Brake,
     event_bytes_max: Option<usize>,
 }
 
 impl Senders {
     /// The table of these senders. Their limits begin anew.
     pub fn new(senders: &[config::Sender]) -> Self {
+        Senders::default().with(senders)
+    }
+
+    /// The table of these senders. Those that have the limits they had in this one go on with what they have taken of them.
+    pub fn with(&self, senders: &[config::Sender]) -> Self {
+        let before: HashMap<_, _> = self.by_key.values().map(|sender| (sender.name.as_str(), sender)).collect();
         let mut by_key = HashMap::new();
         for settings in senders {
-            let sender = Arc::new(Sender::new(settings));
+            let mut sender = Sender::new(settings);
+            if let Some(before) = before.get(settings.name.as_str()).filter(|before| before.limits == settings.limits) {
+                sender.limiter = Arc::clone(&before.limiter);
+            }
+            let sender = Arc::new(sender);
             for hash in &settings.key_hashes {
                 by_key.insert(KeyHash(*hash), Arc::clone(&sender));
             }
@@ -58,7 +72,9 @@ impl Sender {
             name: settings.name.clone(),
             events: names.into_iter().cloned().collect(),
             prefixes: patterns.into_iter().map(|pattern| pattern.trim_end_matches('*').to_owned()).collect(),
-            limiter: Limiter::new(&settings.limits),
+            limiter: Arc::new(Limiter::new(&settings.limits)),
+            limits: settings.limits,
+            brake: settings.brake,
             event_bytes_max: settings.limits.event_bytes_max,
         }
     }
@@ -66,6 +82,11 @@ impl Sender {
     /// Whether it may send this event. A `*` at the end of a name in its `events` matches any rest.
     pub fn may_send(&self, event: &str) -> bool {
         self.events.contains(event) || self.prefixes.iter().any(|prefix| event.starts_with(prefix.as_str()))
+    }
+
+    /// How much of what it sends is let through for now.
+    pub fn brake(&self) -> Brake {
+        self.brake
     }
 
     /// Its limits over all its events.
@@ -107,7 +128,6 @@ impl std::fmt::Debug for KeyHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::Limits;
 
     fn sender(name: &str, keys: &[&str], events: &[&str]) -> config::Sender {
         config::Sender {
@@ -115,6 +135,7 @@ mod tests {
             key_hashes: keys.iter().map(|key| keys::hash(key)).collect(),
             events: events.iter().map(|event| event.to_string()).collect(),
             limits: Limits::default(),
+            brake: Brake::Off,
         }
     }
 
@@ -153,6 +174,22 @@ mod tests {
         check("delivery.status_changed", true);
         assert!(Sender::new(&super::tests::sender("all", &[], &["*"])).may_send("anything"));
         assert!(!Sender::new(&super::tests::sender("none", &[], &[])).may_send("anything"));
+    }
+
+    #[test]
+    fn a_sender_whose_limits_stay_owes_what_it_owed_and_others_begin_anew() {
+        let limited = |name: &str, events: u64| {
+            let limits = Limits { events_per_second: Some(events), ..Limits::default() };
+            config::Sender { limits, ..sender(name, &[name], &["*"]) }
+        };
+        let before = Senders::new(&[limited("same", 1), limited("other", 1)]);
+        let take = |senders: &Senders, key: &str| senders.find(key).unwrap().limiter().take(1, 5).is_ok();
+        assert!(take(&before, "same") && take(&before, "other"));
+        let renamed_key = config::Sender { key_hashes: vec![keys::hash("rotated")], ..limited("same", 1) };
+        let after = before.with(&[renamed_key, limited("other", 2)]);
+        assert!(after.find("same").is_none(), "its key is another one now");
+        assert!(!take(&after, "rotated"), "its limit is taken");
+        assert!(take(&after, "other"));
     }
 
     #[test]

@@ -4,21 +4,31 @@
 //! problem in its configuration; what may heal by itself (brokers, registries) is waited for and then tried behind.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use tracing::warn;
 
 use super::Failure;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Signal};
 use super::ready_file::ReadyFile;
-use crate::proxy::Proxy;
+use crate::outcome::Balance;
+use crate::proxy::{Extras, Proxy};
 use crate::telemetry::logs::{self, Level};
+
+/// How soon a thread that listens for a second signal sees that there is nothing left to stop.
+const LISTEN: Duration = Duration::from_millis(50);
 
 /// Arguments of `iguazu proxy`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Stops at SIGTERM or ^C: takes no more, answers what it has, flushes to Kafka within
 `http.drain_seconds`, and reports the ledger. Exit code 64 when the configuration has a problem,
-1 when it ended with events lost.
+1 when it ended with events lost. A second signal puts what is not delivered on disk at once.
+
+The configuration and the files that it names are read again when they change, and at SIGHUP.
+One with a problem is refused whole; the log and `/ready` say what is wrong.
 
 Example:
   iguazu proxy /etc/iguazu.toml --log-level warn")]
@@ -36,20 +46,40 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let interrupt = Interrupt::listen()?;
+    let interrupt = Interrupt::listen_for_reloads()?;
     let config = super::check::load(&args.config)?;
     logs::start(args.log_level).map_err(Failure::because)?;
     for problem in &config.warnings {
         warn!(%problem, "configuration");
     }
     let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
-    let proxy = Proxy::start(config).map_err(Failure::because)?;
+    let extras = Extras { file: Some(args.config), ..Extras::default() };
+    let proxy = Proxy::start_with(config, extras).map_err(Failure::because)?;
     if let Some(ready) = &mut ready {
         let (http, admin) = (proxy.http_addr(), proxy.admin_addr());
         ready.write(serde_json::json!({ "http": http.to_string(), "admin": admin.to_string() }))?;
     }
-    interrupt.wait_forever();
+    while interrupt.wait_for_signal() == Signal::Reload {
+        proxy.reload();
+    }
     drop(ready);
-    let balance = proxy.stop();
+    let balance = stop(proxy, interrupt)?;
     if balance.holds() { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// Stops, in less time when the signal comes again.
+fn stop(proxy: Proxy, interrupt: Interrupt) -> Result<Balance, Failure> {
+    let (hurry, stopped) = (proxy.hurry(), Arc::new(AtomicBool::new(false)));
+    let is_stopped = Arc::clone(&stopped);
+    let listener = std::thread::Builder::new().name("hurry".to_owned()).spawn(move || {
+        while !is_stopped.load(Relaxed) {
+            if interrupt.next_within(LISTEN) == Some(Signal::Stop) {
+                hurry.tell();
+            }
+        }
+    })?;
+    let balance = proxy.stop();
+    stopped.store(true, Relaxed);
+    let _ = listener.join();
+    Ok(balance)
 }

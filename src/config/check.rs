@@ -6,53 +6,60 @@ use toml::de::DeTable;
 
 use super::reader::{Source, Table};
 use super::{
-    Cluster, Config, Http, Problem, Sender, clusters, events, failed, http, registries, schemas, senders, spool,
+    Cluster, Config, Files, Http, Problem, Sender, clusters, events, failed, http, registries, schemas, senders, spool,
 };
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
 pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
-    let (config, warnings) = load_as(path, "the configuration", read)?;
-    Ok(Config { warnings, ..config })
+    load_with_files(path).0
+}
+
+/// [`load`], and which files it was made from or refused for.
+pub fn load_with_files(path: &Path) -> (Result<Config, Vec<Problem>>, Files) {
+    let (loaded, files) = load_as(path, "the configuration", read);
+    (loaded.map(|(config, warnings)| Config { warnings, files: files.clone(), ..config }), files)
 }
 
 /// Reads a file as what `read` makes of it, with its warnings. `what` names it in problems.
-pub(super) fn load_as<T>(
-    path: &Path,
-    what: &str,
-    read: impl FnOnce(Table<'_>) -> T,
-) -> Result<(T, Vec<Problem>), Vec<Problem>> {
-    let unreadable = |message| vec![Problem { line: 0, key: String::new(), message }];
-    let bytes = std::fs::read(path)
-        .map_err(|error| unreadable(format!("{what} `{}` cannot be read: {error}", path.display())))?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| unreadable(format!("{what} `{}` is not UTF-8 text", path.display())))?;
-    parse_as(&text, path.parent().unwrap_or(Path::new("")), read)
+pub(super) fn load_as<T>(path: &Path, what: &str, read: impl FnOnce(Table<'_>) -> T) -> (Parsed<T>, Files) {
+    let mut own = Files::default();
+    // Before it is read: if it changes in between, it is another one than what was noted, and is read again.
+    own.note(path);
+    let unreadable = |message| Err(vec![Problem { line: 0, key: String::new(), message }]);
+    let text = match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => text,
+        Ok(Err(_)) => return (unreadable(format!("{what} `{}` is not UTF-8 text", path.display())), own),
+        Err(error) => return (unreadable(format!("{what} `{}` cannot be read: {error}", path.display())), own),
+    };
+    let (parsed, named) = parse_as(&text, path.parent().unwrap_or(Path::new("")), read);
+    (parsed, own.and(&named))
 }
+
+/// What was read and its warnings, or all that is wrong with it.
+pub(super) type Parsed<T> = Result<(T, Vec<Problem>), Vec<Problem>>;
 
 /// Parses and checks a text; relative file names are relative to `folder`.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
-    let (config, warnings) = parse_as(text, folder, read)?;
-    Ok(Config { warnings, ..config })
+    let (parsed, files) = parse_as(text, folder, read);
+    parsed.map(|(config, warnings)| Config { warnings, files, ..config })
 }
 
-/// Parses a text as what `read` makes of it, with its warnings.
-pub(super) fn parse_as<T>(
-    text: &str,
-    folder: &Path,
-    read: impl FnOnce(Table<'_>) -> T,
-) -> Result<(T, Vec<Problem>), Vec<Problem>> {
+/// Parses a text as what `read` makes of it, with its warnings, and the files that it names.
+pub(super) fn parse_as<T>(text: &str, folder: &Path, read: impl FnOnce(Table<'_>) -> T) -> (Parsed<T>, Files) {
     let source = Source::new(text, folder);
     let document = match DeTable::parse(text) {
         Ok(document) => document.into_inner(),
         Err(error) => {
             let line = error.span().map_or(0, |span| source.line(span.start));
-            return Err(vec![Problem { line, key: String::new(), message: format!("not TOML: {}", error.message()) }]);
+            let message = format!("not TOML: {}", error.message());
+            return (Err(vec![Problem { line, key: String::new(), message }]), Files::default());
         }
     };
     let parsed = read(source.root(&document));
+    let files = source.files();
     match source.into_findings() {
-        (problems, warnings) if problems.is_empty() => Ok((parsed, warnings)),
-        (problems, _) => Err(problems),
+        (problems, warnings) if problems.is_empty() => (Ok((parsed, warnings)), files),
+        (problems, _) => (Err(problems), files),
     }
 }
 
@@ -110,6 +117,7 @@ fn read(mut root: Table<'_>) -> Config {
         startup_wait,
         schema_refresh,
         warnings: vec![],
+        files: Files::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::route::{
-    Acks, Encoding, EnvelopeForm, EventType, Framing, JavaAvro, JavaTimestamp, JavaUnknownEnum, KeySource, Lane,
+    Acks, Brake, Encoding, EnvelopeForm, EventType, Framing, JavaAvro, JavaTimestamp, JavaUnknownEnum, KeySource, Lane,
     Limits, Mapping, MissingKey, NestedSep, Presence, Reply, SchemaType, TimestampPolicy, Uint64Policy,
     UnknownEnumPolicy, UnknownFields, Version,
 };
@@ -90,6 +90,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
             )
             .unwrap_or_default(),
         limits: limits(&mut table, http),
+        brake: brake(&mut table),
         sensitive: sensitive(&mut table),
     };
     table.finish();
@@ -356,6 +357,20 @@ pub(super) fn limits(table: &mut Table<'_>, http: &Http) -> Limits {
         );
     }
     limits
+}
+
+/// `disabled` or `sample` of an event type or a sender.
+pub(super) fn brake(table: &mut Table<'_>) -> Brake {
+    let disabled = table.flag("disabled");
+    let share = table.take("sample").and_then(|item| item.share());
+    if disabled && table.has("sample") {
+        table.problem("sample", "has no effect beside `disabled = true`: nothing is let through");
+    }
+    match (disabled, share) {
+        (true, _) => Brake::Disabled,
+        (false, Some(share)) => Brake::sample(share),
+        (false, None) => Brake::Off,
+    }
 }
 
 fn sensitive(table: &mut Table<'_>) -> Vec<String> {

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::route::{EventType, Limits};
+use crate::route::{Brake, EventType, Limits};
 
 mod check;
 mod http;
@@ -21,10 +21,13 @@ mod spool;
 mod failed;
 mod names;
 mod files;
+mod change;
 mod reader;
 mod nearest;
 
-pub use check::{load, parse};
+pub use change::{is_changed_cluster, is_changed_registry, restarts_for};
+pub use check::{load, load_with_files, parse};
+pub use files::Files;
 pub use http::RESULT_BYTES;
 pub use nearest::nearest;
 pub use schemas::{EventMessage, SCHEMAS_FILE, Schemas, events_of, load_schemas, parse_mapping};
@@ -59,10 +62,12 @@ pub struct Config {
     pub schema_refresh: Duration,
     /// What is allowed but looks like a mistake; for `iguazu check` and the log.
     pub warnings: Vec<Problem>,
+    /// The files that it was made from.
+    pub files: Files,
 }
 
 /// `[http]`: the listener of the doors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// `address:port`; port 0 takes a free one.
     pub listen: std::net::SocketAddr,
@@ -89,7 +94,7 @@ pub struct Http {
 }
 
 /// A certificate of ours.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// PEM file with the certificate chain.
     pub certificate_file: PathBuf,
@@ -98,14 +103,14 @@ pub struct Tls {
 }
 
 /// `[admin]`: the listener of `/live /ready /startup /metrics`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// `address:port`; port 0 takes a free one.
     pub listen: std::net::SocketAddr,
 }
 
 /// `[clusters.NAME]`: one Kafka cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// Its name.
     pub name: String,
@@ -232,7 +237,7 @@ pub struct Failed {
 }
 
 /// `[registries.NAME]`: one schema registry, Confluent REST.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registry {
     /// Its name.
     pub name: String,
@@ -287,6 +292,8 @@ pub struct Sender {
     pub events: Vec<String>,
     /// Limits over all its event types.
     pub limits: Limits,
+    /// How much of what it sends operators let through for now.
+    pub brake: Brake,
 }
 
 /// One thing that is wrong with a configuration.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Problem, nearest};
+use super::{Files, Problem, nearest};
 
 /// The document's text positions and what was found wrong with it so far.
 pub(super) struct Source<'s> {
@@ -24,6 +24,7 @@ pub(super) struct Source<'s> {
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    files: RefCell<Files>,
 }
 
 impl<'s> Source<'s> {
@@ -34,6 +35,7 @@ impl<'s> Source<'s> {
             line_starts: line_starts.collect(),
             problems: RefCell::default(),
             warnings: RefCell::default(),
+            files: RefCell::default(),
         }
     }
 
@@ -55,6 +57,16 @@ impl<'s> Source<'s> {
 
     pub(super) fn warning(&self, line: usize, key: impl Into<String>, message: impl Into<String>) {
         self.warnings.borrow_mut().push(Problem { line, key: key.into(), message: message.into() });
+    }
+
+    /// Notes a file that the document names, as it is now.
+    pub(super) fn note_file(&self, path: &Path) {
+        self.files.borrow_mut().note(path);
+    }
+
+    /// The files that the document named.
+    pub(super) fn files(&self) -> Files {
+        self.files.borrow().clone()
     }
 
     /// Problems and warnings, each in the order of the file.
@@ -267,6 +279,17 @@ impl<'s> Item<'s> {
                 most => self.wrong(format!("{integer} is out of range; it must be from {least} to {most}")),
             }
         })
+    }
+
+    /// A fraction between 0 and 1, neither of them.
+    pub(super) fn share(self) -> Option<f64> {
+        let number = match self.value {
+            DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
+            DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
+            _ => return self.wrong_kind("a fraction"),
+        };
+        let found = number.filter(|number| *number > 0.0 && *number < 1.0);
+        found.or_else(|| self.wrong("must be more than 0 and less than 1, such as `0.01` for one event in a hundred"))
     }
 
     pub(super) fn choice<T: Copy>(self, options: &[(&'static str, T)]) -> Option<T> {

@@ -69,7 +69,7 @@ impl EventMessage {
 
 /// Reads and checks the file; file names in it are relative to its folder.
 pub fn load_schemas(path: &Path) -> Result<Schemas, Vec<Problem>> {
-    check::load_as(path, "the file", |root| read(root, path)).map(|(schemas, _)| schemas)
+    check::load_as(path, "the file", |root| read(root, path)).0.map(|(schemas, _)| schemas)
 }
 
 /// The mapping of settings as a command line has them, `mapping`, `uint64` and so on; or all that is wrong with them.
@@ -85,7 +85,7 @@ pub fn parse_mapping(settings: &[(String, String)]) -> Result<Mapping, String> {
         mapping
     });
     let told = |problem: &Problem| format!("{}: {}", problem.key, problem.message);
-    let parsed = parsed.map_err(|problems| problems.iter().map(told).collect::<Vec<_>>().join("; "));
+    let parsed = parsed.0.map_err(|problems| problems.iter().map(told).collect::<Vec<_>>().join("; "));
     parsed.map(|(mapping, _)| mapping)
 }
 

@@ -21,6 +21,7 @@ pub(super) fn read(root: &mut Table<'_>, http: &Http, event_types: &[EventType])
             key_hashes: hashes.into_iter().filter_map(|hash| key_hash(hash, &item.name, &mut owners)).collect(),
             events: allowed.into_iter().filter_map(|pattern| event_pattern(pattern, event_types)).collect(),
             limits: events::limits(&mut table, http),
+            brake: events::brake(&mut table),
         });
         table.finish();
     }

@@ -227,6 +227,7 @@ fn extras(pages: &Arc<Pages>, rejected: Arc<Rejected>) -> Extras {
             let Page { status, body } = pages.answer(method, path, query);
             SiteReply { status, body }
         })),
+        file: None,
     }
 }
 

@@ -35,6 +35,7 @@ fn event_type(envelope: EnvelopeForm) -> EventType {
         low_rate: false,
         unknown_fields: UnknownFields::Reject,
         limits: Limits::default(),
+        brake: crate::route::Brake::Off,
         sensitive: Vec::new(),
     }
 }

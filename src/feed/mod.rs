@@ -1,39 +1,51 @@
 //! Where snapshots come from: the configuration file (later also the control plane).
 //!
-//! In: a checked [`Config`]. Out: a [`Snapshot`] in the pipeline, made anew whenever an event type becomes available,
+//! In: a checked [`Config`], and later others in its place. Out: a [`Snapshot`] in the pipeline, made anew whenever an event type becomes available,
 //! stops being so, or gets a new schema version. Everything slow about an event type is done here, ahead of its events:
 //! its client is started, its topic looked up, its schemas fetched and compiled. Each event type is warmed on its own, so one
-//! that is bad never holds up another. Never: touches the path of an event but by replacing the snapshot.
+//! that is bad never holds up another. Another configuration leaves event types alone that it does not change; one that it
+//! changes is served as before until it is warm. Never: touches the path of an event but by replacing the snapshot.
+//!
+//! Reading order: this file (what is due, what was found, what is published), `adopt` (another configuration), `warm` (the slow
+//! work), `topics` (what was known in the last run).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::auth::{Limiter, Senders};
 use crate::config::Config;
-use crate::outcome::Ledger;
-use crate::pipeline::{Live, Outage, Pipeline, Ready, Snapshot, State};
-use crate::produce::{Client, ProduceError, Producers, Topic, TopicHandle};
+use crate::pipeline::{Live, Outage, Pipeline, Snapshot, State};
+use crate::produce::{Client, ProduceError, Producers, Topic};
 use crate::route::EventType;
-use crate::schema::{Loaded, Loader, Refreshed, SchemaError, SchemaSet, Stale};
+use crate::schema::{Loaded, Loader, Refreshed, Stale};
 use crate::telemetry::health::Health;
+
+mod adopt;
+mod topics;
+mod warm;
+
+pub use adopt::Adopt;
+use topics::Topics;
+use warm::{Need, Warm, WarmError, refresh, use_current, warm};
 
 /// Event types of a cluster that are warmed at the same time; each may hold a blocking thread for as long as its cluster is silent.
 const WARMING_MAX: usize = 8;
-/// How long a topic look-up may take.
-const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long every leading broker has to acknowledge a canary.
-const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before an event type that is not available is tried again; doubles up to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
+/// The longest one for an event type that is served though its cluster does not answer.
+const ASSUMED_RETRY: Duration = Duration::from_secs(5);
 /// How often the feed looks whether something is due.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Loaders of schemas, by the name of their registry.
+pub type Loaders = HashMap<String, Arc<Loader>>;
 
 /// Keeps the pipeline's snapshot true to the configuration file.
 #[derive(Debug)]
@@ -41,13 +53,20 @@ pub struct Feed {
     config: Arc<Config>,
     pipeline: Arc<Pipeline>,
     producers: Arc<Producers>,
-    loaders: HashMap<String, Arc<Loader>>,
+    loaders: Loaders,
     health: Arc<Health>,
+    /// Until when everything is waited for; then what can be served is, by what was known in the last run.
+    patience: Instant,
+    topics: Topics,
     /// Made once and cloned into each snapshot: a clone shares the limits, a new table would begin them anew.
     senders: Senders,
     entries: Vec<Entry>,
-    /// What is being warmed or refreshed: the task and the index of its event type.
-    under_way: HashMap<task::Id, usize>,
+    /// The next entry's number.
+    next_id: u64,
+    /// What is being warmed or refreshed: the task and the number of its entry.
+    under_way: HashMap<task::Id, u64>,
+    /// Room for work on the event types of each cluster.
+    room: HashMap<String, Arc<Semaphore>>,
     /// Clients that another one took over from, to be retired at the next tick: by then no worker is inside a slice of
     /// events that it began with the snapshot before.
     outgoing: Vec<Arc<Client>>,
@@ -56,16 +75,22 @@ pub struct Feed {
 /// One event type as the feed sees it.
 #[derive(Debug)]
 struct Entry {
+    /// Its number. Another one is given when work that is under way is of no use any more.
+    id: u64,
     live: Live,
+    /// The settings that it is to have, while those of `live` serve until these are warm.
+    next: Option<Arc<EventType>>,
     /// Tries that failed in a row.
     failures: u32,
+    /// Its cluster did not answer the last try.
+    is_silent: bool,
     /// When it is to be warmed or refreshed next; none while that is under way.
     due: Option<Instant>,
 }
 
-/// What came of working on the event type at this index.
+/// What came of working on the entry with this number.
 struct Done {
-    index: usize,
+    id: u64,
     found: Found,
 }
 
@@ -75,44 +100,43 @@ enum Found {
     Refreshed(Result<Topic, ProduceError>, Option<Box<Refreshed>>),
 }
 
-/// An event type that can be served, and what is to be said about its schemas.
-struct Warm {
-    ready: Ready,
-    note: Option<String>,
-}
-
-/// Why an event type cannot be served. One variant a cause, so that the reason that `/ready` shows names it.
-#[derive(Debug, thiserror::Error)]
-enum WarmError {
-    #[error("{0}")]
-    Producer(#[from] ProduceError),
-    #[error("{0}")]
-    Schema(#[from] SchemaError),
-}
-
 impl Feed {
     /// A feed of this configuration. Publishes a first snapshot, in which no event type is available yet.
     pub fn new(
         config: Arc<Config>,
         pipeline: Arc<Pipeline>,
         producers: Arc<Producers>,
-        loaders: HashMap<String, Arc<Loader>>,
+        loaders: Loaders,
         health: Arc<Health>,
     ) -> Self {
-        let entries = config.events.iter().map(|event_type| Entry::new(event_type, pipeline.ledger())).collect();
         let senders = Senders::new(&config.senders);
-        let (under_way, outgoing) = (HashMap::new(), Vec::new());
-        let feed = Feed { config, pipeline, producers, loaders, health, senders, entries, under_way, outgoing };
+        let patience = Instant::now() + config.startup_wait;
+        let topics = Topics::load(config.state_dir.as_deref());
+        let mut feed = Feed {
+            patience,
+            topics,
+            config,
+            pipeline,
+            producers,
+            loaders,
+            health,
+            senders,
+            entries: Vec::new(),
+            next_id: 0,
+            under_way: HashMap::new(),
+            room: HashMap::new(),
+            outgoing: Vec::new(),
+        };
+        let config = Arc::clone(&feed.config);
+        feed.entries = config.events.iter().map(|event_type| feed.new_entry(event_type)).collect();
+        feed.show_brakes(&config);
         feed.publish();
         feed
     }
 
     /// Warms, heals and refreshes until it is told to stop. Start-up is over when everything is warm, or when
-    /// `startup_wait_seconds` have passed: the proxy then starts degraded.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let patience = Instant::now() + self.config.startup_wait;
-        let room: HashMap<String, Arc<Semaphore>> =
-            self.config.clusters.iter().map(|c| (c.name.clone(), Arc::new(Semaphore::new(WARMING_MAX)))).collect();
+    /// `startup_wait_seconds` have passed: the proxy then starts degraded. Other configurations come from `adopt`.
+    pub async fn run(mut self, mut adopt: mpsc::Receiver<Adopt>, stop: CancellationToken) {
         let mut work: JoinSet<Done> = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -127,44 +151,55 @@ impl Feed {
                         self.publish();
                     }
                 }
+                Some(next) = adopt.recv() => {
+                    self.adopt(next);
+                    self.begin_what_is_due(&mut work);
+                }
                 _ = tick.tick() => {
+                    task::block_in_place(|| self.topics.save());
                     self.renew_clients();
-                    self.begin_what_is_due(&mut work, &room);
+                    self.begin_what_is_due(&mut work);
                 }
             }
-            self.note_start(patience);
+            self.note_start();
         }
         work.shutdown().await;
+        task::block_in_place(|| self.topics.save());
     }
 
-    fn begin_what_is_due(&mut self, work: &mut JoinSet<Done>, room: &HashMap<String, Arc<Semaphore>>) {
+    fn begin_what_is_due(&mut self, work: &mut JoinSet<Done>) {
         let now = Instant::now();
-        for (index, entry) in self.entries.iter_mut().enumerate() {
+        for index in 0..self.entries.len() {
+            let entry = &self.entries[index];
             if entry.due.is_none_or(|due| due > now) {
                 continue;
             }
+            let need = self.need(entry, entry.next.as_ref().unwrap_or(&entry.live.event_type));
+            let entry = &mut self.entries[index];
             entry.due = None;
-            let event_type = Arc::clone(&entry.live.event_type);
+            let id = entry.id;
+            let event_type = Arc::clone(entry.next.as_ref().unwrap_or(&entry.live.event_type));
             let loader = registry_of(&self.config, &event_type).and_then(|name| self.loaders.get(name)).cloned();
             // A cluster that is silent holds up its own event types only.
-            let room = Arc::clone(&room[&event_type.cluster]);
+            let room = self.room.entry(event_type.cluster.clone());
+            let room = Arc::clone(room.or_insert_with(|| Arc::new(Semaphore::new(WARMING_MAX))));
             let (config, producers) = (Arc::clone(&self.config), Arc::clone(&self.producers));
             let task = match &entry.live.state {
-                State::Ready(ready) => {
+                State::Ready(ready) if entry.next.is_none() => {
                     let schemas = ready.schemas.clone();
                     work.spawn(async move {
                         let _room = room.acquire().await;
                         let (topic, schemas) = refresh(&config, producers, loader, &event_type, schemas).await;
-                        Done { index, found: Found::Refreshed(topic, schemas.map(Box::new)) }
+                        Done { id, found: Found::Refreshed(topic, schemas.map(Box::new)) }
                     })
                 }
-                State::Unavailable(_) => work.spawn(async move {
+                _ => work.spawn(async move {
                     let _room = room.acquire().await;
-                    let found = Found::Warmed(warm(&config, producers, loader, event_type).await);
-                    Done { index, found }
+                    let found = Found::Warmed(warm(&config, producers, loader, event_type, need).await);
+                    Done { id, found }
                 }),
             };
-            self.under_way.insert(task.id(), index);
+            self.under_way.insert(task.id(), id);
         }
     }
 
@@ -177,8 +212,9 @@ impl Feed {
                 self.apply(done)
             }
             Err(error) => {
-                if let Some(index) = self.under_way.remove(&error.id()) {
-                    self.entries[index].due = Some(Instant::now() + RETRY_LAST);
+                let id = self.under_way.remove(&error.id());
+                if let Some(entry) = self.entries.iter_mut().find(|entry| Some(entry.id) == id) {
+                    entry.due = Some(Instant::now() + RETRY_LAST);
                 }
                 false
             }
@@ -188,8 +224,13 @@ impl Feed {
     /// Replaces clients that are beyond repair, gives every event type the client that its cluster and lane have now, and
     /// retires those that no snapshot has had since the tick before.
     fn renew_clients(&mut self) {
+        let (unused, displaced) = (self.unused_clients(), self.producers.displaced());
+        let is_in = |clients: &[Arc<Client>], client: &Arc<Client>| clients.iter().any(|c| Arc::ptr_eq(c, client));
         for client in std::mem::take(&mut self.outgoing) {
-            self.producers.retire(client, self.config.http.drain);
+            // A cluster that was taken out may be back.
+            if is_in(&displaced, &client) || is_in(&unused, &client) {
+                self.producers.retire(client, self.config.http.drain);
+            }
         }
         for client in self.producers.all().into_iter().filter(|client| client.is_fatal()) {
             let (cluster, lane) = (client.cluster(), client.lane());
@@ -208,31 +249,63 @@ impl Feed {
             self.publish();
         }
         self.outgoing = self.producers.displaced();
+        self.outgoing.extend(self.unused_clients());
     }
 
     /// Takes in what was found; says whether the snapshot is to change.
-    fn apply(&mut self, Done { index, found }: Done) -> bool {
-        let entry = &mut self.entries[index];
-        let event = &entry.live.event_type.name;
+    fn apply(&mut self, Done { id, found }: Done) -> bool {
+        // One that is not there was taken out or changed meanwhile.
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else { return false };
+        let event_type = Arc::clone(entry.next.as_ref().unwrap_or(&entry.live.event_type));
+        let event = &event_type.name;
         let refresh = self.config.schema_refresh;
-        let loader = registry_of(&self.config, &entry.live.event_type).and_then(|name| self.loaders.get(name));
+        let loader = registry_of(&self.config, &event_type).and_then(|name| self.loaders.get(name));
         let left_out = || loader.map(|loader| loader.status(event).problems).unwrap_or_default();
         match found {
-            Found::Warmed(Ok(Warm { mut ready, note })) => {
+            Found::Warmed(Ok(Warm { mut ready, note, topic, doubt })) => {
+                let doubt = match &entry.live.state {
+                    State::Unavailable(outage) if ready.is_assumed && doubt.is_none() => Some(outage.reason.clone()),
+                    _ => doubt,
+                };
+                show_doubt(&self.health, event, doubt.as_deref());
+                if let Some(topic) = &topic {
+                    self.topics.note(&event_type.cluster, &event_type.topic, topic);
+                }
                 show_schemas(&self.health, event, note.clone());
                 // What is wrong with its schemas the loader has logged.
                 if note.is_some() || entry.failures > 0 {
                     info!(%event, note, "event type is available");
                 }
                 entry.failures = 0;
-                entry.due = Some(Instant::now() + refresh);
+                // One that is assumed is looked at again soon.
+                entry.due = Some(Instant::now() + if ready.is_assumed { RETRY_FIRST } else { refresh });
                 // Another client may have taken over while this event type was warmed.
                 use_current(&self.producers, &mut ready);
+                if entry.next.take().is_some() {
+                    info!(%event, "event type has its new settings now");
+                    self.health.clear_condition(&condition_of_next(event));
+                    entry.live.account = self.pipeline.ledger().account(event, &event_type.cluster);
+                    entry.live.event_type = event_type;
+                }
                 entry.live.state = State::Ready(ready);
                 true
             }
+            Found::Warmed(Err(error)) if entry.next.is_some() => {
+                let reason = error.to_string();
+                if entry.failures == 0 {
+                    warn!(%event, %reason, "event type cannot have its new settings yet, those of before stay in force");
+                }
+                entry.due = Some(Instant::now() + retry_pause(entry.failures));
+                entry.failures += 1;
+                self.health.set_condition(&condition_of_next(event), &reason);
+                false
+            }
             Found::Warmed(Err(error)) => {
                 let reason = error.to_string();
+                entry.is_silent = error.is_silence();
+                if error.is_refusal() {
+                    self.topics.forget(&event_type.cluster, &event_type.topic);
+                }
                 if entry.failures == 0 {
                     warn!(%event, %reason, "event type is not available");
                 }
@@ -249,17 +322,38 @@ impl Feed {
             Found::Refreshed(Err(error), _) if error.is_final() => {
                 let reason = error.to_string();
                 warn!(%event, %reason, "event type is no longer available");
+                self.topics.forget(&event_type.cluster, &event_type.topic);
+                show_doubt(&self.health, event, None);
+                entry.is_silent = false;
                 entry.due = Some(Instant::now() + RETRY_FIRST);
                 entry.failures = 1;
                 entry.live.state = State::Unavailable(Outage::new(reason));
                 true
             }
             Found::Refreshed(topic, schemas) => {
-                entry.due = Some(Instant::now() + refresh);
                 let State::Ready(ready) = &mut entry.live.state else { return false };
                 // A cluster that does not answer leaves everything as it is: events wait in the buffer.
+                let mut changed = false;
+                match &topic {
+                    Ok(topic) => {
+                        self.topics.note(&event_type.cluster, &event_type.topic, topic);
+                        changed = std::mem::replace(&mut ready.is_assumed, false);
+                        if changed {
+                            info!(%event, "event type's cluster answers now");
+                            show_doubt(&self.health, event, None);
+                        }
+                        entry.failures = 0;
+                    }
+                    Err(error) if ready.is_assumed => {
+                        show_doubt(&self.health, event, Some(&error.to_string()));
+                        entry.failures += 1;
+                    }
+                    Err(_) => {}
+                }
+                let pause = if ready.is_assumed { retry_pause(entry.failures).min(ASSUMED_RETRY) } else { refresh };
+                entry.due = Some(Instant::now() + pause);
                 let limit = topic.map_or(ready.record_bytes_max, |topic| topic.max_message_bytes);
-                let changed = std::mem::replace(&mut ready.record_bytes_max, limit) != limit;
+                changed |= std::mem::replace(&mut ready.record_bytes_max, limit) != limit;
                 let Some(schemas) = schemas else { return changed };
                 match *schemas {
                     Refreshed::Changed(loaded) => {
@@ -284,6 +378,21 @@ impl Feed {
         }
     }
 
+    fn new_entry(&mut self, event_type: &EventType) -> Entry {
+        let live = Live {
+            event_type: Arc::new(event_type.clone()),
+            account: self.pipeline.ledger().account(&event_type.name, &event_type.cluster),
+            limiter: Arc::new(Limiter::new(&event_type.limits)),
+            state: State::Unavailable(Outage::new("it is being warmed")),
+        };
+        Entry { id: self.new_id(), live, next: None, failures: 0, is_silent: false, due: Some(Instant::now()) }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
     fn publish(&self) {
         let live: Vec<Live> = self.entries.iter().map(|entry| entry.live.clone()).collect();
         let unavailable = live.iter().filter_map(|live| match &live.state {
@@ -294,7 +403,7 @@ impl Feed {
         self.pipeline.replace(Snapshot::new(live, self.senders.clone()));
     }
 
-    fn note_start(&self, patience: Instant) {
+    fn note_start(&mut self) {
         if self.health.has_started() {
             return;
         }
@@ -302,7 +411,8 @@ impl Feed {
         if cold == 0 {
             info!(event_types = self.entries.len(), "started, everything is warm");
             self.health.set_started();
-        } else if Instant::now() >= patience {
+        } else if Instant::now() >= self.patience {
+            self.give_up_waiting();
             warn!(
                 unavailable = cold,
                 event_types = self.entries.len(),
@@ -311,92 +421,43 @@ impl Feed {
             self.health.set_started();
         }
     }
-}
 
-impl Entry {
-    fn new(event_type: &EventType, ledger: &Ledger) -> Self {
-        let live = Live {
-            event_type: Arc::new(event_type.clone()),
-            account: ledger.account(&event_type.name, &event_type.cluster),
-            limiter: Arc::new(Limiter::new(&event_type.limits)),
-            state: State::Unavailable(Outage::new("it is being warmed")),
-        };
-        Entry { live, failures: 0, due: Some(Instant::now()) }
+    /// Tries at once what was waited for, with less.
+    fn give_up_waiting(&mut self) {
+        for entry in &mut self.entries {
+            let waits = matches!(entry.live.state, State::Unavailable(_));
+            entry.due = entry.due.map(|due| if waits { Instant::now() } else { due });
+        }
+    }
+
+    /// What an event type may be served without.
+    fn need(&self, entry: &Entry, event_type: &EventType) -> Need {
+        if Instant::now() < self.patience {
+            return Need::Everything;
+        }
+        let (cluster, topic) = (&event_type.cluster, &event_type.topic);
+        // Without a disk to wait on, events of a cluster that does not answer are better refused.
+        let has_spool = self.producers.spool_of(cluster).is_some();
+        let known = self.topics.get(cluster, topic).filter(|_| entry.is_silent && has_spool && entry.next.is_none());
+        known.map_or(Need::NoProof, Need::NoCluster)
     }
 }
 
-/// Everything that an event type needs before its first event.
-async fn warm(
-    config: &Config,
-    producers: Arc<Producers>,
-    loader: Option<Arc<Loader>>,
-    event_type: Arc<EventType>,
-) -> Result<Warm, WarmError> {
-    let (client, topic) = look_up(config, producers, &event_type).await?;
-    let handle = Arc::new(TopicHandle::new(&client, &event_type.topic)?);
-    let loaded = match loader {
-        None => None,
-        Some(loader) => Some(loader.load(&event_type).await?),
-    };
-    let note = loaded.as_ref().and_then(note_on);
-    let schemas = loaded.map(|loaded| Arc::new(loaded.set));
-    Ok(Warm { ready: Ready { schemas, topic: handle, record_bytes_max: topic.max_message_bytes }, note })
-}
-
-/// Gives an event type the client that its cluster and lane have now; says whether that is another one.
-fn use_current(producers: &Producers, ready: &mut Ready) -> bool {
-    let client = ready.topic.client();
-    let current = producers.current(client.cluster(), client.lane());
-    let Some(current) = current.filter(|current| !Arc::ptr_eq(current, client)) else { return false };
-    match TopicHandle::new(&current, ready.topic.name()) {
-        Ok(handle) => ready.topic = Arc::new(handle),
-        // The one it has goes on, and the next tick tries again.
-        Err(error) => {
-            error!(cluster = current.cluster(), %error, "event type cannot change to the new producer");
-            return false;
+/// Shows on `/ready` that an event type is served though its cluster does not answer or does not prove that it acknowledges.
+fn show_doubt(health: &Health, event: &str, reason: Option<&str>) {
+    let name = format!("cluster of {event}");
+    match reason {
+        Some(reason) => {
+            let what = format!("degraded, its events wait in memory or on disk until this is over: {reason}");
+            health.set_condition(&name, &what);
         }
-    }
-    true
-}
-
-/// Whether the topic is still as it was, and whether there are other schemas.
-async fn refresh(
-    config: &Config,
-    producers: Arc<Producers>,
-    loader: Option<Arc<Loader>>,
-    event_type: &EventType,
-    schemas: Option<Arc<SchemaSet>>,
-) -> (Result<Topic, ProduceError>, Option<Refreshed>) {
-    let topic = look_up(config, producers, event_type).await.map(|(_, topic)| topic);
-    match (loader, schemas) {
-        (Some(loader), Some(schemas)) => (topic, Some(loader.refresh(event_type, &schemas).await)),
-        _ => (topic, None),
+        None => health.clear_condition(&name),
     }
 }
 
-/// The client of an event type, with batches no larger than its topic takes, and what the cluster says of the topic.
-async fn look_up(
-    config: &Config,
-    producers: Arc<Producers>,
-    event_type: &EventType,
-) -> Result<(Arc<Client>, Topic), ProduceError> {
-    let cluster = config.clusters.iter().find(|c| c.name == event_type.cluster).cloned();
-    let cluster = cluster.expect("the configuration is checked: an event type's cluster exists");
-    let (lane, topic, name) = (event_type.lane(), event_type.topic.clone(), cluster.name.clone());
-    let look_up = tokio::task::spawn_blocking(move || {
-        let mut client = producers.get_or_start(&cluster, lane)?;
-        let topic = client.topic(&topic, TOPIC_TIMEOUT)?;
-        if let Some(bytes) = topic.max_message_bytes {
-            client = producers.with_batches_within(&cluster, lane, bytes)?;
-        }
-        if let Some(canary) = &cluster.canary_topic {
-            client.prove(canary, &topic, CANARY_TIMEOUT)?;
-        }
-        Ok((client, topic))
-    });
-    let interrupted =
-        |_| Err(ProduceError::Unreachable { cluster: name, reason: "the look-up was interrupted".to_owned() });
-    look_up.await.unwrap_or_else(interrupted)
+/// Under which name `/ready` shows that settings are not in force yet.
+fn condition_of_next(event: &str) -> String {
+    format!("settings of {event}")
 }
 
 /// What people should know of schemas that were loaded all the same.

@@ -5,7 +5,8 @@
 //!   {"index":1,"id":"…","code":"invalid_payload","message":"…","retry":false},
 //!   {"index":2,"id":"…","code":"acknowledged","partition":0,"offset":41,"warning":"…"}]}
 //! ```
-//! `reply` is the weakest class of those that succeeded, and absent when none did. What is empty is left out. A request that
+//! `reply` is the weakest class of those that succeeded, and absent when none did. `sampled_out` counts those of them that
+//! operators' `sample` left out. What is empty is left out. A request that
 //! is refused as a whole gets `{"code":"…","message":"…","retry":false}`. `Accept: application/x-protobuf` turns both into
 //! `iguazu.v1.BatchReply`.
 
@@ -28,7 +29,9 @@ use crate::route::Reply;
 /// written.
 pub(super) fn batch(taken: &Taken, form: Form, hold: Hold<'_>) -> Response<Full<Bytes>> {
     let failures = taken.results.iter().filter(|result| !result.code.is_success());
-    let status = status(taken.events, taken.refused, taken.weakest, failures.clone().map(|result| result.code));
+    // What was left out is not acknowledged.
+    let weakest = if taken.sampled_out > 0 { Some(Reply::Enqueued) } else { taken.weakest };
+    let status = status(taken.events, taken.refused, weakest, failures.clone().map(|result| result.code));
     let body = match (ready_made(taken), form) {
         (Some(body), Form::Json) => Bytes::from_static(body),
         (None, Form::Json) => hold.keep(batch_json(taken)),
@@ -107,7 +110,7 @@ pub(super) fn retry_after_seconds(waits_ms: impl Iterator<Item = u64>) -> Option
 
 /// By far the most common replies.
 fn ready_made(taken: &Taken) -> Option<&'static [u8]> {
-    let one = (taken.events, taken.refused, taken.results.is_empty()) == (1, 0, true);
+    let one = (taken.events, taken.refused, taken.sampled_out, taken.results.is_empty()) == (1, 0, 0, true);
     one.then_some(match taken.weakest {
         Some(Reply::Enqueued) => br#"{"events":1,"succeeded":1,"failed":0,"reply":"enqueued"}"#,
         Some(Reply::Durable) => br#"{"events":1,"succeeded":1,"failed":0,"reply":"durable"}"#,
@@ -122,6 +125,9 @@ fn batch_json(taken: &Taken) -> Vec<u8> {
     let _ = write!(out, "{{\"events\":{events},\"succeeded\":{},\"failed\":{failed}", events - failed);
     if let Some(reply) = taken.weakest.filter(|_| failed < events) {
         let _ = write!(out, ",\"reply\":\"{}\"", reply.as_str());
+    }
+    if taken.sampled_out > 0 {
+        let _ = write!(out, ",\"sampled_out\":{}", taken.sampled_out);
     }
     for (i, result) in taken.results.iter().enumerate() {
         out.extend_from_slice(if i == 0 { b",\"results\":[" } else { b"," });
@@ -186,6 +192,7 @@ fn batch_protobuf(taken: &Taken) -> proto::BatchReply {
             .filter(|_| taken.refused < taken.events)
             .map(|reply| reply.as_str().to_owned())
             .unwrap_or_default(),
+        sampled_out: taken.sampled_out,
         results: taken.results.iter().map(result).collect(),
         error: None,
     }

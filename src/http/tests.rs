@@ -100,7 +100,8 @@ impl Setup {
                 None => State::Unavailable(Outage::new("this test has no Kafka")),
                 Some((_, client)) => {
                     let topic = TopicHandle::new(client, &event_type.topic).expect("the topic has a valid name");
-                    State::Ready(Ready { schemas: None, topic: Arc::new(topic), record_bytes_max: None })
+                    let (topic, is_assumed) = (Arc::new(topic), false);
+                    State::Ready(Ready { schemas: None, topic, record_bytes_max: None, is_assumed })
                 }
             },
         };
@@ -377,6 +378,7 @@ fn web() -> config::Sender {
         key_hashes: vec![keys::hash("igz_web")],
         events: vec!["page.*".to_owned()],
         limits: crate::route::Limits::default(),
+        brake: crate::route::Brake::Off,
     }
 }
 
@@ -572,3 +574,4 @@ fn compressed(coding: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 mod accounts;
+mod brakes;

@@ -79,6 +79,25 @@ fn a_record_that_was_given_up_has_failed_wherever_it_is_kept() {
     assert_eq!((account.read().in_spool, account.read().failed), (1, 4), "what is still in the spool has not failed");
 }
 
+#[test]
+fn what_nothing_is_known_of_at_the_end_is_lost_unless_it_is_on_disk() {
+    let ledger = Ledger::default();
+    let account = ledger.account("a", "core");
+    let batch = Arc::new(BatchState::default());
+    (0..3).for_each(|_| account.receive());
+    (0..3).for_each(|_| account.recover());
+    let on_their_way: Vec<_> = (0..2).map(|n| Tracked::new(&account, None, n, 10)).collect();
+    let again: Vec<_> = (0..2).map(|n| Tracked::from_spool(&account, &batch, n, 10)).collect();
+    Tracked::new(&account, None, 2, 10).settle(Delivery::Delivered { partition: 0, offset: 1 });
+    assert_eq!(ledger.write_off(), 2);
+    let Balance { delivered, lost, in_memory, in_spool, .. } = account.read();
+    assert_eq!((delivered, lost, in_memory, in_spool), (1, 2, 0, 3));
+    // As librdkafka does with what it never reports, so that nothing is settled later.
+    for unreported in on_their_way.into_iter().chain(again) {
+        Box::leak(unreported);
+    }
+}
+
 #[tokio::test]
 async fn a_request_wakes_when_its_last_record_is_settled() {
     let ledger = Ledger::default();

@@ -17,6 +17,7 @@ use tracing::{debug, error, warn};
 use super::beside::Beside;
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
+use super::handle::set_credentials;
 use super::keep::Keeper;
 use super::wal::Wal;
 use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, TopicHandle, settings, topic};
@@ -212,10 +213,32 @@ impl Client {
 
     /// Lets a stop, one that is under way or the next one, take no longer than this from now on.
     pub(super) fn hasten(&self, deadline: Duration) {
-        let patience = Patience::within(deadline, self.context().beside.is_some());
+        self.hasten_to(Patience::within(deadline, self.context().beside.is_some()));
+    }
+
+    /// Lets a stop, one that is under way or the next one, wait for brokers no longer: what they have not acknowledged goes to
+    /// disk, or is given up where there is none.
+    pub(super) fn give_up_on_brokers(&self) {
+        let now = Instant::now();
+        let wait = if self.context().beside.is_some() { SPOOL_WAIT_MAX } else { PURGE_WAIT_MAX };
+        self.hasten_to(Patience { flush: now, purge: now + wait });
+    }
+
+    fn hasten_to(&self, patience: Patience) {
         let mut before = self.shared.patience.lock().expect("no code panics while it holds this lock");
-        if before.is_none_or(|before| patience.purge < before.purge) {
-            *before = Some(patience);
+        *before = Some(before.map_or(patience, |before| Patience {
+            flush: before.flush.min(patience.flush),
+            purge: before.purge.min(patience.purge),
+        }));
+    }
+
+    /// Lets connections from now on log in by a cluster's settings, where it does so by password: a client that drains behind
+    /// another one may still have to connect.
+    pub(super) fn log_in_as(&self, cluster: &config::Cluster) {
+        if let Some(Sasl::Password { username, password, .. }) = &cluster.sasl
+            && !set_credentials(self, username, password.expose())
+        {
+            warn!(cluster = cluster.name, lane = self.lane().as_str(), "the client does not take the new password");
         }
     }
 

@@ -1,6 +1,7 @@
 //! One topic of a client, for the path of an event: records are handed to librdkafka by its C interface here.
 //!
-//! In: records. Out: librdkafka has a copy of each, or it was refused at once. Never: waits, or looks the topic up by name.
+//! In: records. Out: librdkafka has a copy of each, or it was refused at once. Never: waits, or looks the topic up by name. Beside it,
+//! the other thing that rdkafka has no call for: a new password for a client that runs.
 //!
 //! rdkafka's own `send` names the topic, and librdkafka then compares the name with those of all its topics, one after the other
 //! under a lock: some 60 instructions each, a hundred topics cost more than the rest of `send`. It also copies each header's
@@ -131,6 +132,21 @@ impl TopicHandle {
         }
         headers.given_away();
         Ok(())
+    }
+}
+
+/// Gives a client that runs another user name and password: connections that it makes from now on log in by them. Says whether
+/// librdkafka took them.
+pub(super) fn set_credentials(client: &Client, username: &str, password: &str) -> bool {
+    let (Ok(username), Ok(password)) = (CString::new(username), CString::new(password)) else { return false };
+    // SAFETY: the client lives, both texts end with a zero byte and are copied. What it returns is an error to destroy, or null.
+    unsafe {
+        let native = client.producer().client().native_ptr();
+        let error = bindings::rd_kafka_sasl_set_credentials(native, username.as_ptr(), password.as_ptr());
+        if !error.is_null() {
+            bindings::rd_kafka_error_destroy(error);
+        }
+        error.is_null()
     }
 }
 

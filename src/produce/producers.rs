@@ -1,7 +1,8 @@
 //! The clients in use, one for each cluster and lane.
 //!
 //! In: a cluster and a lane. Out: its client, started at first use. A client whose settings changed, or that turned fatal,
-//! is replaced: the new one takes over, the old one drains behind. Never: on the path of an event.
+//! is replaced: the new one takes over, the old one drains behind. Which settings a cluster has is known here, so that nobody
+//! who still holds those of before can start a client with them. Never: on the path of an event.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -29,22 +30,50 @@ struct Draining {
 #[derive(Debug, Default)]
 pub struct Producers {
     clients: Mutex<Clients>,
+    /// The settings that clients are started with, by cluster: those of its first client until [`Producers::change`].
+    settings: Mutex<HashMap<String, Arc<Cluster>>>,
     /// Beside whom records wait that a cluster does not take, by cluster.
-    spools: HashMap<String, Arc<Spool>>,
+    spools: Mutex<HashMap<String, Arc<Spool>>>,
     /// Where records go that a cluster's clients give up, by cluster.
     keepers: Mutex<HashMap<String, Arc<Keeper>>>,
     /// Where records of the lane `wal` go first, by cluster.
-    wals: HashMap<String, Arc<Wal>>,
+    wals: Mutex<HashMap<String, Arc<Wal>>>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
     displaced: Mutex<Vec<Arc<Client>>>,
     draining: Mutex<Vec<Draining>>,
+    /// Those that the last stop waits for.
+    stopping: Mutex<Vec<Weak<Client>>>,
 }
 
 impl Producers {
     /// None yet; those of these clusters will have a spool beside them.
     pub fn beside(spools: impl IntoIterator<Item = Arc<Spool>>) -> Self {
         let spools = spools.into_iter().map(|spool| (spool.cluster().to_owned(), spool));
-        Producers { spools: spools.collect(), ..Producers::default() }
+        Producers { spools: Mutex::new(spools.collect()), ..Producers::default() }
+    }
+
+    /// Clients of the spool's cluster that are started from now on have it beside them.
+    pub fn add_spool(&self, spool: &Arc<Spool>) {
+        self.spools().insert(spool.cluster().to_owned(), Arc::clone(spool));
+    }
+
+    /// The spool of a cluster, if it has one.
+    pub fn spool_of(&self, cluster: &str) -> Option<Arc<Spool>> {
+        self.spools().get(cluster).cloned()
+    }
+
+    /// From now on these are the settings of the cluster, whatever those have who ask for a client; its clients are replaced.
+    /// Those that others took over from go on until they are given to [`Producers::retire`].
+    pub fn change(&self, cluster: &Cluster) -> Result<(), ProduceError> {
+        self.settings().insert(cluster.name.clone(), Arc::new(cluster.clone()));
+        let mut clients = Lane::ALL.into_iter().filter_map(|lane| Some((lane, self.current(&cluster.name, lane)?)));
+        clients.try_for_each(|(lane, client)| {
+            let (name, lane_name) = (&cluster.name, lane.as_str());
+            info!(cluster = name, lane = lane_name, "the cluster's settings changed, the producer is replaced");
+            // What it still has to deliver needs the password that the brokers know by now.
+            client.log_in_as(cluster);
+            self.replace(cluster, lane).map(drop)
+        })
     }
 
     /// Where records go that the clients of this cluster give up.
@@ -54,9 +83,18 @@ impl Producers {
     }
 
     /// The same, with these wals for the lane of that name.
-    pub fn with_wals(mut self, wals: impl IntoIterator<Item = Arc<Wal>>) -> Self {
-        self.wals = wals.into_iter().map(|wal| (wal.log().cluster().to_owned(), wal)).collect();
+    pub fn with_wals(self, wals: impl IntoIterator<Item = Arc<Wal>>) -> Self {
+        wals.into_iter().for_each(|wal| self.add_wal(wal));
         self
+    }
+
+    /// The client of its cluster's lane `wal` has this wal before it, if it is started from now on.
+    pub fn add_wal(&self, wal: Arc<Wal>) {
+        self.wals().insert(wal.log().cluster().to_owned(), wal);
+    }
+
+    fn wals(&self) -> MutexGuard<'_, HashMap<String, Arc<Wal>>> {
+        self.wals.lock().expect("no code panics while it holds this lock")
     }
 
     /// The client of this cluster and lane; started if there is none.
@@ -65,7 +103,7 @@ impl Producers {
         if let Some(client) = clients.get(&(cluster.name.clone(), lane)) {
             return Ok(Arc::clone(client));
         }
-        self.put_in_place(&mut clients, cluster.clone(), lane, None)
+        self.put_in_place(&mut clients, cluster, lane, None)
     }
 
     /// The client of this cluster and lane, if there is one.
@@ -90,7 +128,7 @@ impl Producers {
         }
         let (name, lane_name) = (&cluster.name, lane.as_str());
         info!(cluster = name, lane = lane_name, bytes, "a topic takes smaller batches, the producer is replaced");
-        self.put_in_place(&mut clients, cluster.clone(), lane, Some(bytes))
+        self.put_in_place(&mut clients, cluster, lane, Some(bytes))
     }
 
     /// Starts a new client for this cluster and lane, with these settings and batches no larger than those of the one that
@@ -99,24 +137,26 @@ impl Producers {
     pub fn replace(&self, cluster: &Cluster, lane: Lane) -> Result<Arc<Client>, ProduceError> {
         let mut clients = self.clients();
         let bytes = clients.get(&(cluster.name.clone(), lane)).map(|before| before.batch_bytes_max());
-        self.put_in_place(&mut clients, cluster.clone(), lane, bytes)
+        self.put_in_place(&mut clients, cluster, lane, bytes)
     }
 
     /// Starts a client, with batches of at most so many bytes where that is said, and lists the one that it takes over from.
     fn put_in_place(
         &self,
         clients: &mut Clients,
-        mut cluster: Cluster,
+        cluster: &Cluster,
         lane: Lane,
         batch_bytes_max: Option<usize>,
     ) -> Result<Arc<Client>, ProduceError> {
+        let mut cluster =
+            Cluster::clone(self.settings().entry(cluster.name.clone()).or_insert_with(|| Arc::new(cluster.clone())));
         if let Some(bytes) = batch_bytes_max {
             cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
-        let keeper = self.keeper(&cluster.name);
+        let (keeper, spool) = (self.keeper(&cluster.name), self.spool_of(&cluster.name));
         let client = match lane {
-            Lane::Wal => Client::start_behind(&cluster, self.wals.get(&cluster.name).cloned(), &keeper)?,
-            _ => Client::start_keeping(&cluster, lane, self.spools.get(&cluster.name), &keeper)?,
+            Lane::Wal => Client::start_behind(&cluster, self.wals().get(&cluster.name).cloned(), &keeper)?,
+            _ => Client::start_keeping(&cluster, lane, spool.as_ref(), &keeper)?,
         };
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
@@ -144,6 +184,19 @@ impl Producers {
         self.clients().values().cloned().collect()
     }
 
+    /// Lets a stop that is under way, or the next one, wait for brokers no longer; see [`Producers::stop`].
+    pub fn give_up_on_brokers(&self) {
+        self.all().iter().chain(&self.displaced()).for_each(|client| client.give_up_on_brokers());
+        let draining = self.draining.lock().expect("no code panics while it holds this lock");
+        let draining: Vec<_> = draining.iter().filter_map(|draining| draining.client.upgrade()).collect();
+        let stopping: Vec<_> = self.stopping().iter().filter_map(Weak::upgrade).collect();
+        draining.iter().chain(&stopping).for_each(|client| client.give_up_on_brokers());
+    }
+
+    fn stopping(&self) -> MutexGuard<'_, Vec<Weak<Client>>> {
+        self.stopping.lock().expect("no code panics while it holds this lock")
+    }
+
     /// Stops every client, all at the same time, and waits for those that drain already, all within `deadline`. Blocking; see
     /// [`Client::stop`]. Returns the sum of what had to be left.
     pub fn stop(&self, deadline: Duration) -> Stopped {
@@ -153,12 +206,21 @@ impl Producers {
         draining.iter().filter_map(|draining| draining.client.upgrade()).for_each(|client| client.hasten(deadline));
         let all = clients.into_values().chain(displaced);
         draining.extend(all.filter_map(|client| stop_behind(client, deadline)));
+        *self.stopping() = draining.iter().map(|draining| Weak::clone(&draining.client)).collect();
         let stopped = draining.into_iter().map(|draining| draining.thread.join().unwrap_or_default());
         stopped.fold(Stopped::default(), |sum, one| Stopped {
             purged: sum.purged + one.purged,
             unreported: sum.unreported + one.unreported,
             spooled: sum.spooled + one.spooled,
         })
+    }
+
+    fn settings(&self) -> MutexGuard<'_, HashMap<String, Arc<Cluster>>> {
+        self.settings.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn spools(&self) -> MutexGuard<'_, HashMap<String, Arc<Spool>>> {
+        self.spools.lock().expect("no code panics while it holds this lock")
     }
 
     fn clients(&self) -> MutexGuard<'_, Clients> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::producer::BaseProducer;
 
+use super::ProduceError;
 use crate::config::{Cluster, Sasl};
 use crate::route::Lane;
 
@@ -101,6 +103,12 @@ pub fn connection(cluster: &Cluster) -> Vec<Pair> {
         Some(Sasl::OAuth { .. }) => set("sasl.mechanism", "OAUTHBEARER"),
     }
     pairs
+}
+
+/// Whether a client can be made by them, the files that they name included. Blocking; nothing is waited for.
+pub fn try_out(cluster: &Cluster) -> Result<(), ProduceError> {
+    let made = client_config(producer(cluster, Lane::Standard)).create::<BaseProducer>();
+    made.map(drop).map_err(|source| ProduceError::Client { cluster: cluster.name.clone(), source })
 }
 
 /// The pairs as rdkafka takes them, with librdkafka's log lines from `info` on; where they go is for the context.

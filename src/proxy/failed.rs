@@ -1,6 +1,6 @@
 //! The failed logs of all clusters: opened before the producers, looked after while they run, closed after them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -18,16 +18,27 @@ const TIDY_EVERY: Duration = Duration::from_secs(2);
 /// The failed logs, one a cluster; none where nothing is kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FailedLogs {
-    logs: Vec<Arc<Spool>>,
+    settings: Option<config::Failed>,
+    logs: Arc<Mutex<Vec<Arc<Spool>>>>,
 }
 
 impl FailedLogs {
     /// Opens the log of every cluster and lets its producers keep there what they give up. A folder that nobody named stops
     /// nothing: what is given up is then counted only, and `/ready` says so.
     pub(super) fn open(config: &Config, producers: &Producers, health: &Health) -> Result<FailedLogs, StartError> {
-        let Some(settings) = &config.failed else { return Ok(FailedLogs::default()) };
-        let mut logs = Vec::new();
+        let logs = FailedLogs { settings: config.failed.clone(), logs: Arc::default() };
+        logs.add(config, producers, health)?;
+        Ok(logs)
+    }
+
+    /// The same for clusters that are new to a configuration.
+    pub(super) fn add(&self, config: &Config, producers: &Producers, health: &Health) -> Result<(), StartError> {
+        let Some(settings) = &self.settings else { return Ok(()) };
         for cluster in &config.clusters {
+            let mut logs = self.logs();
+            if logs.iter().any(|log| log.cluster() == cluster.name) {
+                continue;
+            }
             match failed::open(&settings_of(settings), &cluster.name) {
                 Ok(log) => {
                     producers.keeper(&cluster.name).keep_in(&log);
@@ -42,23 +53,27 @@ impl FailedLogs {
                 }
             }
         }
-        Ok(FailedLogs { logs })
+        Ok(())
     }
 
-    pub(super) fn all(&self) -> &[Arc<Spool>] {
-        &self.logs
+    pub(super) fn all(&self) -> Vec<Arc<Spool>> {
+        self.logs().clone()
+    }
+
+    fn logs(&self) -> MutexGuard<'_, Vec<Arc<Spool>>> {
+        self.logs.lock().expect("no code panics while it holds this lock")
     }
 
     /// Removes what a redrive took back, and shows what is wrong, until it is aborted.
     pub(super) async fn look_after(self, health: Arc<Health>) {
-        if self.logs.is_empty() {
+        if self.settings.is_none() {
             return;
         }
         let mut due = tokio::time::interval(TIDY_EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             due.tick().await;
-            let (logs, health) = (self.logs.clone(), Arc::clone(&health));
+            let (logs, health) = (self.all(), Arc::clone(&health));
             // The files are the disk's, which may hang. Nothing is left half done when this ends with the process.
             let looked = tokio::task::spawn_blocking(move || logs.iter().for_each(|log| look(log, &health)));
             if looked.await.is_err() {
@@ -69,7 +84,7 @@ impl FailedLogs {
 
     /// Writes what is still in memory. To be called when nothing is given up any more.
     pub(super) fn close(&self) {
-        self.logs.iter().for_each(|log| log.close());
+        self.all().iter().for_each(|log| log.close());
     }
 }
 

@@ -1,16 +1,18 @@
-//! The spools and wals of all clusters: opened before the producers, emptied while they run, closed after them.
+//! The spools and wals of all clusters: opened before the producers, emptied while they run, closed after them. Those of a
+//! cluster that the configuration does not have any more go on until the end.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::StartError;
+use super::{Hurry, StartError};
 use crate::config::{self, Config};
 use crate::outcome::{Balance, Ledger};
 use crate::produce::wal::{self, Volume};
 use crate::produce::{Destination, Producers, Replay, Rest, Wal, WalSender};
-use crate::spool::{self, Reader, Spool, inspect};
+use crate::spool::{self, Reader, Spool, SpoolError, inspect};
 use crate::telemetry::health::{Health, SpoolLevel};
 use crate::telemetry::sources;
 
@@ -22,11 +24,16 @@ const STUCK: Duration = Duration::from_secs(1);
 /// The spools and the wals, one of each a cluster; none when nothing is spooled.
 #[derive(Debug, Default)]
 pub(super) struct Spools {
+    opened: Mutex<Opened>,
+    is_ephemeral: bool,
+}
+
+#[derive(Debug, Default)]
+struct Opened {
     spools: Vec<Arc<Spool>>,
     wals: Vec<Arc<Wal>>,
     replays: Vec<Replay>,
     senders: Vec<WalSender>,
-    is_ephemeral: bool,
 }
 
 /// What is to be read from the spools and the wals, in the order of the clusters.
@@ -36,31 +43,67 @@ impl Spools {
     /// Opens the spool and the wal of every cluster. Nothing is read from them yet.
     pub(super) fn open(config: &Config) -> Result<(Spools, Readers), StartError> {
         let Some(settings) = &config.spool else { return Ok((Spools::default(), Readers::default())) };
-        let of_spool = settings_of(settings);
-        let of_wal = spool::Settings { folder: wal::folder(&settings.folder), ..of_spool.clone() };
-        let open = |log, settings: &spool::Settings| {
-            let names = config.clusters.iter().map(|cluster| cluster.name.as_str());
-            names.map(|name| Spool::open_as(log, settings, name)).collect::<Result<Vec<_>, _>>()
-        };
-        let (spools, of_spools) = open("spool", &of_spool)?.into_iter().unzip();
-        let (logs, of_wals): (Vec<_>, _) = open("wal", &of_wal)?.into_iter().unzip();
-        let volume = if settings.is_ephemeral { Volume::Ephemeral } else { Volume::Lasting };
-        let wals = logs.into_iter().map(|log| Arc::new(Wal::new(log, volume))).collect();
-        let is_ephemeral = settings.is_ephemeral;
-        Ok((Spools { spools, wals, replays: vec![], senders: vec![], is_ephemeral }, (of_spools, of_wals)))
+        let names = || config.clusters.iter().map(|cluster| cluster.name.as_str());
+        let spools = names().map(|name| Spool::open(&settings_of(settings), name)).collect::<Result<Vec<_>, _>>()?;
+        let wals = names().map(|name| open_wal(settings, name)).collect::<Result<Vec<_>, _>>()?;
+        let (spools, of_spools) = spools.into_iter().unzip();
+        let (wals, of_wals) = wals.into_iter().unzip();
+        let opened = Mutex::new(Opened { spools, wals, replays: vec![], senders: vec![] });
+        Ok((Spools { opened, is_ephemeral: settings.is_ephemeral }, (of_spools, of_wals)))
     }
 
-    pub(super) fn all(&self) -> &[Arc<Spool>] {
-        &self.spools
+    pub(super) fn all(&self) -> Vec<Arc<Spool>> {
+        self.opened().spools.clone()
     }
 
-    pub(super) fn wals(&self) -> &[Arc<Wal>] {
-        &self.wals
+    /// Opens the spools and wals of clusters that are new to a configuration, and begins to produce what is in them: of a cluster that was
+    /// taken out before, or in an earlier run.
+    pub(super) fn add(
+        &self,
+        config: &Config,
+        producers: &Arc<Producers>,
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), StartError> {
+        let Some(settings) = &config.spool else { return Ok(()) };
+        for cluster in &config.clusters {
+            let mut open = self.opened();
+            if open.spools.iter().any(|spool| spool.cluster() == cluster.name) {
+                continue;
+            }
+            let (spool, reader) = Spool::open(&settings_of(settings), &cluster.name)?;
+            producers.add_spool(&spool);
+            let to =
+                Destination { cluster: cluster.clone(), producers: Arc::clone(producers), ledger: Arc::clone(ledger) };
+            let (wal, of_wal) = open_wal(settings, &cluster.name)?;
+            producers.add_wal(Arc::clone(&wal));
+            let replay = Replay::start(Arc::clone(&spool), reader, to.clone());
+            let sender = WalSender::start(Arc::clone(&wal), of_wal, to);
+            open.spools.push(spool);
+            open.wals.push(wal);
+            open.replays.push(replay?);
+            open.senders.push(sender?);
+        }
+        Ok(())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().expect("no code panics while it holds this lock")
+    }
+
+    pub(super) fn wals(&self) -> Vec<Arc<Wal>> {
+        self.opened().wals.clone()
+    }
+
+    /// Spools and wals, with what to call each.
+    pub(super) fn logs(&self) -> Vec<(&'static str, Arc<Spool>)> {
+        let open = self.opened();
+        let spools = open.spools.iter().map(|spool| ("spool", Arc::clone(spool)));
+        spools.chain(open.wals.iter().map(|wal| ("wal", Arc::clone(wal.log())))).collect()
     }
 
     /// Begins to produce what is in them.
     pub(super) fn start(
-        &mut self,
+        &self,
         (of_spools, of_wals): Readers,
         config: &Config,
         producers: &Arc<Producers>,
@@ -71,24 +114,29 @@ impl Spools {
             let cluster = cluster.expect("a spool was opened for each cluster of the configuration");
             Destination { cluster, producers: Arc::clone(producers), ledger: Arc::clone(ledger) }
         };
-        for (spool, reader) in self.spools.iter().zip(of_spools) {
-            self.replays.push(Replay::start(Arc::clone(spool), reader, to(spool.cluster()))?);
+        let mut open = self.opened();
+        for (spool, reader) in open.spools.clone().into_iter().zip(of_spools) {
+            let to = to(spool.cluster());
+            open.replays.push(Replay::start(spool, reader, to)?);
         }
-        for (wal, reader) in self.wals.iter().zip(of_wals) {
-            self.senders.push(WalSender::start(Arc::clone(wal), reader, to(wal.log().cluster()))?);
+        for (wal, reader) in open.wals.clone().into_iter().zip(of_wals) {
+            let to = to(wal.log().cluster());
+            open.senders.push(WalSender::start(wal, reader, to)?);
         }
         Ok(())
     }
 
     /// Produces nothing more. What goes with the process, and a wal that is being delivered, are given a chance before, until
-    /// then.
-    pub(super) fn stop_replays(&mut self, until: Instant) -> Vec<Rest> {
-        while self.is_ephemeral && Instant::now() < until && !self.replays.iter().all(Replay::is_empty) {
+    /// then or until there is a hurry.
+    pub(super) fn stop_replays(&self, until: Instant, hurry: &Hurry) -> Vec<Rest> {
+        let mut open = self.opened();
+        let is_time = || Instant::now() < until && !hurry.is_told();
+        while self.is_ephemeral && is_time() && !open.replays.iter().all(Replay::is_empty) {
             std::thread::sleep(POLL);
         }
         let (mut settled, mut moved) = (0, Instant::now());
-        while Instant::now() < until && !self.senders.iter().all(WalSender::is_empty) {
-            let so_far = self.senders.iter().map(WalSender::settled).sum();
+        while is_time() && !open.senders.iter().all(WalSender::is_empty) {
+            let so_far = open.senders.iter().map(WalSender::settled).sum();
             if std::mem::replace(&mut settled, so_far) != so_far {
                 moved = Instant::now();
             } else if moved.elapsed() > STUCK && !self.is_ephemeral {
@@ -96,14 +144,14 @@ impl Spools {
             }
             std::thread::sleep(POLL);
         }
-        let replays = self.replays.drain(..).filter_map(Replay::stop);
-        replays.chain(self.senders.drain(..).filter_map(WalSender::stop)).collect()
+        let mut rests: Vec<_> = open.replays.drain(..).filter_map(Replay::stop).collect();
+        rests.extend(open.senders.drain(..).filter_map(WalSender::stop));
+        rests
     }
 
     /// Writes what is still in memory and the cursors. To be called when no delivery report can come any more.
     pub(super) fn close(&self, rests: Vec<Rest>) {
-        self.spools.iter().for_each(|spool| spool.close());
-        self.wals.iter().for_each(|wal| wal.log().close());
+        self.logs().iter().for_each(|(_, log)| log.close());
         rests.into_iter().for_each(Rest::finish);
     }
 
@@ -118,6 +166,14 @@ impl Spools {
     }
 }
 
+/// Opens the wal of a cluster.
+fn open_wal(settings: &config::Spool, cluster: &str) -> Result<(Arc<Wal>, Reader), SpoolError> {
+    let of_wal = spool::Settings { folder: wal::folder(&settings.folder), ..settings_of(settings) };
+    let (log, reader) = Spool::open_as("wal", &of_wal, cluster)?;
+    let volume = if settings.is_ephemeral { Volume::Ephemeral } else { Volume::Lasting };
+    Ok((Arc::new(Wal::new(log, volume)), reader))
+}
+
 /// The settings of a spool.
 pub fn settings_of(settings: &config::Spool) -> spool::Settings {
     let config::Spool { folder, bytes_max, sync_interval, .. } = settings.clone();
@@ -127,6 +183,11 @@ pub fn settings_of(settings: &config::Spool) -> spool::Settings {
 /// Shows what waits for clusters that the configuration does not have.
 pub(super) fn note_strangers(config: &Config, health: &Health) {
     let Some(settings) = &config.spool else { return };
+    for cluster in &config.clusters {
+        for root in [settings.folder.clone(), wal::folder(&settings.folder)] {
+            health.clear_condition(&condition_of(&inspect::folder_of(&root, &cluster.name)));
+        }
+    }
     let known = config.clusters.iter().map(|cluster| cluster.name.as_str());
     let wals = wal::folder(&settings.folder);
     let strangers = inspect::strangers(&settings.folder, known.clone()).unwrap_or_default();
@@ -135,17 +196,22 @@ pub(super) fn note_strangers(config: &Config, health: &Health) {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         warn!(folder = %name, "the spool holds events of a cluster that is not configured");
         let what = "it holds events of a cluster that is not configured; `iguazu spool ls` says of which";
-        health.set_condition(&format!("spool folder {name}"), what);
+        health.set_condition(&condition_of(&folder), what);
     }
 }
 
+/// Under which name `/ready` shows a folder of a cluster that is not configured.
+fn condition_of(folder: &Path) -> String {
+    format!("spool folder {}", folder.file_name().unwrap_or_default().to_string_lossy())
+}
+
 /// How full they are, for `/ready`.
-pub(super) fn levels<'s>(logs: impl Iterator<Item = (&'static str, &'s Spool)>) -> Vec<SpoolLevel> {
-    let level = |(log, spool): (&'static str, &Spool)| {
+pub(super) fn levels(logs: &[(&'static str, Arc<Spool>)]) -> Vec<SpoolLevel> {
+    let level = |(log, spool): &(&'static str, Arc<Spool>)| {
         let stats = spool.stats();
         SpoolLevel { cluster: spool.cluster().to_owned(), log, fill: stats.fill(), trouble: stats.trouble }
     };
-    logs.map(level).collect()
+    logs.iter().map(level).collect()
 }
 
 /// What one shows of itself, for `/metrics`.

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+mod brake;
 mod mapping;
 
+pub use brake::Brake;
 pub use mapping::{
     JavaAvro, JavaTimestamp, JavaUnknownEnum, Mapping, NestedSep, Presence, TimestampPolicy, Uint64Policy,
     UnknownEnumPolicy,
@@ -268,6 +270,8 @@ pub struct EventType {
     pub ordered: bool,
     /// Whether it is a low-rate topic, for the lane `slow`.
     pub low_rate: bool,
+    /// How much of it operators let through for now.
+    pub brake: Brake,
     /// What happens to unknown fields.
     pub unknown_fields: UnknownFields,
     /// Limits over all senders.
@@ -286,6 +290,19 @@ impl EventType {
             (Acks::All, _) => Lane::All,
             (Acks::Leader, true) => Lane::Slow,
             (Acks::Leader, false) => Lane::Standard,
+        }
+    }
+
+    /// These settings, but for those that `other` may have at once, because no client, topic or schema follows from them.
+    pub fn with_light_settings_of(&self, other: &EventType) -> EventType {
+        EventType {
+            owner: other.owner.clone(),
+            envelope: other.envelope,
+            missing_key: other.missing_key,
+            limits: other.limits,
+            brake: other.brake,
+            sensitive: other.sensitive.clone(),
+            ..self.clone()
         }
     }
 }

@@ -47,6 +47,7 @@ fn event_type(encoding: Encoding) -> EventType {
         low_rate: false,
         unknown_fields: UnknownFields::Reject,
         limits: Limits::default(),
+        brake: crate::route::Brake::Off,
         sensitive: Vec::new(),
     }
 }

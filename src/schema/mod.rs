@@ -38,6 +38,7 @@ pub mod structure;
 pub use client::{Registry, RegistryError};
 pub use load::{Loaded, Loader, Refreshed, SchemaError, Stale};
 pub use read::ValueReader;
+pub(crate) use snapshot::replace_file;
 
 /// The versions of an event type's subject that are loaded, compiled and ready.
 #[derive(Clone, Debug)]

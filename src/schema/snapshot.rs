@@ -170,7 +170,7 @@ fn read_file(path: &Path) -> Result<Option<Content>, SnapshotError> {
 }
 
 /// Writes beside, syncs, renames, syncs the folder: after a power cut there is the old file or the new one.
-fn replace_file(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let beside = path.with_extension("new");
     let mut file = fs::File::create(&beside)?;

@@ -9,13 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Ground, Handler, NoHttp, protocols, run};
-use super::{Drain, Limits, Listener, Peer, Seat};
+use super::{Drain, Encryption, Limits, Listener, Peer, Seat};
 
 /// What a connection over the limit is told. Written before anything is read.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -42,7 +40,7 @@ pub struct Server {
     /// Where they are served; at least one.
     pub seats: Vec<Arc<Seat>>,
     /// What they are encrypted with, if they are.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Encryption>,
     /// What they may take.
     pub limits: Limits,
     /// What ends them.
@@ -70,7 +68,6 @@ impl Server {
         let Server { listener, seats, tls, limits, drain } = self;
         let counts = Arc::new(Counts::default());
         let protocols = protocols(drain.tasks());
-        let tls = tls.map(TlsAcceptor::from);
         let ground = Arc::new(Ground { handler, tls, limits, drain: drain.clone(), protocols });
         let acceptor = Acceptor { ground, seats, counts: Arc::clone(&counts), refusals: Arc::default() };
         drain.tasks().spawn(acceptor.run(listener));

@@ -19,12 +19,11 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Patrol, Reading, Verdict, Watched};
 use super::outgoing::Outgoing;
-use super::{Drain, Limits, Peer};
+use super::{Drain, Encryption, Limits, Peer};
 
 /// Most bytes of a request's head; also the most that is read from a socket at once. The longest real heads carry a few
 /// kilobytes of cookies and tokens.
@@ -55,7 +54,7 @@ where
 /// What the connections of one listener have in common.
 pub(super) struct Ground<H> {
     pub(super) handler: Arc<H>,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Encryption>,
     pub(super) limits: Limits,
     pub(super) drain: Drain,
     pub(super) protocols: auto::Builder<Tracked>,
@@ -111,7 +110,7 @@ pub(super) async fn run<H: Handler>(ground: Arc<Ground<H>>, socket: StdTcpStream
         drive(&ground, stream, peer).await;
         return Ok(());
     };
-    let handshake = tokio::time::timeout(ground.limits.head_timeout, tls.accept(stream));
+    let handshake = tokio::time::timeout(ground.limits.head_timeout, tls.acceptor().accept(stream));
     let stream = tokio::select! {
         shaken = handshake => shaken.ok().and_then(Result::ok).ok_or(NoHttp::Tls)?,
         () = ground.drain.cut_off() => return Err(NoHttp::Gone),

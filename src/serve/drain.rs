@@ -77,6 +77,12 @@ impl Drain {
         Drained { cut_off }
     }
 
+    /// Cuts off what has not ended yet, before the timeout of [`Drain::finish`].
+    pub fn cut_off_now(&self) {
+        self.inner.is_cut_off.store(true, Relaxed);
+        self.inner.cut_off.cancel();
+    }
+
     /// The list of tasks; whoever spawns one enters it here.
     pub(super) fn tasks(&self) -> &TaskTracker {
         &self.inner.tasks

@@ -25,7 +25,7 @@ pub use accept::{Counts, Server};
 pub use connection::Handler;
 pub use drain::{Drain, Drained};
 pub use listener::{BindError, Listener};
-pub use tls::{TlsError, encryption};
+pub use tls::{Encryption, TlsError, encryption};
 pub use workers::{Seat, Workers};
 
 /// What a connection may take. The settings of a listener that are not in the configuration are constants of this module.

@@ -57,6 +57,7 @@ fn impatient() -> Limits {
 }
 
 fn site(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Site {
+    let tls = tls.map(Encryption::new);
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), "a test").unwrap();
     let workers = Workers::start(2).unwrap();
     let drain = Drain::new();

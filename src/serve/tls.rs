@@ -1,11 +1,13 @@
-//! TLS as a server: certificate and key from PEM files, HTTP/2 and HTTP/1.1 by ALPN.
+//! TLS as a server: certificate and key from PEM files, HTTP/2 and HTTP/1.1 by ALPN. They may be renewed while it serves.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use tokio_rustls::TlsAcceptor;
 
 use crate::config;
 
@@ -25,6 +27,26 @@ pub enum TlsError {
     /// The key does not belong to the certificate, or is of a kind that is not supported.
     #[error("certificate and key do not go together")]
     Pair(#[source] rustls::Error),
+}
+
+/// What a listener encrypts with. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Encryption(Arc<ArcSwap<ServerConfig>>);
+
+impl Encryption {
+    /// With this certificate and key.
+    pub fn new(config: Arc<ServerConfig>) -> Encryption {
+        Encryption(Arc::new(ArcSwap::new(config)))
+    }
+
+    /// Connections from now on are encrypted with another certificate; those that are open go on as they are.
+    pub fn renew(&self, config: Arc<ServerConfig>) {
+        self.0.store(config);
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
 }
 
 /// Reads the files and makes what a listener encrypts with.

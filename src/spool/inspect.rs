@@ -57,6 +57,11 @@ pub fn visit(root: &Path, look: &mut dyn FnMut(&str, &Entry<'_>)) -> io::Result<
     folder::clusters(root)?.into_iter().map(|folder| read(&folder, look)).collect()
 }
 
+/// The folder of a cluster's spool, whether there is one or not.
+pub fn folder_of(root: &Path, cluster: &str) -> PathBuf {
+    folder::of_cluster(root, cluster)
+}
+
 /// Folders with entries for none of these clusters. Reads no entry.
 pub fn strangers<'a>(root: &Path, clusters: impl Iterator<Item = &'a str>) -> io::Result<Vec<PathBuf>> {
     let known: Vec<_> = clusters.map(|cluster| folder::of_cluster(root, cluster)).collect();

@@ -65,7 +65,7 @@ catalogue! {
     EVENTS_RECEIVED = Counter "iguazu_events_received_total" ["event", "cluster"] "events", "events that were read out of a request, by event type and intended cluster; unknown names count as `(unknown)`";
     EVENTS_RECOVERED = Counter "iguazu_events_recovered_total" ["event", "cluster"] "events", "events found in the spool at start";
     EVENTS_DELIVERED = Counter "iguazu_events_delivered_total" ["event", "cluster"] "events", "events that Kafka acknowledged";
-    EVENTS_REJECTED = Counter "iguazu_events_rejected_total" ["event", "cluster", "code"] "events", "events that the reply refused, by code";
+    EVENTS_REJECTED = Counter "iguazu_events_rejected_total" ["event", "cluster", "code"] "events", "events that the reply refused, by code; `sampled_out` were accepted and left out on purpose (`sample`)";
     EVENTS_FAILED = Counter "iguazu_events_failed_total" ["event", "cluster", "code"] "events", "events that were accepted and then given up for good, by code";
     EVENTS_FAILED_KEPT = Counter "iguazu_events_failed_kept_total" ["event", "cluster", "place"] "events", "failed events by where their record is kept for `iguazu redrive`: in the `dead_letter_topic`, in the `failed_log`, or `nowhere`";
     EVENTS_LOST = Counter "iguazu_events_lost_total" ["event", "cluster"] "events", "events of whose fate nothing is known; anything but 0 is a bug";
@@ -74,8 +74,11 @@ catalogue! {
     EVENTS_LATE = Counter "iguazu_events_late_total" ["event", "cluster"] "events", "events whose fate was known only after the reply that should have told it, which said `unknown` or `spooled`";
     EVENTS_FIELDS_DROPPED = Counter "iguazu_events_fields_dropped_total" ["event", "cluster"] "events", "events with at least one field that the schema does not have and that was left out";
 
-    EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`) and that cannot (`unavailable`; `/ready` says why)";
+    EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`), that are though their cluster has not answered since the start, so that their events wait on disk (`degraded`), and that cannot (`unavailable`); `/ready` says why";
     SNAPSHOT_VERSION = Gauge "iguazu_snapshot_version" [] "version", "number of times that event types, schemas and producers were replaced";
+    CONFIG_RELOADS = Counter "iguazu_config_reloads_total" ["result"] "reloads", "configurations read again while running: `applied`, or `refused` because something in them is wrong (the one before stays in force, `/ready` says why)";
+    CONFIG_AGE = Gauge "iguazu_config_age_seconds" [] "seconds", "time since the configuration in force was read";
+    CONFIG_FINGERPRINT = Gauge "iguazu_config_fingerprint" [] "hash", "48 bits of a hash of the configuration in force and of all files that it names: the same number, the same files";
     SNAPSHOT_AGE = Gauge "iguazu_snapshot_age_seconds" [] "seconds", "time since they were last replaced";
 
     HTTP_REQUESTS = Counter "iguazu_http_requests_total" ["door", "status"] "requests", "requests that were answered, by door and HTTP status";

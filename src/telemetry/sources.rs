@@ -198,13 +198,37 @@ pub struct Snapshot {
     pub age: Duration,
     /// Event types that can be served.
     pub ready: u64,
+    /// Event types that are, though their cluster has not answered since the start.
+    pub degraded: u64,
     /// Event types that cannot.
     pub unavailable: u64,
+}
+
+/// A reading of the configuration in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// Configurations that were put in force while running.
+    pub applied: u64,
+    /// Those that were refused.
+    pub refused: u64,
+    /// Time since the one in force was read.
+    pub age: Duration,
+    /// A hash of its files.
+    pub fingerprint: u64,
+}
+
+/// The configuration in force.
+pub fn config(page: &mut Page, reading: &Config) {
+    page.set(&m::CONFIG_RELOADS, &["applied"], reading.applied);
+    page.set(&m::CONFIG_RELOADS, &["refused"], reading.refused);
+    page.set(&m::CONFIG_AGE, &[], reading.age);
+    page.set(&m::CONFIG_FINGERPRINT, &[], reading.fingerprint);
 }
 
 /// The snapshot in force.
 pub fn snapshot(page: &mut Page, reading: &Snapshot) {
     page.set(&m::EVENT_TYPES, &["ready"], reading.ready);
+    page.set(&m::EVENT_TYPES, &["degraded"], reading.degraded);
     page.set(&m::EVENT_TYPES, &["unavailable"], reading.unavailable);
     page.set(&m::SNAPSHOT_VERSION, &[], reading.version);
     page.set(&m::SNAPSHOT_AGE, &[], reading.age);

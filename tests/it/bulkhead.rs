@@ -1,13 +1,14 @@
 //! One bad event type never stops the others.
 
+use iguazu::dev::brokers::EmbeddedBrokers;
 use serde_json::{Value, json};
 
 use super::support::fixture::Fixture;
-use super::support::kafka::Topic;
-use super::support::oracle::Oracle;
-use super::support::proxy::{Proxy, event_type};
+use super::support::kafka::{self, Topic};
+use super::support::oracle::{self, Oracle};
+use super::support::proxy::{Proxy, config, event_type};
 use super::support::read_back::Reader;
-use super::support::{ports, unique, wait_until};
+use super::support::{ports, registry, unique, wait_until};
 
 /// Event types of each test, the bad ones among them.
 const ALL: usize = 20;
@@ -72,6 +73,65 @@ async fn of_20_event_types_19_are_served_and_the_bad_one_heals() {
     let unavailable = proxy.admin("/ready").await.json()["unavailable"].clone();
     assert_eq!(unavailable, json!([]));
     proxy.settled().await;
+    proxy.finish();
+}
+
+/// Each cause is mended while the proxy runs, and what it held up is served then.
+#[tokio::test]
+async fn of_20_with_a_dead_broker_a_dead_cluster_a_missing_topic_and_a_bad_subject_all_others_are_served_and_all_heal()
+{
+    let (cluster, registry) = (kafka::alone(), registry::shared());
+    let (subject, avro_subject) = oracle::register(registry);
+    let typed = |name: &str, topic: &str, subject: &str| {
+        let settings = format!("subject = {subject:?}\navro_subject = {:?}\nacks = \"all\"", format!("{subject}-avro"));
+        event_type(name, topic, "avro", &settings)
+    };
+    assert_eq!(avro_subject, format!("{subject}-avro"));
+    let (topic, late_topic, late_subject) =
+        (cluster.topic("it.twenty", Topic::default()), unique("it.late"), unique("it.v1.Late"));
+    let good: String = (0..ALL - 3).map(|n| typed(&format!("it.good.{n}"), &topic, &subject)).collect();
+    let config = |brokers: &str| {
+        format!("startup_wait_seconds = 2\n{}", config(&cluster, registry))
+            + &format!("[clusters.dead]\nbrokers = [{brokers:?}]\n\n")
+            + &good
+            + &typed("it.no_topic", &late_topic, &subject)
+            + &typed("it.no_subject", &topic, &late_subject)
+            + &event_type("it.no_cluster", "it.elsewhere", "raw_json", "").replace("\"core\"", "\"dead\"")
+    };
+    cluster.kill(3);
+    wait_until("the cluster knows that the broker is dead", async || {
+        let leaders = [0, 1, 2].map(|partition| cluster.leader(&topic, partition));
+        if leaders.contains(&3) { Err(format!("{leaders:?}")) } else { Ok(()) }
+    })
+    .await;
+    let mut proxy = Proxy::start_unready(&config(&format!("127.0.0.1:{}", ports::free(1)[0])));
+    for expected in ["event type is not available", "started degraded", "\"cluster\":\"dead\"", "kafka client reports"]
+    {
+        proxy.expect_log(expected);
+    }
+    proxy.await_ready().await;
+    served(&proxy, ALL - 3).await;
+    for event in ["it.no_topic", "it.no_subject", "it.no_cluster"] {
+        unavailable(&proxy, event).await;
+    }
+    let healed = async |proxy: &Proxy, event: &str| {
+        wait_until("it is served", async || accepted(proxy, event).await).await;
+        let ready = proxy.admin("/ready").await.json();
+        let listed = ready["unavailable"].as_array().expect("a list").iter().any(|entry| entry["event"] == event);
+        assert!(!listed, "{ready}");
+    };
+    cluster.create_topic(&late_topic, Topic { replicas: 1, ..Topic::default() });
+    healed(&proxy, "it.no_topic").await;
+    registry.register_protobuf(&late_subject, oracle::PROTOBUF);
+    registry.register_avro(&format!("{late_subject}-avro"), &oracle::avro());
+    healed(&proxy, "it.no_subject").await;
+    let elsewhere = EmbeddedBrokers::start(1).expect("loopback has free ports");
+    elsewhere.create_topic("it.elsewhere", 1, 1).expect("it is new");
+    proxy.change_to(&config(elsewhere.bootstrap())).await;
+    healed(&proxy, "it.no_cluster").await;
+    cluster.restore();
+    let ledger = proxy.settled().await;
+    assert_eq!((ledger.delivered as usize, ledger.failed), (ALL, 0), "{ledger:?}");
     proxy.finish();
 }
 

@@ -220,3 +220,44 @@ async fn a_stop_is_over_in_time_though_no_broker_answers() {
     assert!(ledger.failed > 0, "the brokers answered: {ledger:?}");
     assert!(took <= DRAIN, "the stop took {took:?}");
 }
+
+/// The drain may take a minute; a second signal while brokers hang puts everything on disk at once.
+#[tokio::test]
+async fn a_second_signal_puts_on_disk_at_once_what_brokers_that_hang_do_not_take() {
+    let (cluster, registry) = (kafka::alone(), registry::shared());
+    let topic = cluster.topic("it.hurry", Topic::default());
+    let config = with_settings(&config(&cluster, registry), "http", "drain_seconds = 60");
+    let config = config + "[spool]\nfolder = \"spool\"\n\n" + &event_type("it.hurry", &topic, "raw_json", "");
+    let mut proxy = Proxy::start(&config).await;
+    for expected in
+        ["told to stop again", "kafka client reports", "record was not delivered and waits", "producer stopped before"]
+    {
+        proxy.expect_log(expected);
+    }
+    (1..=3).for_each(|node| cluster.pause(node));
+    let events: Vec<Value> = (1..=1_000).map(|n| json!({"event": "it.hurry", "payload": {"n": n}})).collect();
+    assert_eq!(proxy.send(&json!(events)).await.status, 202);
+    let begun = Instant::now();
+    proxy.terminate();
+    wait_until("the stop is under way", async || {
+        let draining = proxy.log().iter().any(|line| line.message() == "draining");
+        if draining { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    // Its second signal.
+    let folder = proxy.folder().to_owned();
+    let ledger = proxy.finish();
+    let took = begun.elapsed();
+    cluster.restore();
+    assert_eq!((ledger.received, ledger.delivered + ledger.in_spool, ledger.failed), (1_000, 1_000, 0), "{ledger:?}");
+    assert!(ledger.in_spool > 0, "the brokers answered: {ledger:?}");
+    assert!(took < Duration::from_secs(25), "the stop took {took:?}");
+    let mut again = Proxy::start_in(folder, &config);
+    again.await_ready().await;
+    wait_until("all is delivered", async || {
+        let again = again.ledger().await;
+        if again.delivered == ledger.in_spool { Ok(()) } else { Err(format!("{again:?}")) }
+    })
+    .await;
+    again.finish();
+}

@@ -21,6 +21,8 @@ mod wal;
 mod dead_letters;
 mod hostile;
 mod bulkhead;
+mod reload;
+mod degraded;
 mod registry;
 mod evolution;
 mod subjects;

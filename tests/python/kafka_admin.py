@@ -2,6 +2,7 @@
 
 allow --brokers B --user writer --topic T --operation WRITE
 revoke --brokers B --user writer --topic T --operation WRITE
+password --brokers B --user writer --password P
 """
 
 import argparse
@@ -14,6 +15,9 @@ from confluent_kafka.admin import (
     AdminClient,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 
@@ -30,6 +34,11 @@ def main():
         command.add_argument("--topic", required=True)
         command.add_argument("--operation", required=True, action="append", choices=AclOperation.__members__)
         command.set_defaults(run=run)
+    command = commands.add_parser("password", help="set a user's SCRAM-SHA-512 password")
+    command.add_argument("--brokers", required=True)
+    command.add_argument("--user", required=True)
+    command.add_argument("--password", required=True)
+    command.set_defaults(run=password)
     args = parser.parse_args()
     args.run(args)
 
@@ -60,6 +69,14 @@ def revoke(args):
     for future in admin.delete_acls(rules(AclBindingFilter, args), request_timeout=30).values():
         if not future.result():
             raise SystemExit("there was no such rule")
+
+
+def password(args):
+    admin = AdminClient({"bootstrap.servers": args.brokers})
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    change = UserScramCredentialUpsertion(args.user, info, args.password.encode())
+    for future in admin.alter_user_scram_credentials([change], request_timeout=30).values():
+        future.result()
 
 
 if __name__ == "__main__":

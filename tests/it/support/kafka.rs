@@ -231,6 +231,16 @@ impl Cluster {
         assert!(status.success(), "the access rule was refused: {status}");
     }
 
+    /// Sets the SCRAM-SHA-512 password of a user of the SASL listener, who is made if there is none. Connections that are logged
+    /// in stay so.
+    pub fn set_password(&self, user: &str, password: &str) {
+        let mut command = command(python());
+        command.arg(script("kafka_admin.py")).args(["password", "--brokers", &self.brokers()]);
+        command.args(["--user", user, "--password", password]);
+        let status = Process::spawn("kafka_admin.py", command).wait();
+        assert!(status.success(), "the password was refused: {status}");
+    }
+
     /// The node that leads a partition.
     pub fn leader(&self, topic: &str, partition: usize) -> usize {
         wait_for(&format!("leader of {topic}/{partition}"), || {

@@ -259,6 +259,44 @@ impl Proxy {
         self.process.signal(Signal::TERM);
     }
 
+    /// `SIGHUP`: read your configuration again.
+    pub fn hang_up(&mut self) {
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Puts another configuration in the place of its file, at once and whole. It sees that by itself.
+    pub fn rewrite(&self, config: &str) {
+        let file = self.folder.join("next.toml");
+        std::fs::write(&file, config).expect("the folder is ours");
+        std::fs::rename(&file, self.folder.join("iguazu.toml")).expect("the folder is ours");
+    }
+
+    /// [`Proxy::rewrite`], and waits until it is in force.
+    pub async fn change_to(&self, config: &str) {
+        let before = self.reloads("applied").await;
+        self.rewrite(config);
+        self.await_reloads("applied", before + 1).await;
+    }
+
+    /// How many configurations it read again with this result: `applied` or `refused`.
+    pub async fn reloads(&self, result: &str) -> u64 {
+        let samples = self.metrics().await;
+        let found = samples.iter().find(|sample| {
+            sample.name == "iguazu_config_reloads_total"
+                && sample.labels.get("result").is_some_and(|label| label == result)
+        });
+        found.expect("both results are shown").value as u64
+    }
+
+    /// Waits until it read its configuration again so many times with this result.
+    pub async fn await_reloads(&self, result: &str, count: u64) {
+        wait_until("the configuration is read again", async || match self.reloads(result).await {
+            reloads if reloads >= count => Ok(()),
+            reloads => Err(format!("{reloads} {result}: {}", self.admin("/ready").await.text())),
+        })
+        .await;
+    }
+
     /// `kill -9`: what it had in memory is gone, so the ledger is not checked; the log is.
     pub fn kill(mut self) {
         self.process.kill();

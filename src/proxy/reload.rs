@@ -1,0 +1,224 @@
+//! The configuration in force, and how another one takes its place while the proxy runs.
+//!
+//! In: the configuration's file, when a signal asks for it or when it or a file that it names has changed. Out: the proxy runs by
+//! what they say now, or goes on as before and says all that is wrong: in the log, on `/ready`, in
+//! `iguazu_config_reloads_total`. Never: takes a part of a configuration, drops an event, or waits for a broker or registry.
+//!
+//! Files are compared by content once a second: time stamps do not tell of a link that leads elsewhere now, by which Kubernetes
+//! replaces what is mounted, and there is nothing to be told by on network file systems. What has just changed is looked at
+//! once more before it is read, so that a file that is being written is not taken for whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::failed::FailedLogs;
+use super::loader;
+use super::spools::{self, Spools};
+use crate::config::{self, Config, Files, Problem};
+use crate::feed::{Adopt, Loaders};
+use crate::pipeline::Pipeline;
+use crate::produce::{Producers, settings};
+use crate::serve::{self, Encryption};
+use crate::telemetry::health::Health;
+use crate::telemetry::sources;
+
+/// How often the files are compared. What changed is in force within twice this and a little.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Under which name `/ready` shows that a configuration was refused.
+const CONDITION: &str = "config";
+
+/// The configuration that the proxy runs by.
+#[derive(Debug)]
+pub(super) struct InForce {
+    parts: ArcSwap<Parts>,
+    applied: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// A configuration and what was made from it.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) config: Arc<Config>,
+    pub(super) loaders: Loaders,
+    since: Instant,
+}
+
+impl InForce {
+    pub(super) fn new(config: Arc<Config>, loaders: Loaders) -> InForce {
+        let parts = Parts { config, loaders, since: Instant::now() };
+        InForce { parts: ArcSwap::from_pointee(parts), applied: AtomicU64::new(0), refused: AtomicU64::new(0) }
+    }
+
+    pub(super) fn parts(&self) -> Arc<Parts> {
+        self.parts.load_full()
+    }
+
+    pub(super) fn reading(&self) -> sources::Config {
+        let parts = self.parts();
+        sources::Config {
+            applied: self.applied.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            age: parts.since.elapsed(),
+            fingerprint: parts.config.files.fingerprint(),
+        }
+    }
+}
+
+/// Puts other configurations in force.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    pub(super) file: PathBuf,
+    pub(super) in_force: Arc<InForce>,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) producers: Arc<Producers>,
+    pub(super) spools: Arc<Spools>,
+    pub(super) failed: FailedLogs,
+    pub(super) health: Arc<Health>,
+    pub(super) encryption: Option<Encryption>,
+    pub(super) feed: mpsc::Sender<Adopt>,
+}
+
+/// A configuration that can be put in force: what of it could fail was done.
+struct Prepared {
+    config: Arc<Config>,
+    loaders: Loaders,
+    certificate: Option<Arc<ServerConfig>>,
+}
+
+impl Reloader {
+    /// Looks at the files until it is told to stop. `asked` is a signal that they are to be read whether they changed or not.
+    pub(super) async fn run(self, mut asked: mpsc::Receiver<()>, stop: CancellationToken) {
+        let reloader = Arc::new(self);
+        // As they were when they were read last, whether that was taken or refused.
+        let mut known = reloader.in_force.parts().config.files.clone();
+        let mut seen: Option<Files> = None;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_asked = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = asked.recv() => true,
+                _ = look.tick() => false,
+            };
+            let again = {
+                let known = known.clone();
+                task::spawn_blocking(move || known.read_again()).await
+            };
+            let Ok(now) = again else { continue };
+            if !is_asked && (now == known || seen.as_ref() != Some(&now)) {
+                seen = (now != known).then_some(now);
+                continue;
+            }
+            seen = None;
+            known = reloader.reload().await;
+        }
+    }
+
+    /// Reads the file and puts it in force, or says what is wrong. The files that were read.
+    async fn reload(self: &Arc<Self>) -> Files {
+        let reloader = Arc::clone(self);
+        let Ok((prepared, files)) = task::spawn_blocking(move || reloader.prepare()).await else {
+            // A bug of ours, which the panic hook has logged.
+            return self.in_force.parts().config.files.clone();
+        };
+        match prepared {
+            Ok(prepared) => self.put_in_force(prepared).await,
+            Err(problems) => self.refuse(&problems),
+        }
+        // Those of the one in force too: the file that is missing may be one of them.
+        files.and(&self.in_force.parts().config.files.read_again())
+    }
+
+    /// Everything that can fail, before anything is changed. Blocking.
+    fn prepare(&self) -> (Result<Prepared, Vec<Problem>>, Files) {
+        let (loaded, files) = config::load_with_files(&self.file);
+        (loaded.and_then(|next| self.prepare_parts(next)), files)
+    }
+
+    fn prepare_parts(&self, next: Config) -> Result<Prepared, Vec<Problem>> {
+        let parts = self.in_force.parts();
+        let now = &*parts.config;
+        let mut problems = config::restarts_for(now, &next);
+        let mut refuse = |key: String, error: &dyn std::error::Error| {
+            problems.push(Problem { line: 0, key, message: error.to_string() });
+        };
+        let certificate =
+            next.http.tls.as_ref().and_then(|files| {
+                serve::encryption(files).inspect_err(|error| refuse("http.tls".to_owned(), error)).ok()
+            });
+        let mut loaders = Loaders::new();
+        for registry in &next.registries {
+            let name = &registry.name;
+            let kept = parts.loaders.get(name).filter(|_| !config::is_changed_registry(now, &next, name)).cloned();
+            match kept.map_or_else(|| loader(registry, &next), Ok) {
+                Ok(loader) => drop(loaders.insert(name.clone(), loader)),
+                Err(error) => refuse(format!("registries.{name}"), &error),
+            }
+        }
+        for cluster in &next.clusters {
+            let name = &cluster.name;
+            let is_new = now.clusters.iter().all(|known| known.name != *name);
+            if (is_new || config::is_changed_cluster(now, &next, name))
+                && let Err(error) = settings::try_out(cluster)
+            {
+                refuse(format!("clusters.{name}"), &error);
+            }
+        }
+        if problems.is_empty()
+            && let Err(error) = self
+                .failed
+                .add(&next, &self.producers, &self.health)
+                .and_then(|()| self.spools.add(&next, &self.producers, self.pipeline.ledger()))
+        {
+            problems.push(Problem { line: 0, key: "spool".to_owned(), message: error.to_string() });
+        }
+        match problems.is_empty() {
+            true => Ok(Prepared { config: Arc::new(next), loaders, certificate }),
+            false => Err(problems),
+        }
+    }
+
+    async fn put_in_force(&self, Prepared { config, loaders, certificate }: Prepared) {
+        for problem in &config.warnings {
+            warn!(%problem, "configuration");
+        }
+        let (done, adopted) = oneshot::channel();
+        let adopt = Adopt { config: Arc::clone(&config), loaders: loaders.clone(), done };
+        if self.feed.send(adopt).await.is_err() || adopted.await.is_err() {
+            // The proxy is stopping, and its feed has.
+            return;
+        }
+        if let (Some(encryption), Some(certificate)) = (&self.encryption, certificate) {
+            encryption.renew(certificate);
+        }
+        spools::note_strangers(&config, &self.health);
+        let (events, clusters) = (config.events.len(), config.clusters.len());
+        self.in_force.parts.store(Arc::new(Parts { config, loaders, since: Instant::now() }));
+        self.in_force.applied.fetch_add(1, Relaxed);
+        self.health.clear_condition(CONDITION);
+        info!(events, clusters, "the configuration was read again and is in force");
+    }
+
+    fn refuse(&self, problems: &[Problem]) {
+        self.in_force.refused.fetch_add(1, Relaxed);
+        for problem in problems {
+            warn!(%problem, "configuration refused");
+        }
+        let (file, count) = (self.file.display(), problems.len());
+        warn!(%file, problems = count, "the configuration is not taken, the one before stays in force");
+        let listed: Vec<_> = problems.iter().map(Problem::to_string).collect();
+        let reason = format!("refused, the one before stays in force: {}", listed.join("; "));
+        self.health.set_condition(CONDITION, &reason);
+    }
+}
