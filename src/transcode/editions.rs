@@ -39,12 +39,26 @@ const UNPACKABLE: [i32; 4] = [9, 10, 11, 12];
 pub fn read_descriptor_set(set: &[u8]) -> Result<DescriptorPool, PlanError> {
     let mut set = decode("google.protobuf.FileDescriptorSet", set)?;
     let mut failed = None;
-    each(&mut set, "file", &mut |file| failed = failed.take().or(lower_file(file).err()));
+    each(&mut set, "file", &mut |file| {
+        failed = failed.take().or(check_syntax(file).and_then(|()| lower_file(file)).err())
+    });
     if let Some(error) = failed {
         return Err(error);
     }
-    let pool = DescriptorPool::decode(set.encode_to_vec().as_slice());
-    pool.map_err(|e| PlanError { message: format!("the file descriptors do not fit together: {e}") })
+    let unfit = |why: &str| PlanError { message: format!("the file descriptors do not fit together: {why}") };
+    // Descriptors that no compiler wrote make some versions of the library panic rather than refuse them.
+    let pool = std::panic::catch_unwind(|| DescriptorPool::decode(set.encode_to_vec().as_slice()));
+    pool.map_err(|_| unfit("no compiler writes such"))?.map_err(|e| unfit(&e.to_string()))
+}
+
+fn check_syntax(file: &DynamicMessage) -> Result<(), PlanError> {
+    match text(file, "syntax").as_str() {
+        "" | "proto2" | "proto3" | EDITIONS => Ok(()),
+        other => {
+            let start: String = other.chars().take(40).collect();
+            Err(PlanError { message: format!("`{}`: {start:?} is no syntax of Protobuf", text(file, "name")) })
+        }
+    }
 }
 
 /// An encoded `FileDescriptorProto` of an edition as one of proto2, by the name that imports use; none if the file is of
@@ -210,4 +224,30 @@ fn text(message: &DynamicMessage, field: &str) -> String {
 
 fn number(message: &DynamicMessage, field: &str) -> i32 {
     message.get_field_by_name(field).and_then(|value| value.as_enum_number()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
+
+    use super::*;
+
+    #[test]
+    fn descriptors_that_no_compiler_wrote_are_refused() {
+        let check = |syntax: &str, names: [&str; 2], part: &str| {
+            let message = |name: &str| DescriptorProto { name: Some(name.to_owned()), ..DescriptorProto::default() };
+            let file = FileDescriptorProto {
+                name: Some("a.proto".to_owned()),
+                syntax: Some(syntax.to_owned()),
+                message_type: names.map(message).into(),
+                ..FileDescriptorProto::default()
+            };
+            let error = read_descriptor_set(&FileDescriptorSet { file: vec![file] }.encode_to_vec()).expect_err(part);
+            assert!(error.message.contains(part), "{error}");
+        };
+        check("proto9", ["A", "B"], "`a.proto`: \"proto9\" is no syntax of Protobuf");
+        check("editions", ["A", "B"], "edition 0 is not known");
+        check("proto3", ["A", "A"], "do not fit together");
+        assert!(read_descriptor_set(b"\x0a\x05").is_err());
+    }
 }
