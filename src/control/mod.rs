@@ -1,10 +1,45 @@
-//! The management plane: what makes topics, users, access and quotas on Kafka, and tells the proxy what to route.
+//! The management plane: topics, users, access and quotas without a person, and without a surprise.
 //!
-//! In: what somebody wants of a cluster. Out: the calls that make it so, and what the cluster says it has. Never: is named by the
-//! path of an event, carries an event, guesses what an unanswered change came to.
+//! In: requests of people, of CI jobs and of other programs. Out: Kafka as they wish it. Never: is named by the path of an event,
+//! carries an event, changes what it does not own, makes a change that was not planned, decided and written down first, guesses what
+//! an unanswered change came to.
+//!
+//! ```text
+//!  ask ─▶ request: check ─▶ plan ─▶ decide ─▶ reserve ─┬─▶ refused, with all reasons
+//!         (one transaction)  provider  policy   store  ├─▶ pending ── approve ──┐
+//!                            capacity                  └─▶ approved ◀───────────┘
+//!                                                             │ apply: observe, compare, act, read back
+//!                                                             ▼
+//!                                                       kafka, store: resources, journal, audit
+//! ```
 //!
 //! | module | subject |
 //! |---|---|
+//! | [`resource`] | what is managed: kinds, their names, and what is said of each |
+//! | [`capacity`] | megabytes a second and hours -> partitions, configs, and the disk to reserve |
+//! | [`policy`] | who decides: an ordered table of rules, as data |
+//! | [`actor`] | who asks, and what they may |
+//! | [`world`] | what a change is judged against |
+//! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
+//! | [`request`] | a request on its way in, and its approvals |
+//! | [`apply`] | an approved request carried out, step by step, in a journal |
+//! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
+//! | [`seal`] | secrets at rest |
 //! | [`kafka`] | administration of a Kafka cluster: one trait, and the client that speaks Kafka's protocol |
+//!
+//! # Where things will go
+//!
+//! The API comes as `api/`, the snapshot for proxies as `snapshot.rs`, reconciliation and findings as `reconcile/`; import, incident
+//! operations and rotation jobs beside them.
 
+pub mod resource;
+pub mod capacity;
+pub mod policy;
+pub mod actor;
+pub mod world;
+pub mod provider;
+pub mod request;
+pub mod apply;
+pub mod store;
+pub mod seal;
 pub mod kafka;

@@ -27,6 +27,8 @@ mod registry;
 mod evolution;
 mod subjects;
 mod senders;
+mod control_requests;
+mod control_store;
 mod kafka_admin;
 mod kafka_admin_faults;
 mod dev;

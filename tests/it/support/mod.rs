@@ -17,6 +17,7 @@ pub mod load;
 pub mod oracle;
 pub mod ordeal;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod raw;

@@ -1,0 +1,162 @@
+//! Who decides on a change: an ordered table of rules, as data.
+//!
+//! In: what is known of each change of a request ([`Facts`]) and the table in force. Out: a [`Decision`] with the rule and the
+//! facts that it came from. Never: I/O, a clock, anything but facts: the same facts and the same revision give the same
+//! decision, so that a table can be tried on requests of the past before it is in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+mod table;
+
+pub use table::{Condition, Rule, Table, TableError, Test};
+
+/// What is known of a change, by name. A fact that is missing meets no condition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(transparent)]
+pub struct Facts(BTreeMap<String, Fact>);
+
+/// The value of one fact.
+#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum Fact {
+    /// Yes or no.
+    Flag(bool),
+    /// A number; its unit is in the fact's name.
+    Number(f64),
+    /// A word.
+    Word(String),
+}
+
+impl Facts {
+    /// Says something.
+    pub fn set(&mut self, name: &str, fact: impl Into<Fact>) -> &mut Self {
+        self.0.insert(name.to_owned(), fact.into());
+        self
+    }
+
+    /// What is said under this name.
+    pub fn get(&self, name: &str) -> Option<&Fact> {
+        self.0.get(name)
+    }
+}
+
+impl From<bool> for Fact {
+    fn from(flag: bool) -> Fact {
+        Fact::Flag(flag)
+    }
+}
+
+impl From<f64> for Fact {
+    fn from(number: f64) -> Fact {
+        Fact::Number(number)
+    }
+}
+
+impl From<&str> for Fact {
+    fn from(word: &str) -> Fact {
+        Fact::Word(word.to_owned())
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::Flag(flag) => write!(f, "{flag}"),
+            Fact::Number(number) => write!(f, "{number}"),
+            Fact::Word(word) => f.write_str(word),
+        }
+    }
+}
+
+/// Somebody who must agree. None of them may be the one who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Approver {
+    /// An owner of the service whose resource it is.
+    Owner,
+    /// An owner of the service whose topic is to be read or written.
+    TopicOwner,
+    /// An operator of the cluster.
+    Operator,
+}
+
+impl Approver {
+    /// The name in rules and replies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Approver::Owner => "owner",
+            Approver::TopicOwner => "topic_owner",
+            Approver::Operator => "operator",
+        }
+    }
+}
+
+/// What becomes of a change. Ordered: of several, the last one holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is applied at once.
+    Auto,
+    /// It waits until all of these have agreed.
+    Review {
+        /// Who.
+        by: BTreeSet<Approver>,
+    },
+    /// It is refused.
+    Reject,
+}
+
+/// What a table says of one change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Decision {
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// The rule that matched; none: no rule did, and then an operator reviews.
+    pub rule: Option<String>,
+    /// For people: why.
+    pub reason: String,
+    /// Revision of the table.
+    pub policy_revision: u64,
+    /// What it was decided on.
+    pub facts: Facts,
+}
+
+impl Table {
+    /// Decides on one change: the first rule whose conditions all hold.
+    pub fn decide(&self, facts: Facts) -> Decision {
+        let policy_revision = self.revision;
+        match self.rules.iter().find(|rule| rule.matches(&facts)) {
+            Some(rule) => Decision {
+                verdict: rule.verdict.clone(),
+                rule: Some(rule.id.clone()),
+                reason: rule.reason.clone(),
+                policy_revision,
+                facts,
+            },
+            None => Decision {
+                verdict: Verdict::Review { by: BTreeSet::from([Approver::Operator]) },
+                rule: None,
+                reason: "no rule is about this change".to_owned(),
+                policy_revision,
+                facts,
+            },
+        }
+    }
+}
+
+/// The verdict of a request: the strictest of its changes', with everybody who must agree to any of them.
+pub fn combine<'d>(decisions: impl IntoIterator<Item = &'d Decision>) -> Verdict {
+    decisions.into_iter().fold(Verdict::Auto, |so_far, decision| match (so_far, &decision.verdict) {
+        (Verdict::Review { by }, Verdict::Review { by: more }) => {
+            Verdict::Review { by: by.union(more).copied().collect() }
+        }
+        (so_far, verdict) => so_far.max(verdict.clone()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

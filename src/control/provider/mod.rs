@@ -1,0 +1,193 @@
+//! What each kind of resource knows how to do: the contract, and who fulfils it.
+//!
+//! In: a change and the [`World`] it is judged in. Out: what is wrong with it, what is known of it, the steps that make it so, and
+//! those steps done. Never: a decision about who may; a step that cannot be looked at before and after it is done.
+//!
+//! A step is a wish, not a command: whoever carries it out observes, compares, acts only where there is a difference, and reads
+//! back. A node that is killed in between leaves nothing to guess: the next one observes.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::kafka::{AdminError, KafkaAdmin, Settings};
+use super::policy::Facts;
+use super::resource::{Kind, ResourceId, Violation};
+use super::seal::Sealer;
+use super::store::{Need, Store};
+use super::world::{Change, World};
+
+mod access;
+mod ledger_only;
+mod quota;
+mod sender;
+mod topic;
+mod user;
+
+pub use access::AccessProvider;
+pub use quota::QuotaProvider;
+pub use sender::SenderProvider;
+pub use topic::{TopicProvider, resolve};
+pub use user::UserProvider;
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Step {
+    /// What it is done to.
+    #[schema(value_type = String)]
+    pub target: ResourceId,
+    /// What is to be so, in the words of the kind's provider. Never a secret.
+    #[schema(value_type = Object)]
+    pub wish: Value,
+    /// For people: one sentence.
+    pub summary: String,
+    /// Whether something is gone afterwards that nobody can bring back.
+    pub is_destructive: bool,
+}
+
+/// What is there.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observed {
+    /// Nothing of that name.
+    Absent,
+    /// This, in the words of the kind's provider.
+    Present(Value),
+}
+
+/// How a step's wish compares with what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// It is so.
+    Same,
+    /// It is not so yet.
+    Different,
+    /// It is otherwise in a way that this step must not change.
+    Conflict(String),
+}
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// Kafka did not do it.
+    #[error(transparent)]
+    Kafka(#[from] AdminError),
+    /// The store did not.
+    #[error(transparent)]
+    Store(#[from] super::store::StoreError),
+    /// What is there is otherwise.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+impl StepError {
+    /// Whether the same step may go later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            StepError::Kafka(error) => !matches!(
+                error,
+                AdminError::Forbidden(_)
+                    | AdminError::Invalid(_)
+                    | AdminError::Policy(_)
+                    | AdminError::SecurityDisabled(_)
+                    | AdminError::NotSupported { .. }
+            ),
+            StepError::Store(_) => true,
+            StepError::Conflict(_) => false,
+        }
+    }
+}
+
+/// What a provider works with.
+#[derive(Clone)]
+pub struct Reach {
+    /// Clusters by name.
+    pub clusters: BTreeMap<String, Arc<dyn KafkaAdmin>>,
+    /// How each of them is reached: a new password is proved by a login. A cluster that is not among them has no logins.
+    pub settings: BTreeMap<String, Settings>,
+    /// The store.
+    pub store: Store,
+    /// What seals secrets in it.
+    pub sealer: Arc<Sealer>,
+}
+
+impl Reach {
+    /// The cluster that a resource is on.
+    pub fn cluster(&self, id: &ResourceId) -> Result<&Arc<dyn KafkaAdmin>, StepError> {
+        let name = id.cluster.as_deref().unwrap_or_default();
+        let unknown = || StepError::Conflict(format!("`{id}` is on a cluster that the configuration does not have"));
+        self.clusters.get(name).ok_or_else(unknown)
+    }
+}
+
+/// A future of a provider's.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StepError>> + Send + 'a>>;
+
+/// What a kind of resource knows how to do.
+pub trait Provider: Send + Sync {
+    /// Which kind.
+    fn kind(&self) -> Kind;
+
+    /// Other resources that a change must be judged with.
+    fn related(&self, change: &Change) -> Vec<ResourceId>;
+
+    /// All that is wrong with a change, beyond what its spec alone tells.
+    fn violations(&self, change: &Change, world: &World) -> Vec<Violation>;
+
+    /// What is known of a change, for the decision. Only of changes without violations.
+    fn facts(&self, change: &Change, world: &World, facts: &mut Facts);
+
+    /// What it will take of its cluster.
+    fn need(&self, change: &Change, world: &World) -> Option<Need>;
+
+    /// What must be done to what was observed. Only for changes without violations.
+    fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step>;
+
+    /// Looks at what is there. An error is *unknown*, never *absent*.
+    fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed>;
+
+    /// Whether a step's wish is fulfilled by what is there.
+    fn compare(&self, step: &Step, observed: &Observed) -> Comparison;
+
+    /// Does what a step wishes. Done twice it does no harm.
+    fn act<'a>(&'a self, step: &'a Step, reach: &'a Reach) -> Answer<'a, ()>;
+}
+
+/// The providers by kind.
+#[derive(Clone)]
+pub struct Providers(BTreeMap<Kind, Arc<dyn Provider>>);
+
+impl Default for Providers {
+    fn default() -> Self {
+        let mut providers = Providers(BTreeMap::new());
+        providers.add(Arc::new(TopicProvider));
+        providers.add(Arc::new(AccessProvider));
+        providers.add(Arc::new(UserProvider));
+        providers.add(Arc::new(SenderProvider));
+        providers.add(Arc::new(QuotaProvider));
+        for kind in [Kind::Service, Kind::Cluster, Kind::Group] {
+            providers.add(Arc::new(ledger_only::LedgerOnly(kind)));
+        }
+        providers
+    }
+}
+
+impl Providers {
+    /// Adds one, or replaces the one of its kind.
+    pub fn add(&mut self, provider: Arc<dyn Provider>) {
+        self.0.insert(provider.kind(), provider);
+    }
+
+    /// The one of this kind; none where it is not managed yet.
+    pub fn of(&self, kind: Kind) -> Option<&Arc<dyn Provider>> {
+        self.0.get(&kind)
+    }
+}
+
+/// What a step wishes, in a provider's own words.
+fn read_wish<W: serde::de::DeserializeOwned>(step: &Step) -> Result<W, String> {
+    serde_json::from_value(step.wish.clone()).map_err(|error| format!("the step is none of this version: {error}"))
+}

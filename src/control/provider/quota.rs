@@ -1,0 +1,223 @@
+//! Quotas: of an event type the proxy's limit, which goes out with the snapshot; of a user Kafka's client quota.
+//!
+//! Kafka's quotas hold on each broker by itself. What is asked for the whole cluster is shared out over the brokers, with half as
+//! much again, since a client's partitions are seldom spread evenly.
+//!
+//! Never: a quota of a user that nobody asked for; the quotas of others are not looked at.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, read_wish};
+use crate::control::kafka::Mode;
+use crate::control::kafka::quotas::{QuotaChange, QuotaEntity, QuotaFilter, QuotaMatch, QuotaName};
+use crate::control::policy::Facts;
+use crate::control::resource::{Kind, QuotaSpec, ResourceId, Spec, Violation};
+use crate::control::store::Need;
+use crate::control::world::{Change, World};
+
+/// A client's partitions are seldom spread evenly over the brokers.
+const SKEW: f64 = 1.5;
+const PRODUCE: &str = "producer_byte_rate";
+const CONSUME: &str = "consumer_byte_rate";
+
+/// The provider of quotas.
+pub struct QuotaProvider;
+
+/// What a step wishes of a user's quota: each key with its value on each broker, none for no limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Wish {
+    user: String,
+    values: BTreeMap<String, Option<f64>>,
+}
+
+impl QuotaProvider {
+    fn spec(change: &Change) -> Option<&QuotaSpec> {
+        match &change.desired {
+            Some(Spec::Quota(quota)) => Some(quota),
+            _ => None,
+        }
+    }
+}
+
+/// What a broker is told for what is asked of the whole cluster.
+fn per_broker(bytes_per_second: u64, brokers: u32) -> f64 {
+    match brokers {
+        0 | 1 => bytes_per_second as f64,
+        // Never more than the whole.
+        brokers => (bytes_per_second as f64 / f64::from(brokers) * SKEW).ceil().min(bytes_per_second as f64),
+    }
+}
+
+impl Provider for QuotaProvider {
+    fn kind(&self) -> Kind {
+        Kind::Quota
+    }
+
+    fn related(&self, change: &Change) -> Vec<ResourceId> {
+        let Some(quota) = Self::spec(change) else { return vec![] };
+        let cluster = change.id.cluster.as_deref().unwrap_or_default();
+        let user = quota.user.iter().map(|user| ResourceId::on(Kind::User, cluster, user));
+        let event_type = quota.event_type.iter().map(|name| ResourceId::of(Kind::EventType, name));
+        user.chain(event_type).chain([ResourceId::of(Kind::Service, &quota.service)]).collect()
+    }
+
+    fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
+        let cluster = change.id.cluster.as_deref().unwrap_or_default();
+        let mut found = Vec::new();
+        let mut add = |field: &str, rule: &str, problem: String, fix: &str| {
+            found.push(Violation {
+                resource: change.id.clone(),
+                field: field.to_owned(),
+                rule: rule.to_owned(),
+                problem,
+                fix: fix.to_owned(),
+            });
+        };
+        match world.cluster(cluster) {
+            None => {
+                add("", "unknown-cluster", format!("there is no cluster `{cluster}`"), "name one that is registered")
+            }
+            Some(_) if !world.is_writable(cluster) => {
+                add(
+                    "",
+                    "observed-cluster",
+                    format!("cluster `{cluster}` is only looked at"),
+                    "let an operator change its mode",
+                );
+            }
+            Some(view) => {
+                if let Some(why) = view.unsupported.get(&Kind::Quota) {
+                    add(
+                        "",
+                        "unsupported",
+                        format!("cluster `{cluster}` does not let us manage quotas: {why}"),
+                        "choose another cluster",
+                    );
+                }
+            }
+        }
+        let Some(quota) = Self::spec(change) else { return found };
+        let limited = quota.user.as_ref().map(|user| ("user", ResourceId::on(Kind::User, cluster, user)));
+        let limited =
+            limited.or_else(|| Some(("event_type", ResourceId::of(Kind::EventType, quota.event_type.as_ref()?))));
+        if let Some((field, id)) = limited {
+            match world.after(&id) {
+                None => add(field, "unknown", format!("there is no {id}"), "create it first, or in the same request"),
+                Some(spec) if spec.service(&id) != Some(&quota.service) => {
+                    add(
+                        field,
+                        "not-yours",
+                        format!("{id} is not of service `{}`", quota.service),
+                        "name one of the service's own",
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        found
+    }
+
+    fn facts(&self, change: &Change, world: &World, facts: &mut Facts) {
+        let Some(quota) = Self::spec(change) else { return };
+        let before = match world.before(&change.id).map(|resource| &resource.spec) {
+            Some(Spec::Quota(before)) => Some(before),
+            _ => None,
+        };
+        // What was never limited, and what is limited more than before, may hurt traffic of today.
+        let cut = |now: Option<u64>, was: Option<u64>| now.is_some_and(|now| was.is_none_or(|was| now < was));
+        let was = |of: fn(&QuotaSpec) -> Option<u64>| before.and_then(of);
+        let is_cut = cut(quota.produce_bytes_per_second, was(|quota| quota.produce_bytes_per_second))
+            || cut(quota.consume_bytes_per_second, was(|quota| quota.consume_bytes_per_second))
+            || cut(quota.events_per_second, was(|quota| quota.events_per_second));
+        facts.set("below_use", before.is_some() && is_cut);
+    }
+
+    fn need(&self, _: &Change, _: &World) -> Option<Need> {
+        None
+    }
+
+    fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step> {
+        let before = match world.before(&change.id).map(|resource| &resource.spec) {
+            Some(Spec::Quota(before)) => Some(before),
+            _ => None,
+        };
+        let user_of = |quota: Option<&QuotaSpec>| quota.and_then(|quota| quota.user.clone());
+        let cluster = change.id.cluster.as_deref().and_then(|name| world.cluster(name));
+        let brokers = cluster.map_or(1, |view| view.class.brokers);
+        let desired = Self::spec(change);
+        let Some(user) = user_of(desired).or_else(|| user_of(before)) else { return vec![] };
+        let wanted = |of: fn(&QuotaSpec) -> Option<u64>| desired.and_then(of).map(|bytes| per_broker(bytes, brokers));
+        let produce = wanted(|quota| quota.produce_bytes_per_second);
+        let consume = wanted(|quota| quota.consume_bytes_per_second);
+        let values = BTreeMap::from([(PRODUCE.to_owned(), produce), (CONSUME.to_owned(), consume)]);
+        let wish = Wish { user, values };
+        if compare(&wish, observed) == Comparison::Same {
+            return vec![];
+        }
+        let told =
+            |value: Option<f64>| value.map_or("no limit".to_owned(), |value| format!("{value} bytes/s a broker"));
+        let summary = format!("let {} produce {} and consume {}", wish.user, told(produce), told(consume));
+        let wish = serde_json::to_value(wish).expect("a wish has string keys");
+        vec![Step { target: change.id.clone(), wish, summary, is_destructive: false }]
+    }
+
+    fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed> {
+        Box::pin(async move {
+            // A quota is named by whom it limits.
+            let filter = QuotaFilter {
+                user: Some(QuotaMatch::Exactly(id.name.clone())),
+                strict: true,
+                ..QuotaFilter::default()
+            };
+            let quotas = reach.cluster(id)?.describe_quotas(&filter).await?;
+            let values: BTreeMap<String, f64> = quotas.into_iter().flat_map(|quota| quota.values).collect();
+            Ok(match values.is_empty() {
+                true => Observed::Absent,
+                false => Observed::Present(serde_json::json!({ "values": values })),
+            })
+        })
+    }
+
+    fn compare(&self, step: &Step, observed: &Observed) -> Comparison {
+        match read_wish::<Wish>(step) {
+            Ok(wish) => compare(&wish, observed),
+            Err(problem) => Comparison::Conflict(problem),
+        }
+    }
+
+    fn act<'a>(&'a self, step: &'a Step, reach: &'a Reach) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Wish { user, values } = read_wish(step).map_err(StepError::Conflict)?;
+            let entity = QuotaEntity { user: Some(QuotaName::Name(user)), ..QuotaEntity::default() };
+            let change = QuotaChange { entity, values: values.into_iter().collect() };
+            let done = reach.cluster(&step.target)?.alter_quotas(&[change], Mode::Apply).await?;
+            Ok(done.into_iter().next().unwrap_or(Ok(()))?)
+        })
+    }
+}
+
+fn compare(wish: &Wish, observed: &Observed) -> Comparison {
+    let has: BTreeMap<String, f64> = match observed {
+        Observed::Absent => BTreeMap::new(),
+        Observed::Present(value) => {
+            value.get("values").and_then(|values| serde_json::from_value(values.clone()).ok()).unwrap_or_default()
+        }
+    };
+    let is_same = wish.values.iter().all(|(key, value)| has.get(key) == value.as_ref());
+    if is_same { Comparison::Same } else { Comparison::Different }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_of_a_cluster_is_shared_out_and_never_more_than_the_whole() {
+        assert_eq!(per_broker(1_000, 1), 1_000.0);
+        assert_eq!(per_broker(900, 3), 450.0);
+        assert_eq!(per_broker(1_000, 0), 1_000.0);
+        assert_eq!(per_broker(100, 2), 75.0);
+    }
+}

@@ -1,0 +1,149 @@
+//! Senders of the proxy: an API key is made, its hash is what proxies get, and the key itself is shown once.
+//!
+//! Never: a key in a step or a log line; a key that ends before the overlap that was promised with its successor.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, read_wish};
+use crate::auth;
+use crate::control::policy::Facts;
+use crate::control::resource::{Kind, ResourceId, SenderSpec, Spec, Violation};
+use crate::control::store::{Need, Secret};
+use crate::control::world::{Change, World};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// The provider of senders.
+pub struct SenderProvider;
+
+/// What a step wishes of a sender.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "wish", rename_all = "snake_case")]
+enum Wish {
+    /// It has a key of this generation, and those before end after the overlap.
+    Key { generation: u32, overlap_hours: u32, reader: String },
+    /// It has none.
+    NoKey,
+}
+
+impl SenderProvider {
+    fn spec(change: &Change) -> Option<&SenderSpec> {
+        match &change.desired {
+            Some(Spec::Sender(sender)) => Some(sender),
+            _ => None,
+        }
+    }
+}
+
+impl Provider for SenderProvider {
+    fn kind(&self) -> Kind {
+        Kind::Sender
+    }
+
+    fn related(&self, change: &Change) -> Vec<ResourceId> {
+        Self::spec(change).map(|sender| ResourceId::of(Kind::Service, &sender.service)).into_iter().collect()
+    }
+
+    fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
+        let Some(sender) = Self::spec(change) else { return vec![] };
+        let mut found = Vec::new();
+        let mut add = |field: &str, rule: &str, problem: String, fix: &str| {
+            found.push(Violation {
+                resource: change.id.clone(),
+                field: field.to_owned(),
+                rule: rule.to_owned(),
+                problem,
+                fix: fix.to_owned(),
+            });
+        };
+        if world.service(&sender.service).is_none() {
+            add(
+                "service",
+                "unknown-service",
+                format!("there is no service `{}`", sender.service),
+                "create the service, or name another",
+            );
+        }
+        if let Some(Spec::Sender(before)) = world.before(&change.id).map(|resource| &resource.spec)
+            && sender.generation < before.generation
+        {
+            let problem = format!("its key is of generation {}, and none before it comes back", before.generation);
+            add("generation", "no-way-back", problem, "a greater number makes a new key");
+        }
+        found
+    }
+
+    fn facts(&self, _: &Change, _: &World, _: &mut Facts) {}
+
+    fn need(&self, _: &Change, _: &World) -> Option<Need> {
+        None
+    }
+
+    fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step> {
+        let name = &change.id.name;
+        let (wish, summary) = match Self::spec(change) {
+            Some(sender) => {
+                let SenderSpec { generation, overlap_hours, .. } = *sender;
+                let reader = world.requester().to_owned();
+                (Wish::Key { generation, overlap_hours, reader }, format!("make key {generation} of sender {name}"))
+            }
+            None => (Wish::NoKey, format!("take the keys of sender {name} away")),
+        };
+        if compare(&wish, observed) == Comparison::Same {
+            return vec![];
+        }
+        let wish = serde_json::to_value(wish).expect("a wish has string keys");
+        vec![Step { target: change.id.clone(), wish, summary, is_destructive: false }]
+    }
+
+    fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed> {
+        Box::pin(async move {
+            let state = reach.store.secret_state(&id.to_string()).await?;
+            Ok(match state.newest.filter(|_| !state.locked) {
+                None => Observed::Absent,
+                Some(newest) => Observed::Present(serde_json::json!({ "generation": newest })),
+            })
+        })
+    }
+
+    fn compare(&self, step: &Step, observed: &Observed) -> Comparison {
+        match read_wish::<Wish>(step) {
+            Ok(wish) => compare(&wish, observed),
+            Err(problem) => Comparison::Conflict(problem),
+        }
+    }
+
+    fn act<'a>(&'a self, step: &'a Step, reach: &'a Reach) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let resource = step.target.to_string();
+            let mut tx = reach.store.begin().await?;
+            match read_wish(step).map_err(StepError::Conflict)? {
+                Wish::Key { generation, overlap_hours, reader } => {
+                    let (key, hash) = auth::keys::fresh().map_err(|error| StepError::Conflict(error.to_string()))?;
+                    let key = zeroize::Zeroizing::new(key);
+                    let sealed = reach.sealer.seal(&key, &format!("{resource}#{generation}"));
+                    let sealed = sealed.map_err(|error| StepError::Conflict(error.to_string()))?;
+                    let generation = i64::from(generation);
+                    tx.expire_secrets(&resource, generation, i64::from(overlap_hours) * HOUR_MS).await?;
+                    let digest = Some(hash.iter().map(|byte| format!("{byte:02x}")).collect());
+                    let sealed = Some(sealed);
+                    tx.put_secret(&Secret { resource, generation, sealed, digest, reader, expires_ms: None }).await?;
+                }
+                Wish::NoKey => tx.lock_secrets(&resource).await?,
+            }
+            Ok(tx.commit().await?)
+        })
+    }
+}
+
+fn compare(wish: &Wish, observed: &Observed) -> Comparison {
+    let has = match observed {
+        Observed::Absent => None,
+        Observed::Present(value) => value.get("generation").and_then(serde_json::Value::as_u64),
+    };
+    let is_same = match wish {
+        Wish::Key { generation, .. } => has == Some(u64::from(*generation)),
+        Wish::NoKey => has.is_none(),
+    };
+    if is_same { Comparison::Same } else { Comparison::Different }
+}

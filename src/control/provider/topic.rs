@@ -1,0 +1,371 @@
+//! Topics: capacity becomes partitions and configs, and Kafka is made to have them.
+//!
+//! Never: a topic with fewer partitions (Kafka cannot, and to delete it and make it anew loses what is in it), a config key that
+//! nobody asked for, a topic of the same name with another id than the one that we made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, read_wish};
+use crate::control::capacity::{self, Resolved, Unresolvable};
+use crate::control::kafka::configs::{ConfigChange, ConfigResource, ConfigSource};
+use crate::control::kafka::topics::NewTopic;
+use crate::control::kafka::{AdminError, Mode};
+use crate::control::policy::Facts;
+use crate::control::resource::{Kind, ResourceId, Spec, TopicSpec, Violation};
+use crate::control::store::Need;
+use crate::control::world::{Change, World};
+
+/// The provider of topics.
+pub struct TopicProvider;
+
+/// What a step wishes of a topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "wish", rename_all = "snake_case")]
+enum Wish {
+    /// It exists, with exactly so many partitions and copies, and these configs.
+    Create { partitions: u32, replicas: u32, configs: BTreeMap<String, String> },
+    /// It has these configs, and the topic none of its own for those without a value.
+    Configure { configs: BTreeMap<String, Option<String>>, kafka_id: Option<Uuid> },
+    /// It has at least so many partitions.
+    Grow { partitions: u32, kafka_id: Option<Uuid> },
+    /// The topic with this id is gone.
+    Delete { kafka_id: Uuid },
+}
+
+/// A topic as Kafka has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    kafka_id: Uuid,
+    partitions: u32,
+    replicas: u32,
+    /// Those that are set on the topic itself.
+    configs: BTreeMap<String, String>,
+}
+
+/// A topic as it is to be: what the resolver makes of its capacity, and what an expert has set in its place.
+pub fn resolve(spec: &TopicSpec, world: &World, cluster: &str) -> Result<Resolved, Vec<Unresolvable>> {
+    let class = world.cluster(cluster).map(|view| view.class).unwrap_or_default();
+    let mut resolved = capacity::resolve(&spec.wanted(), &class)?;
+    if let Some(expert) = &spec.expert {
+        resolved.configs.extend(expert.configs.clone());
+        resolved.partitions = expert.partitions.unwrap_or(resolved.partitions);
+    }
+    Ok(resolved)
+}
+
+impl TopicProvider {
+    fn change<'c>(change: &'c Change) -> (&'c str, Option<&'c TopicSpec>) {
+        let spec = match &change.desired {
+            Some(Spec::Topic(spec)) => Some(spec),
+            _ => None,
+        };
+        (change.id.cluster.as_deref().unwrap_or_default(), spec)
+    }
+
+    fn before<'w>(change: &Change, world: &'w World) -> Option<&'w TopicSpec> {
+        match world.before(&change.id).map(|resource| &resource.spec) {
+            Some(Spec::Topic(spec)) => Some(spec),
+            _ => None,
+        }
+    }
+
+    async fn seen(id: &ResourceId, reach: &Reach) -> Result<Option<Seen>, StepError> {
+        let admin = reach.cluster(id)?;
+        let described = admin.describe_topics(std::slice::from_ref(&id.name)).await?;
+        let topic = match described.into_iter().next() {
+            Some(Ok(topic)) => topic,
+            Some(Err(AdminError::NotFound(_))) => return Ok(None),
+            Some(Err(error)) => return Err(error.into()),
+            None => {
+                return Err(AdminError::Timeout { reason: "Kafka left the topic out of its answer".to_owned() }.into());
+            }
+        };
+        let configs = admin.describe_configs(&[ConfigResource::Topic(id.name.clone())]).await?;
+        let configs = configs.into_iter().next().transpose()?.unwrap_or_default();
+        let own = configs.into_iter().filter(|entry| entry.source == ConfigSource::Topic);
+        Ok(Some(Seen {
+            kafka_id: topic.id,
+            partitions: topic.partitions.len() as u32,
+            replicas: topic.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(0) as u32,
+            configs: own.filter_map(|entry| Some((entry.name, entry.value?))).collect(),
+        }))
+    }
+}
+
+impl Provider for TopicProvider {
+    fn kind(&self) -> Kind {
+        Kind::Topic
+    }
+
+    fn related(&self, change: &Change) -> Vec<ResourceId> {
+        let service = change.desired.as_ref().and_then(|spec| spec.service(&change.id));
+        service.map(|service| ResourceId::of(Kind::Service, service)).into_iter().collect()
+    }
+
+    fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
+        let (cluster, spec) = Self::change(change);
+        let mut found = Vec::new();
+        let mut add = |field: &str, rule: &str, problem: String, fix: &str| {
+            found.push(Violation {
+                resource: change.id.clone(),
+                field: field.to_owned(),
+                rule: rule.to_owned(),
+                problem,
+                fix: fix.to_owned(),
+            });
+        };
+        let Some(view) = world.cluster(cluster) else {
+            add("", "unknown-cluster", format!("there is no cluster `{cluster}`"), "name one that is registered");
+            return found;
+        };
+        if !world.is_writable(cluster) {
+            add(
+                "",
+                "observed-cluster",
+                format!("cluster `{cluster}` is only looked at"),
+                "choose another, or let an operator change its mode",
+            );
+        }
+        if let Some(why) = view.unsupported.get(&Kind::Topic) {
+            add(
+                "",
+                "unsupported",
+                format!("cluster `{cluster}` does not let us manage topics: {why}"),
+                "choose another cluster",
+            );
+        }
+        let Some(spec) = spec else { return found };
+        if world.service(&spec.service).is_none() {
+            add(
+                "service",
+                "unknown-service",
+                format!("there is no service `{}`", spec.service),
+                "create the service, or name another",
+            );
+        }
+        let resolved = match resolve(spec, world, cluster) {
+            Ok(resolved) => resolved,
+            Err(wrong) => {
+                for Unresolvable { field, problem, fix } in wrong {
+                    add(field, "capacity", problem, &fix);
+                }
+                return found;
+            }
+        };
+        if let Some(before) = Self::before(change, world).and_then(|before| resolve(before, world, cluster).ok()) {
+            if resolved.partitions < before.partitions {
+                let (now, wanted) = (before.partitions, resolved.partitions);
+                add(
+                    "capacity",
+                    "no-shrinking",
+                    format!("it has {now} partitions, this would be {wanted}, and Kafka cannot take partitions away"),
+                    "keep the capacity, or move to a new topic",
+                );
+            }
+            if resolved.replicas != before.replicas {
+                add(
+                    "tier",
+                    "no-recopying",
+                    format!("it has {} copies, this tier has {}", before.replicas, resolved.replicas),
+                    "move to a new topic of that tier",
+                );
+            }
+        }
+        found
+    }
+
+    fn facts(&self, change: &Change, world: &World, facts: &mut Facts) {
+        let (cluster, spec) = Self::change(change);
+        let Some(spec) = spec else { return };
+        let Ok(resolved) = resolve(spec, world, cluster) else { return };
+        facts.set("tier", spec.tier.as_str()).set("keyed", spec.keyed).set("expert", spec.expert.is_some());
+
+        let taken = world.taken(&change.id);
+        let view = world.cluster(cluster).cloned().unwrap_or_default();
+        let more = resolved.reserve_bytes.saturating_sub(taken.own.disk_bytes);
+        if let Some(budget) = view.disk_bytes_max.filter(|budget| *budget > 0) {
+            facts.set("budget_share", more as f64 / budget as f64);
+        }
+        // Without an allowance a service has what one small topic takes: a hundredth of the cluster, as the rule beside it says.
+        let allowance = world.service(&spec.service).and_then(|service| service.allowance_bytes);
+        let allowance = allowance.or_else(|| view.disk_bytes_max.map(|budget| budget / 100)).unwrap_or(0);
+        let reserved = world.service_reserve(&spec.service, cluster);
+        facts.set(
+            "within_allowance",
+            reserved.saturating_sub(taken.own.disk_bytes) + resolved.reserve_bytes <= allowance,
+        );
+        let limit = view.spec.topic_partitions_max.unwrap_or(view.class.topic_partitions_max);
+        facts.set("over_partitions_max", resolved.partitions > limit);
+
+        let Some(before) = Self::before(change, world) else { return };
+        let Ok(was) = resolve(before, world, cluster) else { return };
+        facts.set("partitions_factor", f64::from(resolved.partitions) / f64::from(was.partitions.max(1)));
+        let number =
+            |resolved: &Resolved, name: &str| resolved.configs.get(name).and_then(|text| text.parse::<u64>().ok());
+        let is_cut = |name: &str| number(&resolved, name) < number(&was, name);
+        // By size what counts is the whole topic: more partitions keep less each.
+        let kept = |resolved: &Resolved| {
+            number(resolved, "retention.bytes").map(|bytes| bytes * u64::from(resolved.partitions))
+        };
+        let keeps_less =
+            kept(&resolved).is_some_and(|now| kept(&was).is_some_and(|was| now + u64::from(resolved.partitions) < was));
+        facts.set("retention_cut", is_cut("retention.ms") || keeps_less);
+        let differs = |name: &str| resolved.configs.get(name) != was.configs.get(name);
+        facts.set(
+            "durability_change",
+            resolved.replicas != was.replicas || differs("min.insync.replicas") || differs("cleanup.policy"),
+        );
+        let texts = |spec: &TopicSpec| TopicSpec { description: String::new(), ..spec.clone() };
+        facts.set("only_text", texts(before) == texts(spec));
+    }
+
+    fn need(&self, change: &Change, world: &World) -> Option<Need> {
+        let (cluster, spec) = Self::change(change);
+        let resolved = resolve(spec?, world, cluster).ok()?;
+        Some(Need {
+            disk_bytes: resolved.reserve_bytes,
+            partitions: u64::from(resolved.partitions) * u64::from(resolved.replicas),
+            ingress_bytes_per_second: resolved.ingress_bytes_per_second,
+        })
+    }
+
+    fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step> {
+        let (cluster, spec) = Self::change(change);
+        let step = |wish: Wish, summary: String| Step {
+            target: change.id.clone(),
+            is_destructive: matches!(wish, Wish::Delete { .. }),
+            wish: serde_json::to_value(wish).expect("a wish has string keys"),
+            summary,
+        };
+        let seen: Option<Seen> = match observed {
+            Observed::Absent => None,
+            Observed::Present(value) => serde_json::from_value(value.clone()).ok(),
+        };
+        let name = &change.id.name;
+        let Some(spec) = spec else {
+            let gone = |seen: Seen| step(Wish::Delete { kafka_id: seen.kafka_id }, format!("delete topic {name}"));
+            return seen.map(gone).into_iter().collect();
+        };
+        let Ok(resolved) = resolve(spec, world, cluster) else { return Vec::new() };
+        let Resolved { partitions, replicas, configs, .. } = resolved;
+        // One that is there although we never made it is not changed: the wish to create it meets it as it is.
+        let Some(seen) = seen.filter(|_| world.before(&change.id).is_some()) else {
+            let summary = format!("create topic {name} with {partitions} partitions in {replicas} copies");
+            return vec![step(Wish::Create { partitions, replicas, configs }, summary)];
+        };
+        let mut steps = Vec::new();
+        let kafka_id = Some(seen.kafka_id);
+        // A key that we once set and no longer do goes back to the cluster's value; a key that we never set is not ours.
+        let ours = Self::before(change, world).and_then(|before| resolve(before, world, cluster).ok());
+        let ours: BTreeSet<String> = ours.into_iter().flat_map(|before| before.configs.into_keys()).collect();
+        let dropped = ours.into_iter().filter(|key| !configs.contains_key(key) && seen.configs.contains_key(key));
+        let changed = configs.iter().filter(|(key, value)| seen.configs.get(*key) != Some(value));
+        let wanted: BTreeMap<String, Option<String>> = changed
+            .map(|(key, value)| (key.clone(), Some(value.clone())))
+            .chain(dropped.map(|key| (key, None)))
+            .collect();
+        if !wanted.is_empty() {
+            let keys = wanted.keys().cloned().collect::<Vec<_>>().join(", ");
+            steps.push(step(Wish::Configure { configs: wanted, kafka_id }, format!("set {keys} of topic {name}")));
+        }
+        if partitions > seen.partitions {
+            let summary = format!("raise topic {name} from {} to {partitions} partitions", seen.partitions);
+            steps.push(step(Wish::Grow { partitions, kafka_id }, summary));
+        }
+        steps
+    }
+
+    fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed> {
+        Box::pin(async move {
+            Ok(match Self::seen(id, reach).await? {
+                None => Observed::Absent,
+                Some(seen) => Observed::Present(serde_json::to_value(seen).expect("what is seen has string keys")),
+            })
+        })
+    }
+
+    fn compare(&self, step: &Step, observed: &Observed) -> Comparison {
+        let seen: Option<Seen> = match observed {
+            Observed::Absent => None,
+            Observed::Present(value) => serde_json::from_value(value.clone()).ok(),
+        };
+        match read_wish(step) {
+            Ok(wish) => compare(&wish, seen.as_ref()),
+            Err(problem) => Comparison::Conflict(problem),
+        }
+    }
+
+    fn act<'a>(&'a self, step: &'a Step, reach: &'a Reach) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let admin = reach.cluster(&step.target)?;
+            let name = step.target.name.clone();
+            let done = match read_wish(step).map_err(StepError::Conflict)? {
+                Wish::Create { partitions, replicas, configs } => {
+                    let topic = NewTopic {
+                        name,
+                        partitions: Some(partitions as i32),
+                        replicas: Some(replicas as i16),
+                        configs: configs.into_iter().collect(),
+                    };
+                    let created = admin.create_topics(&[topic], Mode::Apply).await?;
+                    created.into_iter().map(|one| one.map(drop)).next()
+                }
+                Wish::Configure { configs, .. } => {
+                    let change =
+                        ConfigChange { resource: ConfigResource::Topic(name), values: configs.into_iter().collect() };
+                    admin.alter_configs(&[change], Mode::Apply).await?.into_iter().next()
+                }
+                Wish::Grow { partitions, .. } => {
+                    admin.create_partitions(&[(name, partitions as i32)], Mode::Apply).await?.into_iter().next()
+                }
+                Wish::Delete { kafka_id } => admin.delete_topics(&[kafka_id]).await?.into_iter().next(),
+            };
+            match done {
+                // Whether it is as it was wished is read back by whoever asked.
+                Some(Err(AdminError::AlreadyExists(_) | AdminError::NotFound(_))) | None => Ok(()),
+                Some(done) => Ok(done?),
+            }
+        })
+    }
+}
+
+fn compare(wish: &Wish, seen: Option<&Seen>) -> Comparison {
+    let same = |is_same: bool| if is_same { Comparison::Same } else { Comparison::Different };
+    let conflict = |text: String| Comparison::Conflict(text);
+    match (wish, seen) {
+        (Wish::Create { .. }, None) => Comparison::Different,
+        (Wish::Create { partitions, replicas, configs }, Some(seen)) => {
+            let other = configs.iter().find(|(key, value)| seen.configs.get(*key) != Some(value));
+            if (seen.partitions, seen.replicas) != (*partitions, *replicas) {
+                let Seen { partitions: has, replicas: copies, .. } = seen;
+                conflict(format!(
+                    "a topic of this name is there already, with {has} partitions in {copies} copies; adopt it, or choose another name"
+                ))
+            } else if let Some((key, _)) = other {
+                conflict(format!(
+                    "a topic of this name is there already, with another `{key}`; adopt it, or choose another name"
+                ))
+            } else {
+                Comparison::Same
+            }
+        }
+        (Wish::Delete { .. }, None) => Comparison::Same,
+        (Wish::Delete { kafka_id }, Some(seen)) if seen.kafka_id != *kafka_id => {
+            conflict("a topic of this name was made anew meanwhile; it is not ours to delete".to_owned())
+        }
+        (Wish::Delete { .. }, Some(_)) => Comparison::Different,
+        (Wish::Configure { .. } | Wish::Grow { .. }, None) => conflict("the topic is gone".to_owned()),
+        (Wish::Configure { kafka_id: Some(id), .. } | Wish::Grow { kafka_id: Some(id), .. }, Some(seen))
+            if seen.kafka_id != *id =>
+        {
+            conflict("the topic was deleted and made anew meanwhile".to_owned())
+        }
+        (Wish::Configure { configs, .. }, Some(seen)) => {
+            same(configs.iter().all(|(key, value)| seen.configs.get(key) == value.as_ref()))
+        }
+        (Wish::Grow { partitions, .. }, Some(seen)) => same(seen.partitions >= *partitions),
+    }
+}

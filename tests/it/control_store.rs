@@ -1,0 +1,304 @@
+//! The management plane's store: the same promises on SQLite and on Postgres.
+
+use std::sync::Arc;
+
+use iguazu::control::resource::{Kind, ManagedBy, ResourceId, ServiceSpec, Spec};
+use iguazu::control::store::{
+    Audit, AuditLine, Filter, Need, NewRequest, Page, Reservation, Resource, ResourceState, Secret, StepState, Store,
+    StoreError, Token,
+};
+use serde_json::{Value, json};
+
+use super::support::{folder, postgres, unique};
+
+/// An empty store on each engine.
+async fn stores() -> [(&'static str, Store); 2] {
+    let sqlite = format!("sqlite:{}", folder("store").join("control.db").display());
+    let postgres = postgres::shared().database(&unique("store").replace('-', "_"));
+    [("sqlite", Store::open(&sqlite).await.unwrap()), ("postgres", Store::open(&postgres).await.unwrap())]
+}
+
+fn service(name: &str, description: &str) -> Resource {
+    let spec =
+        ServiceSpec { group: "team".into(), description: description.into(), on_call: None, allowance_bytes: None };
+    Resource {
+        id: ResourceId::of(Kind::Service, name),
+        service: name.into(),
+        spec: Spec::Service(spec),
+        generation: 1,
+        revision: 0,
+        state: ResourceState::Ready,
+        message: String::new(),
+        managed_by: ManagedBy::Api,
+        kafka_id: None,
+        observed: None,
+        observed_ms: None,
+        created_ms: 0,
+        updated_ms: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_resource_is_read_back_as_written_and_a_stale_writer_is_refused() {
+    for (engine, store) in stores().await {
+        let mut written = service("orders", "takes orders");
+        let mut tx = store.begin().await.unwrap();
+        written.revision = tx.put_resource(&written).await.unwrap();
+        tx.commit().await.unwrap();
+        let read = store.resource(&written.id).await.unwrap().unwrap();
+        assert_eq!(Resource { created_ms: 0, updated_ms: 0, ..read.clone() }, written, "{engine}");
+        assert!(read.created_ms > 0, "{engine}");
+
+        let mut tx = store.begin().await.unwrap();
+        let stale = tx.put_resource(&Resource { revision: 0, ..read.clone() }).await;
+        assert!(matches!(stale, Err(StoreError::Stale { found: 1, expected: 0, .. })), "{engine}: {stale:?}");
+        drop(tx);
+
+        // What was not committed did not happen.
+        let mut tx = store.begin().await.unwrap();
+        tx.delete_resource(&read.id).await.unwrap();
+        drop(tx);
+        assert!(store.resource(&read.id).await.unwrap().is_some(), "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_read_page_by_page_and_a_search_takes_no_wildcards() {
+    for (engine, store) in stores().await {
+        let mut tx = store.begin().await.unwrap();
+        for number in 0..25 {
+            tx.put_resource(&service(&format!("service-{number:02}"), "100 % sure_thing")).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let (mut names, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.resources(&Filter::default(), &Page { after, limit: 10 }).await.unwrap();
+            names.extend(page.iter().map(|resource| resource.id.name.clone()));
+            after = page.last().map(|resource| resource.id.clone());
+            if page.len() < 10 {
+                break;
+            }
+        }
+        assert_eq!((names.len(), names.is_sorted()), (25, true), "{engine}");
+        for (text, found) in
+            [("SERVICE-07", 1), ("service-1", 10), ("100 %", 25), ("%07", 0), ("sure_", 25), ("ser_ice", 0)]
+        {
+            let filter = Filter { kind: Some(Kind::Service), text: Some(text.into()), ..Filter::default() };
+            let page = store.resources(&filter, &Page { after: None, limit: 100 }).await.unwrap();
+            assert_eq!(page.len(), found, "{engine}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_many_that_do_not_fit_together_exactly_those_that_fit_are_let_in() {
+    const BUDGET: u64 = 1_000;
+    for (engine, store) in stores().await {
+        let store = Arc::new(store);
+        let admit = |number: u64| {
+            let store = Arc::clone(&store);
+            async move {
+                let mut tx = store.begin().await.unwrap();
+                let resource = format!("topic/core/t{number}");
+                let taken = tx.taken("core", &resource).await.unwrap();
+                let need = Need { disk_bytes: 300, partitions: 3, ingress_bytes_per_second: 1 };
+                if taken.all.disk_bytes + need.disk_bytes > BUDGET {
+                    return false;
+                }
+                let request = format!("request-{number}");
+                tx.reserve(&Reservation { cluster: "core".into(), resource, request, need }).await.unwrap();
+                tx.commit().await.unwrap();
+                true
+            }
+        };
+        let tries: Vec<_> = (0..12).map(|number| tokio::spawn(admit(number))).collect();
+        let mut let_in = 0;
+        for one in tries {
+            let_in += u64::from(one.await.unwrap());
+        }
+        assert_eq!(let_in, 3, "{engine}");
+        assert_eq!(store.taken("core").await.unwrap().disk_bytes, 900, "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_is_held_by_its_request_then_the_resources_own_then_free() {
+    for (engine, store) in stores().await {
+        let (resource, need) = ("topic/core/a", |disk_bytes| Need { disk_bytes, ..Need::default() });
+        let reservation = |request: &str, disk_bytes| Reservation {
+            cluster: "core".into(),
+            resource: resource.into(),
+            request: request.into(),
+            need: need(disk_bytes),
+        };
+        let mut tx = store.begin().await.unwrap();
+        tx.reserve(&reservation("first", 100)).await.unwrap();
+        tx.settle_reservations("first").await.unwrap();
+        // It is to grow: until it has, the greater of both counts, and not their sum.
+        tx.reserve(&reservation("second", 250)).await.unwrap();
+        assert_eq!(tx.taken("core", resource).await.unwrap().all, need(250), "{engine}");
+        tx.drop_reservations("second").await.unwrap();
+        assert_eq!(tx.taken("core", resource).await.unwrap().own, need(100), "{engine}");
+        // It shrinks: what it had is free once it has.
+        tx.reserve(&reservation("third", 50)).await.unwrap();
+        assert_eq!(tx.taken("core", resource).await.unwrap().own, need(100), "{engine}");
+        tx.settle_reservations("third").await.unwrap();
+        assert_eq!(tx.taken("core", resource).await.unwrap().own, need(50), "{engine}");
+        tx.free("core", resource).await.unwrap();
+        assert_eq!(tx.taken("core", resource).await.unwrap().all, need(0), "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_has_one_holder_and_an_old_holder_can_write_nothing() {
+    for (engine, store) in stores().await {
+        let first = store.lease("core", "node-a", 60_000).await.unwrap().unwrap();
+        assert_eq!(store.lease("core", "node-b", 60_000).await.unwrap(), None, "{engine}");
+        assert_eq!(store.lease("core", "node-a", 60_000).await.unwrap().as_ref(), Some(&first), "{engine}");
+        let new = NewRequest {
+            id: "0190",
+            actor: "a",
+            service: "s",
+            state: "applying",
+            document: &json!({}),
+            plan_hash: "h",
+            idempotency_key: None,
+        };
+        let mut tx = store.begin().await.unwrap();
+        tx.add_request(&new).await.unwrap();
+        tx.add_steps(&first, "0190", &[json!({"do": "it"})]).await.unwrap();
+        tx.put_step(&first, "0190", 0, StepState::Begun, None).await.unwrap();
+        tx.commit().await.unwrap();
+        // Its time is up, and another one takes over.
+        store.release(&first).await.unwrap();
+        let second = store.lease("core", "node-b", 60_000).await.unwrap().unwrap();
+        assert!(second.fence > first.fence, "{engine}");
+        let mut tx = store.begin().await.unwrap();
+        let late = tx.put_step(&first, "0190", 0, StepState::Done, Some(&json!(1))).await;
+        assert!(matches!(late, Err(StoreError::Fenced { .. })), "{engine}: {late:?}");
+        drop(tx);
+        let mut tx = store.begin().await.unwrap();
+        tx.put_step(&second, "0190", 0, StepState::Done, Some(&json!({"ok": true}))).await.unwrap();
+        tx.commit().await.unwrap();
+        let steps = store.steps::<Value>("0190").await.unwrap();
+        assert_eq!((steps[0].state, steps[0].attempts), (StepState::Done, 1), "{engine}");
+        assert_eq!(steps[0].result, Some(json!({"ok": true})), "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_a_key_that_was_seen_is_the_first_one() {
+    for (engine, store) in stores().await {
+        let new = |id: &'static str| NewRequest {
+            id,
+            actor: "a",
+            service: "s",
+            state: "pending",
+            document: &Value::Null,
+            plan_hash: "h",
+            idempotency_key: Some("key"),
+        };
+        let mut tx = store.begin().await.unwrap();
+        assert!(tx.request_by_key::<Value>("key").await.unwrap().is_none(), "{engine}");
+        tx.add_request(&new("1")).await.unwrap();
+        assert_eq!(tx.request_by_key::<Value>("key").await.unwrap().unwrap().id, "1", "{engine}");
+        let mut row = tx.request::<Value>("1").await.unwrap().unwrap();
+        row.state = "approved".into();
+        tx.put_request(&row).await.unwrap();
+        assert!(matches!(tx.put_request(&row).await, Err(StoreError::Stale { .. })), "{engine}");
+        tx.commit().await.unwrap();
+        assert_eq!(store.requests::<Value>(Some("approved"), None, 10).await.unwrap().len(), 1, "{engine}");
+        assert_eq!(store.requests::<Value>(Some("pending"), None, 10).await.unwrap().len(), 0, "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_or_missing_line_of_the_audit_log_is_found() {
+    for (engine, store) in stores().await {
+        for number in 0..5 {
+            let mut tx = store.begin().await.unwrap();
+            let detail = json!({ "number": number, "text": "a\"b" });
+            let audit = Audit {
+                actor: "ann",
+                source: "127.0.0.1",
+                verb: "create",
+                object: "topic/core/a",
+                request: "r",
+                outcome: "done",
+                detail,
+            };
+            tx.audit(audit).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        assert_eq!(store.verify_audit().await.unwrap(), Ok(5), "{engine}");
+        let lines = store.audit_lines(0, 10).await.unwrap();
+        let broken = |change: &dyn Fn(&mut Vec<AuditLine>)| {
+            let mut changed = lines.clone();
+            change(&mut changed);
+            AuditLine::verify(&changed).unwrap_err().seq
+        };
+        assert_eq!(broken(&|lines| lines[2].actor = "bob".into()), 3, "{engine}");
+        assert_eq!(broken(&|lines| lines[2].detail = json!({})), 3, "{engine}");
+        assert_eq!(broken(&|lines| drop(lines.remove(2))), 4, "{engine}");
+        assert_eq!(broken(&|lines| lines.swap(1, 2)), 3, "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_read_once_by_its_reader_and_a_token_ends() {
+    for (engine, store) in stores().await {
+        let secret = Secret {
+            resource: "user/core/orders".into(),
+            generation: 1,
+            sealed: Some("sealed".into()),
+            digest: Some("digest".into()),
+            reader: "ann".into(),
+            expires_ms: None,
+        };
+        let mut tx = store.begin().await.unwrap();
+        tx.put_secret(&secret).await.unwrap();
+        let read = |reader: &'static str| (secret.resource.clone(), reader);
+        for (reader, expected) in [("bob", None), ("ann", Some("sealed")), ("ann", None)] {
+            let (resource, reader) = read(reader);
+            assert_eq!(tx.take_secret(&resource, 1, reader).await.unwrap().as_deref(), expected, "{engine}");
+        }
+        for (hash, expires_ms) in [("live", None), ("dead", Some(1))] {
+            let token = Token { hash: hash.into(), name: hash.into(), document: json!({"roles": []}), expires_ms };
+            tx.put_token(&token).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        assert_eq!(store.digests(&secret.resource).await.unwrap(), ["digest"], "{engine}");
+        assert!(store.token::<Value>("live").await.unwrap().is_some(), "{engine}");
+        assert!(store.token::<Value>("dead").await.unwrap().is_none(), "{engine}");
+        assert_eq!(store.token_names().await.unwrap(), ["dead", "live"], "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn policies_and_snapshots_are_counted() {
+    for (engine, store) in stores().await {
+        let mut tx = store.begin().await.unwrap();
+        for revision in 1..=3 {
+            assert_eq!(tx.put_policy(&json!({ "rules": revision }), "ann").await.unwrap(), revision, "{engine}");
+            assert_eq!(tx.put_snapshot(&json!([revision])).await.unwrap(), revision, "{engine}");
+        }
+        tx.commit().await.unwrap();
+        assert_eq!(store.policy::<Value>().await.unwrap(), Some((3, json!({ "rules": 3 }))), "{engine}");
+        assert_eq!(store.snapshot::<Value>().await.unwrap(), Some((3, json!([3]))), "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_a_newer_version_wrote_is_refused_and_kept() {
+    let path = folder("store").join("control.db");
+    let address = format!("sqlite:{}", path.display());
+    let store = Store::open(&address).await.unwrap();
+    store.close().await;
+    assert!(Store::open(&address).await.is_ok(), "opened again as it is");
+    let newer = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('INSERT INTO schema_version VALUES (99)'); c.commit()";
+    let done = std::process::Command::new("python3").args(["-c", newer]).arg(&path).status().unwrap();
+    assert!(done.success());
+    let refused = Store::open(&address).await;
+    assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 1 })), "{refused:?}");
+    assert!(matches!(Store::open("mysql://x").await, Err(StoreError::Address)));
+}
