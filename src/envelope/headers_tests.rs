@@ -36,6 +36,7 @@ fn event_type(envelope: EnvelopeForm) -> EventType {
         unknown_fields: UnknownFields::Reject,
         limits: Limits::default(),
         sensitive: Vec::new(),
+        dead_letter: None,
     }
 }
 

@@ -48,6 +48,7 @@ fn event_type(encoding: Encoding) -> EventType {
         unknown_fields: UnknownFields::Reject,
         limits: Limits::default(),
         sensitive: Vec::new(),
+        dead_letter: None,
     }
 }
 
