@@ -109,6 +109,29 @@ impl Code {
         self as usize
     }
 
+    /// Whether it is the event itself that is refused: not who sent it, how often, or that it cannot be taken now.
+    pub const fn is_about_content(self) -> bool {
+        matches!(
+            self,
+            Code::EventTooLarge
+                | Code::InvalidEnvelope
+                | Code::WrongFormat
+                | Code::InvalidPayload
+                | Code::MalformedJson
+                | Code::MalformedProtobuf
+                | Code::MalformedAvro
+                | Code::InvalidUtf8
+                | Code::UnknownField
+                | Code::MissingField
+                | Code::OutOfRange
+                | Code::UnknownEnumValue
+                | Code::TooDeep
+                | Code::PayloadExpands
+                | Code::MissingKey
+                | Code::UnknownSchema
+        )
+    }
+
     /// Whether the event went through as far as the reply says.
     pub const fn is_success(self) -> bool {
         matches!(self.fault(), Fault::None)

@@ -9,7 +9,7 @@ use crate::route::{
 };
 
 use super::reader::{Item, Table};
-use super::{Cluster, Http, Schemas, Spool, clusters, names};
+use super::{Cluster, Http, Schemas, Spool, clusters, dead_letters, names};
 
 const NOT_YET: &str = "not available in this version; leave it out";
 
@@ -31,6 +31,7 @@ pub(super) fn read(
         events.iter_mut().zip(&tables).for_each(|(event_type, table)| schemas.hold(event_type, table));
     }
     check_avro_subjects(&events, &tables, clusters);
+    dead_letters::check(&events, &tables, clusters);
     events
 }
 
@@ -38,9 +39,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
     if let Err(message) = names::event(&item.name) {
         item.problem(message);
     }
-    for key in ["failover", "dead_letter"] {
-        table.refuse(key, NOT_YET);
-    }
+    table.refuse("failover", NOT_YET);
     let encodings = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson].map(|e| (e.as_str(), e));
     let encoding =
         table.need("encoding", "`avro`, `protobuf`, `json` or `raw_json`").and_then(|i| i.choice(&encodings));
@@ -91,6 +90,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
             .unwrap_or_default(),
         limits: limits(&mut table, http),
         brake: brake(&mut table),
+        dead_letter: table.take("dead_letter").and_then(|item| clusters::topic(&item)),
         sensitive: sensitive(&mut table),
     };
     table.finish();

@@ -37,6 +37,7 @@ fn event_type(envelope: EnvelopeForm) -> EventType {
         limits: Limits::default(),
         brake: crate::route::Brake::Off,
         sensitive: Vec::new(),
+        dead_letter: None,
     }
 }
 

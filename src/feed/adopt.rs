@@ -75,6 +75,7 @@ impl Feed {
             self.health.clear_condition(&condition_of_next(&event));
         }
         self.show_brakes(&before);
+        self.dead_letters.adopt(&config, &self.producers, &self.health);
         self.publish();
         // Nobody waits for it when the proxy is about to stop.
         let _ = done.send(());

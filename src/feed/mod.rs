@@ -27,6 +27,7 @@ use crate::schema::{Loaded, Loader, Refreshed, Stale};
 use crate::telemetry::health::Health;
 
 mod adopt;
+mod dead_letters;
 mod topics;
 mod warm;
 
@@ -67,6 +68,7 @@ pub struct Feed {
     under_way: HashMap<task::Id, u64>,
     /// Room for work on the event types of each cluster.
     room: HashMap<String, Arc<Semaphore>>,
+    dead_letters: dead_letters::Topics,
     /// Clients that another one took over from, to be retired at the next tick: by then no worker is inside a slice of
     /// events that it began with the snapshot before.
     outgoing: Vec<Arc<Client>>,
@@ -125,9 +127,11 @@ impl Feed {
             next_id: 0,
             under_way: HashMap::new(),
             room: HashMap::new(),
+            dead_letters: dead_letters::Topics::default(),
             outgoing: Vec::new(),
         };
         let config = Arc::clone(&feed.config);
+        feed.dead_letters.adopt(&config, &feed.producers, &feed.health);
         feed.entries = config.events.iter().map(|event_type| feed.new_entry(event_type)).collect();
         feed.show_brakes(&config);
         feed.publish();
@@ -159,6 +163,7 @@ impl Feed {
                     task::block_in_place(|| self.topics.save());
                     self.renew_clients();
                     self.begin_what_is_due(&mut work);
+                    self.dead_letters.look(&self.config, &self.producers, &self.health);
                 }
             }
             self.note_start();
@@ -383,6 +388,7 @@ impl Feed {
             event_type: Arc::new(event_type.clone()),
             account: self.pipeline.ledger().account(&event_type.name, &event_type.cluster),
             limiter: Arc::new(Limiter::new(&event_type.limits)),
+            dead_letters: None,
             state: State::Unavailable(Outage::new("it is being warmed")),
         };
         Entry { id: self.new_id(), live, next: None, failures: 0, is_silent: false, due: Some(Instant::now()) }
@@ -394,7 +400,11 @@ impl Feed {
     }
 
     fn publish(&self) {
-        let live: Vec<Live> = self.entries.iter().map(|entry| entry.live.clone()).collect();
+        let live = |entry: &Entry| {
+            let dead_letters = self.dead_letters.find(&entry.live.event_type.name);
+            Live { dead_letters, ..entry.live.clone() }
+        };
+        let live: Vec<Live> = self.entries.iter().map(live).collect();
         let unavailable = live.iter().filter_map(|live| match &live.state {
             State::Ready(_) => None,
             State::Unavailable(outage) => Some((live.event_type.name.clone(), outage.reason.clone())),

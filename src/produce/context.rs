@@ -21,7 +21,7 @@ use super::beside::Beside;
 use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
-use super::keep::{Keep, Keeper};
+use super::keep::{Keep, Keeper, Taken};
 use super::token::TokenSource;
 use crate::config::Cluster;
 use crate::outcome::{Delivery, KeptIn, Tracked};
@@ -33,6 +33,9 @@ use crate::telemetry::metrics::PRODUCER_ACK_LATENCY;
 const RESENDS_MAX: u8 = 3;
 /// How often failures of one kind are logged.
 const LOG_EVERY_MS: u32 = 10_000;
+
+/// Most bytes of dead letters in memory, for each cluster: a flood of bad events takes no more.
+const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A record to send once more; its place in the budget is still taken.
 pub(super) struct Resend {
@@ -77,7 +80,10 @@ impl Context {
             clock: Clock::start(),
             polled_ms: AtomicU32::new(0),
             called: AtomicBool::new(false),
-            budget: Budget::new(cluster.buffer_bytes_max),
+            budget: Budget::new(match lane {
+                Lane::DeadLetter => cluster.buffer_bytes_max.min(DEAD_LETTER_BYTES_MAX),
+                _ => cluster.buffer_bytes_max,
+            }),
             ages: Ages::new(cluster.message_timeout),
             ack_latency: export::histogram(&PRODUCER_ACK_LATENCY, &[&cluster.name, lane.as_str()]),
             health: Health::default(),
@@ -151,16 +157,19 @@ impl Context {
     /// try may help.
     pub(super) fn give_up(&self, message: &impl Message, error: &KafkaError, tracked: Box<Tracked>) {
         let (failure, topic) = (classify(error), message.topic());
-        if tracked.is_from_spool() && failure.is_worth_another_try() {
+        if tracked.is_from_spool() && tracked.given_up().is_none() && failure.is_worth_another_try() {
             self.release(&tracked);
             self.note_spooled(failure, topic, error);
             return tracked.settle(Delivery::Spooled);
         }
         let sent_ms = tracked.sent_ms();
         let kept_in = match self.keep.take(message, failure, self.lane, tracked) {
-            Ok(kept_in) => {
+            Ok(taken) => {
                 self.ages.remove(sent_ms);
-                kept_in
+                if let Taken::Sent { freed_bytes } = taken {
+                    self.budget.give_back(freed_bytes);
+                }
+                taken.kept_in()
             }
             Err(tracked) => {
                 self.release(&tracked);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
@@ -16,6 +16,9 @@ use super::{Client, Keeper, ProduceError, Stopped};
 use crate::config::Cluster;
 use crate::route::Lane;
 use crate::spool::Spool;
+
+/// The share of a stop's deadline that the clients of events have where there are clients of dead letters.
+const EVENTS_SHARE: f64 = 0.8;
 
 type Clients = BTreeMap<(String, Lane), Arc<Client>>;
 
@@ -204,15 +207,18 @@ impl Producers {
         let displaced = std::mem::take(&mut *self.displaced.lock().expect("no code panics while it holds this lock"));
         let mut draining = std::mem::take(&mut *self.draining.lock().expect("no code panics while it holds this lock"));
         draining.iter().filter_map(|draining| draining.client.upgrade()).for_each(|client| client.hasten(deadline));
+        // What the others give up in the end goes to the clients of dead letters, which therefore end last.
+        let started = Instant::now();
         let all = clients.into_values().chain(displaced);
-        draining.extend(all.filter_map(|client| stop_behind(client, deadline)));
-        *self.stopping() = draining.iter().map(|draining| Weak::clone(&draining.client)).collect();
-        let stopped = draining.into_iter().map(|draining| draining.thread.join().unwrap_or_default());
-        stopped.fold(Stopped::default(), |sum, one| Stopped {
-            purged: sum.purged + one.purged,
-            unreported: sum.unreported + one.unreported,
-            spooled: sum.spooled + one.spooled,
-        })
+        let (letters, events): (Vec<_>, Vec<_>) = all.partition(|client| client.lane() == Lane::DeadLetter);
+        let for_events = if letters.is_empty() { deadline } else { deadline.mul_f64(EVENTS_SHARE) };
+        draining.extend(events.into_iter().filter_map(|client| stop_behind(client, for_events)));
+        let of_letters = letters.iter().map(Arc::downgrade);
+        *self.stopping() = draining.iter().map(|draining| Weak::clone(&draining.client)).chain(of_letters).collect();
+        let stopped = join(draining);
+        let left = deadline.saturating_sub(started.elapsed());
+        let letters = letters.into_iter().filter_map(|client| stop_behind(client, left)).collect();
+        stopped.plus(join(letters))
     }
 
     fn settings(&self) -> MutexGuard<'_, HashMap<String, Arc<Cluster>>> {
@@ -226,6 +232,12 @@ impl Producers {
     fn clients(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().expect("no code panics while it holds this lock")
     }
+}
+
+/// Waits for all of them; the sum of what they had to leave.
+fn join(draining: Vec<Draining>) -> Stopped {
+    let stopped = draining.into_iter().map(|draining| draining.thread.join().unwrap_or_default());
+    stopped.fold(Stopped::default(), |sum, one| sum.plus(one))
 }
 
 fn stop_behind(client: Arc<Client>, deadline: Duration) -> Option<Draining> {

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::feed;
 use crate::pipeline::{Pipeline, Ready, State};
 use crate::produce::{Client, Producers};
+use crate::route::Lane;
 use crate::schema::Loader;
 use crate::serve::{Counts, Workers};
 use crate::telemetry::admin::AdminState;
@@ -59,6 +60,11 @@ impl Shown {
         }
         for (log, spool) in self.spools.logs() {
             sources::spool(page, &spools::reading(log, &spool));
+        }
+        for letters in self.pipeline.snapshot().live().iter().filter_map(|live| live.dead_letters.as_ref()) {
+            let dropped = letters.dropped().map(|(why, count)| (why.as_str(), count)).collect();
+            let (event, cluster, sent) = (letters.event(), letters.cluster(), letters.sent());
+            sources::dead_letters(page, &sources::DeadLetters { event, cluster, sent, dropped });
         }
         for log in self.failed.all() {
             sources::failed_log(page, &spools::reading("failed", &log));
@@ -127,7 +133,8 @@ impl Shown {
             silence_max: Duration::ZERO,
         });
         Measured {
-            buffers: clients.iter().map(buffer).collect(),
+            // Events find room however many dead letters there are.
+            buffers: clients.iter().filter(|client| client.lane() != Lane::DeadLetter).map(buffer).collect(),
             pulses: clients.iter().map(pulse).chain(stuck).collect(),
             spools: spools::levels(&self.spools.logs()),
         }

@@ -49,6 +49,7 @@ fn event_type(encoding: Encoding) -> EventType {
         limits: Limits::default(),
         brake: crate::route::Brake::Off,
         sensitive: Vec::new(),
+        dead_letter: None,
     }
 }
 
