@@ -1,7 +1,7 @@
 //! `iguazu find EVENT ID`: where an event is.
 //!
-//! In: an event name and an id. Out: partition and offset with the event itself, or that it waits in the spool, or that it is in
-//! neither. Never: reads a whole topic: our ids and the records' timestamps are the time an event was received, so reading
+//! In: an event name and an id. Out: partition and offset with the event itself, or that it waits in the spool, or is in the failed
+//! log, or that it is nowhere. Never: reads a whole topic: our ids and the records' timestamps are the time an event was received, so reading
 //! begins there.
 
 use std::io;
@@ -67,15 +67,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let range = range(&args.id, args.since, args.until)?;
     let target = args.target.find(&args.event)?;
     let mut out = io::stdout().lock();
-    let spool = match &args.spool {
-        Some(folder) => Some(folder.clone()),
-        None => args.target.read()?.and_then(|(config, _)| config.spool).map(|spool| spool.folder),
-    };
+    let configured = args.target.read()?.map(|(config, _)| config);
+    let spool = configured.as_ref().and_then(|config| config.spool.as_ref()).map(|spool| &spool.folder);
+    let failed = configured.as_ref().and_then(|config| config.failed.as_ref()).map(|failed| &failed.folder);
+    let folders = [
+        (args.spool.as_ref().or(spool), "in the spool"),
+        (failed, "in the failed log (`iguazu redrive --failed` sends it again)"),
+    ];
     let mut found = 0;
     let mut looked_into = Vec::new();
-    if let Some(folder) = spool.filter(|folder| args.spool.is_some() || folder.exists()) {
-        found += find_in_spool(&folder, &args, &mut out)?;
-        looked_into.push(format!("the spool `{}`", folder.display()));
+    for (folder, place) in folders {
+        let Some(folder) = folder.filter(|folder| args.spool.as_ref() == Some(folder) || folder.exists()) else {
+            continue;
+        };
+        found += find_in_folder(folder, place, &args, &mut out)?;
+        looked_into.push(format!("`{}`", folder.display()));
     }
     match find_in_kafka(&target, &args, range, &interrupt, &mut out) {
         Ok(records) => found += records,
@@ -119,15 +125,15 @@ fn range(id: &str, since: Option<i64>, until: Option<i64>) -> Result<Range, Fail
     Ok(range)
 }
 
-/// How many of its entries wait in the spool or the wal.
-fn find_in_spool(folder: &Path, args: &Args, out: &mut impl io::Write) -> Result<u64, Failure> {
+/// How many of its entries wait in a folder of spools.
+fn find_in_folder(folder: &Path, place: &str, args: &Args, out: &mut impl io::Write) -> Result<u64, Failure> {
     let mut lines = Vec::new();
     let mut look = |cluster: &str, entry: &Entry<'_>| {
         let is_it = entry.event == args.event
             && headers::read(entry.headers.iter(), entry.timestamp_ms, entry.key).is_ok_and(|read| read.id == args.id);
         if is_it {
             lines.push(format!(
-                "in the spool, for topic {} of cluster {cluster}, received {}",
+                "{place}, for topic {} of cluster {cluster}, received {}",
                 entry.topic,
                 shown(entry.timestamp_ms)
             ));
@@ -140,7 +146,7 @@ fn find_in_spool(folder: &Path, args: &Args, out: &mut impl io::Write) -> Result
         contents.extend(inspect::visit(&wals, &mut look).map_err(unreadable)?);
     }
     for problem in contents.iter().flat_map(|contents| &contents.problems) {
-        eprintln!("iguazu: the spool cannot be read whole: {problem}");
+        eprintln!("iguazu: `{}` cannot be read whole: {problem}", folder.display());
     }
     lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     Ok(lines.len() as u64)

@@ -15,9 +15,11 @@ use super::support::gate::{Gate, Gatekeeper};
 use super::support::kafka::Topic;
 use super::support::load::{Load, Stream};
 use super::support::long;
+use super::support::oracle::Oracle;
 use super::support::ordeal::{Happened, Ordeal};
 use super::support::proxy::{Proxy, event_type, with_settings};
 use super::support::read_back::Reader;
+use super::support::tool::iguazu;
 use super::support::wait_until;
 
 /// librdkafka's errors of brokers that are away.
@@ -264,7 +266,7 @@ fn patient(config: &str) -> String {
 async fn a_topic_that_is_deleted_under_load_takes_nothing_else_along() {
     let fixture = Fixture::new();
     let (gone, stays) = (fixture.topic("it.torn"), fixture.topic("it.whole"));
-    let config = format!("schema_refresh_seconds = 5\n{}", fixture.config());
+    let config = format!("schema_refresh_seconds = 5\nstate_dir = \"state\"\n{}", fixture.config());
     let config = with_settings(&config, "clusters.core", "message_timeout_ms = 4000\nlinger_ms = 20")
         + &fixture.event_type("it.torn", &gone, "acks = \"all\"")
         + &fixture.event_type("it.whole", &stays, "acks = \"all\"");
@@ -288,11 +290,21 @@ async fn a_topic_that_is_deleted_under_load_takes_nothing_else_along() {
         now => Err(format!("{now} delivered")),
     })
     .await;
-    let [torn, mut whole] = <[_; 2]>::try_from(load.stop()).expect("two streams");
+    let [mut torn, mut whole] = <[_; 2]>::try_from(load.stop()).expect("two streams");
     proxy.settled().await;
     let [torn_ledger, whole_ledger] = [proxy.ledger_of("it.torn").await, proxy.ledger_of("it.whole").await];
+    let place = proxy.folder().to_owned();
     proxy.finish();
     println!("deleted: {torn_ledger:?} {:?}", torn.codes);
+    // The last one that was accepted and is not in the new topic came after the old one was gone.
+    torn.enqueued.iter().for_each(|number| torn.oracle.acknowledged(*number));
+    let reader = Reader::new(&fixture.cluster, fixture.registry);
+    let since = (torn_ledger.delivered - delivered) as usize;
+    let failed = torn.oracle.missing(&reader.read(&gone, since)).last().copied();
+    let id = Oracle::id(failed.expect("something failed"));
+    let find = ["find", "it.torn", &id, "--since", "2020-01-01T00:00:00Z", "--config", "iguazu.toml"];
+    let said = iguazu(&place, &find).printed();
+    assert!(said.starts_with("in the failed log"), "{id}: {said}");
     assert!(torn.count("event_type_unavailable") > 0, "{:?}", torn.codes);
     assert_eq!(
         torn_ledger.rejected,
@@ -301,8 +313,7 @@ async fn a_topic_that_is_deleted_under_load_takes_nothing_else_along() {
     );
     assert_eq!(whole_ledger.delivered, whole.enqueued.len() as u64, "{whole_ledger:?}");
     whole.enqueued.iter().for_each(|number| whole.oracle.acknowledged(*number));
-    let findings =
-        whole.oracle.check(&Reader::new(&fixture.cluster, fixture.registry).read(&stays, whole.oracle.owed()));
+    let findings = whole.oracle.check(&reader.read(&stays, whole.oracle.owed()));
     assert!(findings.duplicates.is_empty(), "{findings:?}");
 }
 
