@@ -52,6 +52,8 @@
 //! - *lane*: one producer client of a cluster: `standard` (acks=1), `slow` (longer linger), `all` (acks=all, idempotent), `wal`,
 //!   `dead_letter` (acks=all, a small buffer).
 //! - *wal*: the log on disk that events of the lane `wal` go to first, and from which they are produced in order.
+//! - *breaker*: whether a cluster takes records: closed, open, or half-open while it is tried.
+//! - *stand in*: what a cluster does for another one whose breaker is open; an event counts for its *intended* cluster wherever it is.
 //! - *spool*: the disk beside the producers, one a cluster: an *entry* is a record that waits there, *replay* produces it.
 //! - *dead letter*: a rejected event, or the record of a failed one, in a topic for people; *failed log*: the disk for records that
 //!   have no such topic; *redrive* takes both back.
@@ -60,8 +62,7 @@
 //!
 //! # Where things will go
 //!
-//! A breaker comes into [`produce`], where a full budget already sends records to the [`spool`]. The rest of the management
-//! plane comes into [`control`], and as a second source of snapshots beside the file into [`feed`].
+//! The rest of the management plane comes into [`control`], and as a second source of snapshots beside the file into [`feed`].
 
 #![deny(unsafe_code, missing_docs)]
 #![warn(rust_2018_idioms)]

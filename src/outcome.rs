@@ -11,6 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
+mod balance;
+mod in_memory;
+
+pub use balance::Balance;
+pub use in_memory::InMemory;
+
 /// Whose mistake an error is: the reply's status and the log level follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -292,6 +298,8 @@ pub struct Tracked {
     /// On the producing client's clock; fills what would be padding.
     sent_ms: u32,
     resends: u8,
+    /// The leader that owes its acknowledgement, as the producing client numbers them; 0 when nobody counts.
+    leader: u8,
     open: bool,
     kept: Kept,
     /// Why it was given up for good, while it is on its way to where it is kept for people.
@@ -307,6 +315,8 @@ enum Kept {
     Nowhere,
     /// In the spool, from which it comes.
     Spool,
+    /// Nowhere; it goes to another than its intended cluster, and may be spooled for that one.
+    Elsewhere,
     /// Nowhere, and nobody needs it again.
     Never,
 }
@@ -314,7 +324,7 @@ enum Kept {
 impl Tracked {
     /// Counts the event as in memory. `cost_bytes` is what the record takes of the producer's budget.
     pub fn new(account: &Arc<Account>, batch: Option<&Arc<BatchState>>, index: u32, cost_bytes: u32) -> Box<Tracked> {
-        account.in_memory.fetch_add(1, Relaxed);
+        account.in_memory.add(cost_bytes);
         if let Some(batch) = batch {
             batch.expect_one();
         }
@@ -327,6 +337,7 @@ impl Tracked {
             cost_bytes,
             sent_ms: 0,
             resends: 0,
+            leader: 0,
             open: true,
             kept,
             given_up,
@@ -358,6 +369,16 @@ impl Tracked {
         tracked
     }
 
+    /// The record goes to another cluster than the intended one.
+    pub fn mark_elsewhere(&mut self) {
+        self.kept = Kept::Elsewhere;
+    }
+
+    /// Whether [`Tracked::mark_elsewhere`] was called.
+    pub fn is_elsewhere(&self) -> bool {
+        self.kept == Kept::Elsewhere
+    }
+
     /// Whether its entry is in the spool already.
     pub fn is_from_spool(&self) -> bool {
         self.kept == Kept::Spool
@@ -365,7 +386,7 @@ impl Tracked {
 
     /// Whether the spool may take it.
     pub fn may_be_spooled(&self) -> bool {
-        self.kept == Kept::Nowhere && self.given_up.is_none()
+        matches!(self.kept, Kept::Nowhere | Kept::Elsewhere) && self.given_up.is_none()
     }
 
     /// The event has failed for good with this code; what happens from now on only decides where its record is kept:
@@ -391,6 +412,8 @@ impl Tracked {
 
     /// Notes that the record has other bytes now.
     pub fn set_cost_bytes(&mut self, cost_bytes: u32) {
+        self.account.in_memory.remove(self.cost_bytes);
+        self.account.in_memory.add(cost_bytes);
         self.cost_bytes = cost_bytes;
     }
 
@@ -419,6 +442,16 @@ impl Tracked {
         self.sent_ms
     }
 
+    /// Notes which leader owes its acknowledgement.
+    pub fn mark_leader(&mut self, leader: u8) {
+        self.leader = leader;
+    }
+
+    /// The leader that owes its acknowledgement; none does from then on.
+    pub fn take_leader(&mut self) -> u8 {
+        std::mem::take(&mut self.leader)
+    }
+
     /// Counts one more try that the record needs through no fault of its own; returns how many it has had.
     pub fn count_resend(&mut self) -> u8 {
         self.resends = self.resends.saturating_add(1);
@@ -437,7 +470,12 @@ impl Tracked {
         self.leave_memory();
         let delivery = self.verdict(delivery);
         match delivery {
-            Delivery::Delivered { .. } => drop(self.account.delivered.fetch_add(1, Relaxed)),
+            Delivery::Delivered { .. } => {
+                self.account.delivered.fetch_add(1, Relaxed);
+                if self.is_elsewhere() {
+                    self.account.delivered_elsewhere.fetch_add(1, Relaxed);
+                }
+            }
             Delivery::Failed(code) => self.account.fail(code),
             Delivery::Spooled => drop(self.account.in_spool.fetch_add(1, Relaxed)),
         }
@@ -459,7 +497,7 @@ impl Tracked {
     }
 
     fn leave_memory(&self) {
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.account.in_memory.remove(self.cost_bytes);
         if self.is_from_spool() {
             self.account.replayed.fetch_sub(1, Relaxed);
         }
@@ -558,14 +596,20 @@ pub struct Account {
     pub recovered: AtomicU64,
     /// Events that Kafka acknowledged.
     pub delivered: AtomicU64,
+    /// Events among them that another cluster has, while the intended one took nothing.
+    pub delivered_elsewhere: AtomicU64,
     /// Events that the reply refused, and those that a sample left out.
     pub rejected: AtomicU64,
     /// Events accepted and then given up for good.
     pub failed: AtomicU64,
     /// Events of whose fate nothing is known. Must stay zero.
     pub lost: AtomicU64,
-    /// Events in a producer's buffer now.
-    pub in_memory: AtomicU64,
+    /// Events in a producer's buffer now, and the bytes that they take of it.
+    pub in_memory: InMemory,
+    /// Most of those bytes.
+    share_bytes: AtomicU64,
+    /// Events that went without their key, because too many others had it.
+    pub hot_keys: AtomicU64,
     /// Events in the spool now.
     pub in_spool: AtomicU64,
     /// Those in memory that are on disk as well, because they are being tried out of the spool.
@@ -588,10 +632,13 @@ impl Account {
             received: AtomicU64::new(0),
             recovered: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            delivered_elsewhere: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
-            in_memory: AtomicU64::new(0),
+            in_memory: InMemory::default(),
+            share_bytes: AtomicU64::new(u64::MAX),
+            hot_keys: AtomicU64::new(0),
             in_spool: AtomicU64::new(0),
             replayed: AtomicU64::new(0),
             fields_dropped: AtomicU64::new(0),
@@ -625,6 +672,27 @@ impl Account {
         self.failed.fetch_add(1, Relaxed);
     }
 
+    /// Its events may take so many bytes of a producer's buffer, and one event always may.
+    pub fn set_share(&self, bytes: u64) {
+        self.share_bytes.store(bytes, Relaxed);
+    }
+
+    /// Most bytes that its events may take of a producer's buffer.
+    pub fn share_bytes(&self) -> u64 {
+        self.share_bytes.load(Relaxed)
+    }
+
+    /// Whether its events take more than their share, that of the caller among them.
+    #[inline]
+    pub fn is_over_share(&self) -> bool {
+        self.in_memory.bytes() > self.share_bytes() && self.in_memory.events() > 1
+    }
+
+    /// Counts an event that goes without its key.
+    pub fn note_hot_key(&self) {
+        self.hot_keys.fetch_add(1, Relaxed);
+    }
+
     /// Counts an event some of whose fields were left out.
     pub fn note_dropped(&self, fields: u32) {
         self.fields_dropped.fetch_add(u64::from(fields), Relaxed);
@@ -656,7 +724,7 @@ impl Account {
             rejected: read(&self.rejected),
             failed: read(&self.failed),
             lost: read(&self.lost),
-            in_memory: read(&self.in_memory),
+            in_memory: self.in_memory.events(),
             in_spool: read(&self.in_spool),
         }
     }
@@ -664,43 +732,6 @@ impl Account {
 
 fn by_code(counts: &[AtomicU64; Code::ALL.len()]) -> impl Iterator<Item = (Code, u64)> + '_ {
     Code::ALL.iter().zip(counts).map(|(code, n)| (*code, n.load(Relaxed))).filter(|(_, n)| *n > 0)
-}
-
-/// A reading of an [`Account`]; all numbers are events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of `Account`")]
-pub struct Balance {
-    pub received: u64,
-    pub recovered: u64,
-    pub delivered: u64,
-    pub rejected: u64,
-    pub failed: u64,
-    pub lost: u64,
-    pub in_memory: u64,
-    pub in_spool: u64,
-}
-
-impl Balance {
-    /// The ledger law: every event that came in is accounted for, and none is lost.
-    pub fn holds(&self) -> bool {
-        self.received + self.recovered
-            == self.delivered + self.rejected + self.failed + self.lost + self.in_memory + self.in_spool
-            && self.lost == 0
-    }
-
-    /// The sum of two readings.
-    pub fn plus(self, other: Balance) -> Balance {
-        Balance {
-            received: self.received + other.received,
-            recovered: self.recovered + other.recovered,
-            delivered: self.delivered + other.delivered,
-            rejected: self.rejected + other.rejected,
-            failed: self.failed + other.failed,
-            lost: self.lost + other.lost,
-            in_memory: self.in_memory + other.in_memory,
-            in_spool: self.in_spool + other.in_spool,
-        }
-    }
 }
 
 /// The accounts of every event type, for as long as the process lives: a snapshot that is replaced keeps its accounts.
@@ -747,7 +778,7 @@ impl Ledger {
         let write_off = |account: Arc<Account>| {
             let on_disk = account.replayed.swap(0, Relaxed);
             account.in_spool.fetch_add(on_disk, Relaxed);
-            let left = account.in_memory.swap(0, Relaxed).saturating_sub(on_disk);
+            let left = account.in_memory.take_events().saturating_sub(on_disk);
             account.lost.fetch_add(left, Relaxed);
             left
         };

@@ -18,12 +18,14 @@ use arc_swap::ArcSwap;
 use crate::auth::{Limiter, Sender, Senders};
 use crate::envelope::{Event, Unreadable, ids};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
-use crate::produce::{DeadLetters, TopicHandle};
+use crate::produce::DeadLetters;
 use crate::route::{Brake, EventType, Lane, Reply, Routes};
-use crate::schema::SchemaSet;
 
 mod letter;
 mod prepare;
+mod state;
+
+pub use state::{Outage, Ready, State};
 
 use prepare::{Work, prepare};
 
@@ -63,49 +65,10 @@ pub struct Live {
     pub state: State,
 }
 
-/// Whether an event type can be served.
-#[derive(Clone, Debug)]
-pub enum State {
-    /// Topic known, schemas compiled, client running.
-    Ready(Ready),
-    /// It answers `event_type_unavailable`, and is tried again behind.
-    Unavailable(Outage),
-}
-
-/// Why an event type cannot be served. The reason is for operators, on `/ready` and in the log: it may name brokers and what
-/// they said. Senders are told since when.
-#[derive(Clone, Debug)]
-pub struct Outage {
-    /// What is wrong as of now.
-    pub reason: String,
-    /// Since when something is.
-    pub since: Instant,
-}
-
-impl Outage {
-    /// An outage that begins now.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Outage { reason: reason.into(), since: Instant::now() }
-    }
-}
-
-/// What an event type that can be served is served with.
-#[derive(Clone, Debug)]
-pub struct Ready {
-    /// Its compiled schemas; none for `raw_json`.
-    pub schemas: Option<Arc<SchemaSet>>,
-    /// Its topic, of the client of its cluster and lane.
-    pub topic: Arc<TopicHandle>,
-    /// Largest record that its topic takes, in bytes, where the cluster tells.
-    pub record_bytes_max: Option<usize>,
-    /// Whether its cluster has not answered since the start, or not proven that it acknowledges: it is served by what was known
-    /// before, and its events wait on disk.
-    pub is_assumed: bool,
-}
-
 impl Snapshot {
     /// A snapshot of these event types and senders.
     pub fn new(live: Vec<Live>, senders: Senders) -> Self {
+        live.iter().for_each(|live| live.account.set_share(live.event_type.buffer_bytes_max as u64));
         let routes = Routes::new(live.iter().map(|l| l.event_type.name.as_str()));
         Snapshot { routes, live, senders, version: 0, since: None }
     }
@@ -416,9 +379,12 @@ impl Pipeline {
         if reply == Reply::Acknowledged && live.event_type.lane() == Lane::Wal {
             tracked.await_kafka();
         }
+        if prepared.stand_in.is_some() {
+            tracked.mark_elsewhere();
+        }
         // From here on the token answers for the event.
         slice.in_hand = InHand::Settled;
-        match ready.topic.send(&prepared.record, tracked) {
+        match prepared.stand_in.unwrap_or(&ready.topic).send(&prepared.record, tracked) {
             Ok(()) => {
                 if prepared.dropped > 0 {
                     live.account.note_dropped(prepared.dropped);
@@ -536,7 +502,7 @@ fn try_out(snapshot: &Snapshot, event: &Event<'_>, ask: &Ask<'_>) -> Result<DryR
         };
         Ok(DryRun {
             id: prepared.id.to_owned(),
-            cluster: live.event_type.cluster.clone(),
+            cluster: prepared.stand_in.map_or(&*live.event_type.cluster, |topic| topic.client().cluster()).to_owned(),
             topic: live.event_type.topic.clone(),
             key: record.key.map(<[u8]>::to_vec),
             headers: record.headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect(),

@@ -5,7 +5,7 @@
 //! decides anything about an event.
 //!
 //! Threads: one current-thread runtime a worker for the path of events; one small multi-thread runtime (`control`) for the
-//! admin listener, the feed and the registries; one poll thread a producer client.
+//! admin listener, the feed and the registries; one poll thread a producer client; one thread a cluster's breaker.
 
 use std::io;
 use std::net::SocketAddr;

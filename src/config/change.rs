@@ -20,6 +20,7 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
         clusters: _,
         registries: _,
         events: _,
+        dead_letters: _,
         senders: _,
         startup_wait: _,
         schema_refresh: _,

@@ -11,7 +11,6 @@ use crate::route::{
 use super::reader::{Item, Table};
 use super::{Cluster, Http, Schemas, Spool, clusters, dead_letters, names};
 
-const NOT_YET: &str = "not available in this version; leave it out";
 
 /// Reads every event type and checks what must hold between them.
 pub(super) fn read(
@@ -32,14 +31,36 @@ pub(super) fn read(
     }
     check_avro_subjects(&events, &tables, clusters);
     dead_letters::check(&events, &tables, clusters);
+    share_buffers(&mut events, &tables, clusters);
     events
+}
+
+/// Each event type's share of its producer's buffer: by default half of it, or all where no other event type has the same one.
+fn share_buffers(events: &mut [EventType], tables: &[Table<'_>], clusters: &[Cluster]) {
+    let mut users: HashMap<(String, Lane), usize> = HashMap::new();
+    events.iter().for_each(|event| *users.entry((event.cluster.clone(), event.lane())).or_default() += 1);
+    for (event, table) in events.iter_mut().zip(tables) {
+        let Some(cluster) = clusters.iter().find(|cluster| cluster.name == event.cluster) else { continue };
+        let buffer = cluster.buffer_bytes_max;
+        let is_alone = users[&(event.cluster.clone(), event.lane())] == 1;
+        match event.buffer_bytes_max {
+            0 => event.buffer_bytes_max = if is_alone { buffer } else { buffer / 2 },
+            bytes if bytes > buffer => table.problem(
+                "buffer_bytes_max",
+                format!(
+                    "is over `buffer_bytes_max` of cluster `{}` ({buffer}), so that it would never apply",
+                    cluster.name
+                ),
+            ),
+            _ => {}
+        }
+    }
 }
 
 fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[Cluster]) -> (EventType, Table<'s>) {
     if let Err(message) = names::event(&item.name) {
         item.problem(message);
     }
-    table.refuse("failover", NOT_YET);
     let encodings = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson].map(|e| (e.as_str(), e));
     let encoding =
         table.need("encoding", "`avro`, `protobuf`, `json` or `raw_json`").and_then(|i| i.choice(&encodings));
@@ -53,6 +74,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
             .need("cluster", "the cluster that its topic is on")
             .and_then(|item| clusters::reference(item, "cluster", clusters.iter().map(|c| &*c.name)))
             .unwrap_or_default(),
+        failover: failover(&mut table, clusters),
         topic: table
             .need("topic", "the topic that its records go to")
             .and_then(|i| clusters::topic(&i))
@@ -88,6 +110,11 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
                 ],
             )
             .unwrap_or_default(),
+        buffer_bytes_max: table.size("buffer_bytes_max", 0, 65_536..=68_719_476_736),
+        hot_key_events_per_second: table
+            .take("hot_key_events_per_second")
+            .and_then(|item| item.number(1..=1_000_000_000))
+            .map(|number| number as u32),
         limits: limits(&mut table, http),
         brake: brake(&mut table),
         dead_letter: table.take("dead_letter").and_then(|item| clusters::topic(&item)),
@@ -151,6 +178,18 @@ fn refuse_without_effect(table: &mut Table<'_>, encoding: Option<Encoding>, sche
     }
 }
 
+/// Clusters that are declared, each once.
+fn failover(table: &mut Table<'_>, clusters: &[Cluster]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for item in table.list("failover") {
+        match clusters::reference(item.clone(), "cluster", clusters.iter().map(|c| &*c.name)) {
+            Some(name) if names.contains(&name) => item.problem(format!("`{name}` stands here twice")),
+            name => names.extend(name),
+        }
+    }
+    names
+}
+
 fn subject(table: &mut Table<'_>, encoding: Option<Encoding>) -> Option<String> {
     match encoding {
         None | Some(Encoding::RawJson) => table.string("subject"),
@@ -171,6 +210,9 @@ fn check_one(event_type: &EventType, table: &Table<'_>, clusters: &[Cluster]) {
             table.problem("topic", format!("is the `canary_topic` of cluster `{name}`, whose records are no events"));
         }
     }
+    for name in &event_type.failover {
+        check_failover(name, event_type, table, clusters);
+    }
     match event_type.key {
         KeySource::Field(_) if event_type.encoding == Encoding::RawJson => {
             table.problem(
@@ -182,6 +224,9 @@ fn check_one(event_type: &EventType, table: &Table<'_>, clusters: &[Cluster]) {
             table.problem("missing_key", "`reject` contradicts `key = false`: every event would be refused");
         }
         _ => {}
+    }
+    if event_type.hot_key_events_per_second.is_some() && event_type.key == KeySource::None {
+        table.problem("hot_key_events_per_second", "has no effect with `key = false`: no event has a key");
     }
     if event_type.low_rate && event_type.acks == Acks::All && event_type.lane() != Lane::Wal {
         table.problem("low_rate", "has no effect with `acks = \"all\"`: those share one client whatever their rate");
@@ -213,8 +258,39 @@ fn check_wal(event_type: &EventType, table: &Table<'_>, spool: Option<&Spool>) {
     if event_type.low_rate {
         table.problem("low_rate", format!("has no effect with {what}: those share one client whatever their rate"));
     }
-    if table.has("failover") {
+    if !event_type.failover.is_empty() {
         table.problem("failover", format!("contradicts {what}: such events wait for their own cluster"));
+    }
+}
+
+/// Another cluster stands in for the intended one only if its consumers can read what then arrives there.
+fn check_failover(name: &str, event_type: &EventType, table: &Table<'_>, clusters: &[Cluster]) {
+    let find = |name: &str| clusters.iter().find(|cluster| cluster.name == name);
+    if name == event_type.cluster {
+        table.problem("failover", format!("`{name}` is the event type's own `cluster`; name another, or leave it out"));
+        return;
+    }
+    let (Some(intended), Some(other)) = (find(&event_type.cluster), find(name)) else { return };
+    if event_type.encoding != Encoding::RawJson && intended.registry != other.registry {
+        let registry = |cluster: &Cluster| match &cluster.registry {
+            Some(registry) => format!("registry `{registry}`"),
+            None => "no registry".to_owned(),
+        };
+        table.problem(
+            "failover",
+            format!(
+                "cluster `{name}` has {}, `{}` has {}: records name their schema by an id, which another registry gives to another schema",
+                registry(other),
+                intended.name,
+                registry(intended)
+            ),
+        );
+    }
+    if other.canary_topic.as_deref() == Some(&*event_type.topic) {
+        table.problem(
+            "failover",
+            format!("the `topic` is the `canary_topic` of cluster `{name}`, whose records are no events"),
+        );
     }
 }
 

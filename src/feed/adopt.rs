@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{Entry, Feed, Loaders, condition_of_next, registry_of, show_doubt, show_schemas};
+use super::{Entry, Feed, Loaders, condition_of_next, registry_of, show_doubt, show_missing, show_schemas};
 use crate::auth::Limiter;
 use crate::config::{self, Config};
 use crate::pipeline::State;
@@ -72,6 +72,7 @@ impl Feed {
             info!(%event, "event type is taken out; what is queued of it is delivered");
             show_schemas(&self.health, &event, None);
             show_doubt(&self.health, &event, None);
+            show_missing(&self.health, &event, None);
             self.health.clear_condition(&condition_of_next(&event));
         }
         self.show_brakes(&before);
@@ -138,7 +139,10 @@ impl Feed {
         let is_listed = |name: &str| self.config.clusters.iter().any(|cluster| cluster.name == name);
         let in_use = |client: &Arc<Client>| {
             self.entries.iter().any(|entry| match &entry.live.state {
-                State::Ready(ready) => Arc::ptr_eq(ready.topic.client(), client),
+                State::Ready(ready) => {
+                    let topics = std::iter::once(&ready.topic).chain(&ready.failover);
+                    topics.map(|topic| topic.client()).any(|used| Arc::ptr_eq(used, client))
+                }
                 State::Unavailable(_) => false,
             })
         };

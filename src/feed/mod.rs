@@ -28,10 +28,12 @@ use crate::telemetry::health::Health;
 
 mod adopt;
 mod dead_letters;
+mod stand_in;
 mod topics;
 mod warm;
 
 pub use adopt::Adopt;
+use stand_in::StandIns;
 use topics::Topics;
 use warm::{Need, Warm, WarmError, refresh, use_current, warm};
 
@@ -99,7 +101,7 @@ struct Done {
 enum Found {
     Warmed(Result<Warm, WarmError>),
     /// The topic as it is now, and what became of the schemas, where there are any.
-    Refreshed(Result<Topic, ProduceError>, Option<Box<Refreshed>>),
+    Refreshed(Result<Topic, ProduceError>, StandIns, Option<Box<Refreshed>>),
 }
 
 impl Feed {
@@ -191,11 +193,10 @@ impl Feed {
             let (config, producers) = (Arc::clone(&self.config), Arc::clone(&self.producers));
             let task = match &entry.live.state {
                 State::Ready(ready) if entry.next.is_none() => {
-                    let schemas = ready.schemas.clone();
+                    let ready = ready.clone();
                     work.spawn(async move {
                         let _room = room.acquire().await;
-                        let (topic, schemas) = refresh(&config, producers, loader, &event_type, schemas).await;
-                        Done { id, found: Found::Refreshed(topic, schemas.map(Box::new)) }
+                        Done { id, found: refresh(&config, producers, loader, &event_type, &ready).await }
                     })
                 }
                 _ => work.spawn(async move {
@@ -267,7 +268,7 @@ impl Feed {
         let loader = registry_of(&self.config, &event_type).and_then(|name| self.loaders.get(name));
         let left_out = || loader.map(|loader| loader.status(event).problems).unwrap_or_default();
         match found {
-            Found::Warmed(Ok(Warm { mut ready, note, topic, doubt })) => {
+            Found::Warmed(Ok(Warm { mut ready, note, topic, doubt, missing })) => {
                 let doubt = match &entry.live.state {
                     State::Unavailable(outage) if ready.is_assumed && doubt.is_none() => Some(outage.reason.clone()),
                     _ => doubt,
@@ -277,13 +278,15 @@ impl Feed {
                     self.topics.note(&event_type.cluster, &event_type.topic, topic);
                 }
                 show_schemas(&self.health, event, note.clone());
+                show_missing(&self.health, event, missing.clone());
                 // What is wrong with its schemas the loader has logged.
                 if note.is_some() || entry.failures > 0 {
                     info!(%event, note, "event type is available");
                 }
                 entry.failures = 0;
-                // One that is assumed is looked at again soon.
-                entry.due = Some(Instant::now() + if ready.is_assumed { RETRY_FIRST } else { refresh });
+                // One that is assumed is looked at again soon, and so are clusters that cannot stand in.
+                let pause = if missing.is_some() { refresh.min(RETRY_LAST) } else { refresh };
+                entry.due = Some(Instant::now() + if ready.is_assumed { RETRY_FIRST } else { pause });
                 // Another client may have taken over while this event type was warmed.
                 use_current(&self.producers, &mut ready);
                 if entry.next.take().is_some() {
@@ -324,7 +327,7 @@ impl Feed {
                     }
                 }
             }
-            Found::Refreshed(Err(error), _) if error.is_final() => {
+            Found::Refreshed(Err(error), _, _) if error.is_final() => {
                 let reason = error.to_string();
                 warn!(%event, %reason, "event type is no longer available");
                 self.topics.forget(&event_type.cluster, &event_type.topic);
@@ -335,8 +338,9 @@ impl Feed {
                 entry.live.state = State::Unavailable(Outage::new(reason));
                 true
             }
-            Found::Refreshed(topic, schemas) => {
+            Found::Refreshed(topic, stand_ins, schemas) => {
                 let State::Ready(ready) = &mut entry.live.state else { return false };
+                show_missing(&self.health, event, stand_ins.missing.clone());
                 // A cluster that does not answer leaves everything as it is: events wait in the buffer.
                 let mut changed = false;
                 match &topic {
@@ -355,10 +359,16 @@ impl Feed {
                     }
                     Err(_) => {}
                 }
-                let pause = if ready.is_assumed { retry_pause(entry.failures).min(ASSUMED_RETRY) } else { refresh };
+                let pause = if stand_ins.missing.is_some() { refresh.min(RETRY_LAST) } else { refresh };
+                let pause = if ready.is_assumed { retry_pause(entry.failures).min(ASSUMED_RETRY) } else { pause };
                 entry.due = Some(Instant::now() + pause);
-                let limit = topic.map_or(ready.record_bytes_max, |topic| topic.max_message_bytes);
+                let limit = match topic {
+                    Ok(topic) => stand_ins.least(topic.max_message_bytes),
+                    Err(_) => ready.record_bytes_max,
+                };
                 changed |= std::mem::replace(&mut ready.record_bytes_max, limit) != limit;
+                changed |= stand_ins.put_into(ready);
+                use_current(&self.producers, ready);
                 let Some(schemas) = schemas else { return changed };
                 match *schemas {
                     Refreshed::Changed(loaded) => {
@@ -486,10 +496,18 @@ fn note_of(stale: Option<&Stale>, left_out: Vec<String>) -> Option<String> {
 
 /// Shows on `/ready` what is to be known of an event type's schemas; it is served all the same.
 fn show_schemas(health: &Health, event: &str, note: Option<String>) {
-    let name = format!("schemas of {event}");
+    show(health, &format!("schemas of {event}"), note);
+}
+
+/// Shows on `/ready` what is wrong with clusters that are to stand in; the event type is served all the same.
+fn show_missing(health: &Health, event: &str, missing: Option<String>) {
+    show(health, &format!("failover of {event}"), missing);
+}
+
+fn show(health: &Health, name: &str, note: Option<String>) {
     match note {
-        Some(note) => health.set_condition(&name, &note),
-        None => health.clear_condition(&name),
+        Some(note) => health.set_condition(name, &note),
+        None => health.clear_condition(name),
     }
 }
 

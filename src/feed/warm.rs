@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tracing::error;
 
-use super::note_on;
+use super::stand_in::stand_ins;
+use super::{Found, note_on};
 use crate::config::Config;
 use crate::pipeline::Ready;
 use crate::produce::{Client, ProduceError, Producers, Topic, TopicHandle};
-use crate::route::EventType;
-use crate::schema::{Loader, Refreshed, SchemaError, SchemaSet};
+use crate::route::{EventType, HotKeys};
+use crate::schema::{Loader, SchemaError};
 
 /// How long a topic look-up may take.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ pub(super) struct Warm {
     pub(super) topic: Option<Topic>,
     /// Why it is doubtful that its cluster takes events now, where that is known.
     pub(super) doubt: Option<String>,
+    /// What is wrong with clusters that are to stand in.
+    pub(super) missing: Option<String>,
 }
 
 /// What a look-up may do without.
@@ -41,9 +44,9 @@ pub(super) enum Need {
     NoCluster(Topic),
 }
 
-struct LookedUp {
-    client: Arc<Client>,
-    topic: Topic,
+pub(super) struct LookedUp {
+    pub(super) client: Arc<Client>,
+    pub(super) topic: Topic,
     doubt: Option<String>,
 }
 
@@ -77,7 +80,8 @@ pub(super) async fn warm(
     need: Need,
 ) -> Result<Warm, WarmError> {
     let is_assumed = matches!(need, Need::NoCluster(_));
-    let LookedUp { client, topic, doubt } = look_up(config, producers, &event_type, need).await?;
+    let LookedUp { client, topic, doubt } =
+        look_up(config, Arc::clone(&producers), &event_type, &event_type.cluster, need).await?;
     let handle = Arc::new(TopicHandle::new(&client, &event_type.topic)?);
     let loaded = match loader {
         None => None,
@@ -85,18 +89,40 @@ pub(super) async fn warm(
     };
     let note = loaded.as_ref().and_then(note_on);
     let schemas = loaded.map(|loaded| Arc::new(loaded.set));
-    let record_bytes_max = topic.max_message_bytes;
-    let ready = Ready { schemas, topic: handle, record_bytes_max, is_assumed: is_assumed || doubt.is_some() };
-    Ok(Warm { ready, note, topic: (!is_assumed).then_some(topic), doubt })
+    let is_doubted = is_assumed || doubt.is_some();
+    let mut ready = Ready {
+        schemas,
+        topic: handle,
+        hot_keys: event_type.hot_key_events_per_second.map(|rate| Arc::new(HotKeys::new(rate))),
+        failover: vec![],
+        record_bytes_max: None,
+        is_assumed: is_doubted,
+    };
+    let stand_ins = stand_ins(config, producers, &event_type, &ready).await;
+    ready.record_bytes_max = stand_ins.least(topic.max_message_bytes);
+    let missing = stand_ins.missing.clone();
+    stand_ins.put_into(&mut ready);
+    Ok(Warm { ready, note, topic: (!is_assumed).then_some(topic), doubt, missing })
 }
 
-/// Gives an event type the client that its cluster and lane have now; says whether that is another one.
+/// Gives an event type the clients that its clusters and its lane have now; says whether those are other ones.
 pub(super) fn use_current(producers: &Producers, ready: &mut Ready) -> bool {
-    let client = ready.topic.client();
+    let mut changed = renew(producers, &mut ready.topic);
+    for topic in &mut ready.failover {
+        changed |= renew(producers, topic);
+    }
+    if changed {
+        ready.failover.iter().for_each(|topic| topic.client().stand_in_for(ready.topic.client()));
+    }
+    changed
+}
+
+fn renew(producers: &Producers, topic: &mut Arc<TopicHandle>) -> bool {
+    let client = topic.client();
     let current = producers.current(client.cluster(), client.lane());
     let Some(current) = current.filter(|current| !Arc::ptr_eq(current, client)) else { return false };
-    match TopicHandle::new(&current, ready.topic.name()) {
-        Ok(handle) => ready.topic = Arc::new(handle),
+    match TopicHandle::new(&current, topic.name()) {
+        Ok(handle) => *topic = Arc::new(handle),
         // The one it has goes on, and the next tick tries again.
         Err(error) => {
             error!(cluster = current.cluster(), %error, "event type cannot change to the new producer");
@@ -106,30 +132,34 @@ pub(super) fn use_current(producers: &Producers, ready: &mut Ready) -> bool {
     true
 }
 
-/// Whether the topic is still as it was, and whether there are other schemas.
+/// Whether the topic is still as it was, here and on the clusters that stand in, and whether there are other schemas.
 pub(super) async fn refresh(
     config: &Config,
     producers: Arc<Producers>,
     loader: Option<Arc<Loader>>,
     event_type: &EventType,
-    schemas: Option<Arc<SchemaSet>>,
-) -> (Result<Topic, ProduceError>, Option<Refreshed>) {
-    let topic = look_up(config, producers, event_type, Need::Everything).await.map(|found| found.topic);
-    match (loader, schemas) {
-        (Some(loader), Some(schemas)) => (topic, Some(loader.refresh(event_type, &schemas).await)),
-        _ => (topic, None),
-    }
+    ready: &Ready,
+) -> Found {
+    let topic = look_up(config, Arc::clone(&producers), event_type, &event_type.cluster, Need::Everything).await;
+    let stand_ins = stand_ins(config, producers, event_type, ready).await;
+    let schemas = match (loader, &ready.schemas) {
+        (Some(loader), Some(schemas)) => Some(Box::new(loader.refresh(event_type, schemas).await)),
+        _ => None,
+    };
+    Found::Refreshed(topic.map(|found| found.topic), stand_ins, schemas)
 }
 
-/// The client of an event type, with batches no larger than its topic takes, and what the cluster says of the topic.
-async fn look_up(
+/// The client of an event type on one of its clusters, with batches no larger than its topic takes, and what that cluster says of
+/// the topic.
+pub(super) async fn look_up(
     config: &Config,
     producers: Arc<Producers>,
     event_type: &EventType,
+    cluster: &str,
     need: Need,
 ) -> Result<LookedUp, ProduceError> {
-    let cluster = config.clusters.iter().find(|c| c.name == event_type.cluster).cloned();
-    let cluster = cluster.expect("the configuration is checked: an event type's cluster exists");
+    let cluster = config.clusters.iter().find(|c| c.name == cluster).cloned();
+    let cluster = cluster.expect("the configuration is checked: an event type's clusters exist");
     let (lane, topic, name) = (event_type.lane(), event_type.topic.clone(), cluster.name.clone());
     let look_up = tokio::task::spawn_blocking(move || {
         let mut client = producers.get_or_start(&cluster, lane)?;

@@ -101,8 +101,14 @@ impl Setup {
                 None => State::Unavailable(Outage::new("this test has no Kafka")),
                 Some((_, client)) => {
                     let topic = TopicHandle::new(client, &event_type.topic).expect("the topic has a valid name");
-                    let (topic, is_assumed) = (Arc::new(topic), false);
-                    State::Ready(Ready { schemas: None, topic, record_bytes_max: None, is_assumed })
+                    State::Ready(Ready {
+                        schemas: None,
+                        topic: Arc::new(topic),
+                        hot_keys: None,
+                        failover: vec![],
+                        record_bytes_max: None,
+                        is_assumed: false,
+                    })
                 }
             },
         };

@@ -3,7 +3,7 @@
 use crate::envelope::headers::{self, HeaderBuffer, Stamp};
 use crate::envelope::{self, Event, Payload, ids};
 use crate::outcome::{Code, EventError};
-use crate::produce::Record;
+use crate::produce::{Record, TopicHandle};
 use crate::route::{Encoding, EventType, KeySource, MissingKey};
 use crate::transcode::{Output, Scratch};
 
@@ -41,6 +41,8 @@ impl Default for Work {
 pub(super) struct Prepared<'w> {
     pub(super) record: Record<'w>,
     pub(super) id: &'w str,
+    /// Where it goes instead of the intended cluster, which takes nothing now.
+    pub(super) stand_in: Option<&'w TopicHandle>,
     /// Fields that were left out.
     pub(super) dropped: u32,
     pub(super) warning: Option<String>,
@@ -49,7 +51,7 @@ pub(super) struct Prepared<'w> {
 /// Turns one event into the record to produce.
 pub(super) fn prepare<'w>(
     live: &'w Live,
-    ready: &Ready,
+    ready: &'w Ready,
     event: &'w Event<'_>,
     ask: &Ask<'w>,
     work: &'w mut Work,
@@ -79,6 +81,7 @@ pub(super) fn prepare<'w>(
     if event_type.missing_key == MissingKey::Reject && key.is_none_or(<[u8]>::is_empty) {
         return Err(missing_key(event_type));
     }
+    let hot_key = key.filter(|key| ready.hot_keys.as_ref().is_some_and(|hot| hot.is_hot(key, ask.received_ms)));
     let properties = match work.output.properties.is_empty() {
         true => event.envelope.properties.as_deref(),
         false => {
@@ -96,12 +99,21 @@ pub(super) fn prepare<'w>(
     work.headers.clear();
     let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
     headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
+    if let Some(key) = hot_key {
+        work.headers.push(headers::HOT_KEY, key);
+        live.account.note_hot_key();
+    }
+    let stand_in = ready.stand_in();
+    if stand_in.is_some() {
+        work.headers.push(headers::INTENDED_CLUSTER, event_type.cluster.as_bytes());
+    }
+    let key = if hot_key.is_some() { None } else { key };
     let record =
         Record { key, value: &work.output.value, headers: &work.headers, timestamp_ms: ask.received_ms as i64 };
     fits(&record, ready, event_type)?;
     let dropped = work.output.fields_dropped;
     let warning = (dropped > 0 || work.output.enums_defaulted > 0).then(|| warning(&work.output));
-    Ok(Prepared { record, id, dropped, warning })
+    Ok(Prepared { record, id, stand_in, dropped, warning })
 }
 
 /// `raw_json`: any JSON text, byte for byte.

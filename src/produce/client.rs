@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use tracing::{debug, error, warn};
 
-use super::beside::Beside;
+use super::breaker::Gate;
 use super::budget::NoRoom;
-use super::context::{Context, Resend};
+use super::context::{Context, Resend, care_from};
 use super::handle::set_credentials;
 use super::keep::Keeper;
+use super::partition::{Item, Partitions, Place};
 use super::wal::Wal;
 use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, TopicHandle, settings, topic};
 use crate::config::{self, Sasl};
@@ -35,6 +37,8 @@ const REST: Duration = Duration::from_millis(5);
 const IDLE_REST: Duration = Duration::from_millis(20);
 /// How long one call of a flush lasts; reports of that time count as received at its beginning.
 const FLUSH: Duration = Duration::from_millis(20);
+/// Records that wait for so long over their linger are a sign of a leader that hangs. More than the step in which ages are told.
+const UNEASY_AFTER: Duration = Duration::from_secs(2);
 /// What a stop keeps of its deadline for the reports of purged records: a quarter of it, within these bounds. 400,000 reports
 /// took 157 ms (measured).
 const PURGE_WAIT_MIN: Duration = Duration::from_millis(250);
@@ -56,6 +60,21 @@ pub struct Client {
     pub(super) limits: topic::Limits,
     /// Locked while a canary is under way.
     pub(super) proof: Mutex<super::canary::Proof>,
+    /// A topic to ask the cluster about, for a sign of life.
+    topic_known: Mutex<Option<String>>,
+}
+
+/// What the clients of a cluster share.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Where records wait that the cluster does not take now.
+    pub spool: Option<Arc<Spool>>,
+    /// Where records go that are given up for good.
+    pub keeper: Arc<Keeper>,
+    /// Whether the cluster takes records.
+    pub gate: Arc<Gate>,
+    /// Where live records go first, for the lane `wal`.
+    pub wal: Option<Arc<Wal>>,
 }
 
 struct Shared {
@@ -114,41 +133,21 @@ impl Client {
         lane: Lane,
         spool: Option<&Arc<Spool>>,
     ) -> Result<Arc<Client>, ProduceError> {
-        Client::start_keeping(cluster, lane, spool, &Arc::default())
+        Client::start_amid(cluster, lane, &Surroundings { spool: spool.cloned(), ..Surroundings::default() })
     }
 
-    /// [`Client::start`]; what is given up for good goes where the keeper says.
-    pub fn start_keeping(
+    /// [`Client::start`], with what the clients of its cluster share.
+    pub fn start_amid(
         cluster: &config::Cluster,
         lane: Lane,
-        spool: Option<&Arc<Spool>>,
-        keeper: &Arc<Keeper>,
-    ) -> Result<Arc<Client>, ProduceError> {
-        Client::start_with(cluster, lane, spool, None, keeper)
-    }
-
-    /// The same for the lane `wal`: live records go to the wal first.
-    pub fn start_behind(
-        cluster: &config::Cluster,
-        wal: Option<Arc<Wal>>,
-        keeper: &Arc<Keeper>,
-    ) -> Result<Arc<Client>, ProduceError> {
-        Client::start_with(cluster, Lane::Wal, None, wal, keeper)
-    }
-
-    fn start_with(
-        cluster: &config::Cluster,
-        lane: Lane,
-        spool: Option<&Arc<Spool>>,
-        wal: Option<Arc<Wal>>,
-        keeper: &Arc<Keeper>,
+        surroundings: &Surroundings,
     ) -> Result<Arc<Client>, ProduceError> {
         let config = settings::client_config(settings::producer(cluster, lane));
         let failed = |source| ProduceError::Client { cluster: cluster.name.clone(), source };
         let native = config.create_native_config().map_err(failed)?;
         let limit = |name: &str| Ok(native.get(name).map_err(failed)?.parse().unwrap_or(usize::MAX));
         let (message_bytes_max, batch_bytes_max) = (limit("message.max.bytes")?, limit("batch.size")?);
-        let context = Context::new(cluster, lane, spool.map(Beside::new), keeper);
+        let context = Context::new(cluster, lane, surroundings);
         let producer = config.create_with_context(context).map_err(failed)?;
         let shared = Arc::new(Shared { producer, stopping: AtomicBool::new(false), patience: Mutex::default() });
         let thread = std::thread::Builder::new()
@@ -163,11 +162,12 @@ impl Client {
         Ok(Arc::new(Client {
             shared,
             thread: Mutex::new(Some(thread)),
-            wal,
+            wal: surroundings.wal.clone(),
             message_bytes_max,
             batch_bytes_max,
             limits,
             proof: Mutex::default(),
+            topic_known: Mutex::default(),
         }))
     }
 
@@ -180,17 +180,48 @@ impl Client {
         mut tracked: Box<Tracked>,
     ) -> Result<(), Refused> {
         let context = self.context();
-        // A breaker will ask for the same here, before the budget.
-        if let Err(no_room) = context.budget.take(tracked.cost_bytes()) {
-            return self.spool_or_refuse(no_room, topic.name(), record, tracked);
+        if !context.gate.is_closed() {
+            match self.divert(topic.name(), record, tracked) {
+                None => return Ok(()),
+                Some(not_taken) => tracked = not_taken,
+            }
         }
+        if tracked.account().is_over_share() && !tracked.is_from_spool() {
+            return self.spool_or_refuse(NoRoom::ShareFull, topic.name(), record, tracked);
+        }
+        let held_bytes = match context.budget.take(tracked.cost_bytes()) {
+            Ok(held_bytes) => held_bytes,
+            Err(no_room) => return self.spool_or_refuse(no_room, topic.name(), record, tracked),
+        };
         let now_ms = context.clock.now_ms();
+        let mut partition = partition;
+        if held_bytes >= context.care_from.load(Relaxed) && partition.is_none() {
+            match self.place(topic, record, &tracked, now_ms) {
+                Place::At(placed, leader) => {
+                    partition = placed;
+                    tracked.mark_leader(leader);
+                }
+                Place::Nowhere => {
+                    context.budget.give_back(tracked.cost_bytes());
+                    return self.spool_or_refuse(NoRoom::LeaderFull, topic.name(), record, tracked);
+                }
+            }
+        }
         tracked.mark_sent(now_ms);
         context.ages.add(now_ms);
-        topic.produce(record, partition, tracked).map_err(|(error, tracked)| {
+        topic.produce(record, partition, tracked).map_err(|(error, mut tracked)| {
+            context.settle_debt(&mut tracked, false);
             context.release(&tracked);
             self.refuse(&error, topic.name(), record, tracked)
         })
+    }
+
+    /// Chooses where a record goes while the buffer fills, or records wait for too long.
+    #[cold]
+    fn place(&self, topic: &TopicHandle, record: &Record<'_>, tracked: &Tracked, now_ms: u32) -> Place {
+        // What comes from the spool has its own pace.
+        let item = Item { key: record.key, cost_bytes: tracked.cost_bytes(), must_go: tracked.is_from_spool() };
+        self.context().leaders.place(topic.partitions(), item, now_ms)
     }
 
     /// Stops: flush, purge, poll until nothing is in flight, join the thread; all of it within `deadline`, of which the end is
@@ -343,6 +374,88 @@ impl Client {
         self.shared.producer.client().fatal_error().is_some()
     }
 
+    /// From now on it also takes records that are meant for the cluster of another client; those that it does not deliver wait
+    /// in the spool of that one.
+    pub fn stand_in_for(&self, intended: &Client) {
+        if let (Some(own), Some(other)) = (&self.context().beside, &intended.context().beside) {
+            own.stand_in_for(other);
+        }
+    }
+
+    /// Whether records go to the cluster as usual, or a trial may.
+    pub fn lets_pass(&self) -> bool {
+        self.context().gate.lets_pass()
+    }
+
+    /// Records that the cluster has answered so far, with an acknowledgement or a refusal for good.
+    pub(super) fn answered(&self) -> u64 {
+        let refused = self.failures().filter(|(failure, _)| failure.is_answer()).map(|(_, count)| count);
+        self.delivered() + refused.sum::<u64>()
+    }
+
+    /// Whether records wait that should have been acknowledged by now.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.oldest_age().is_some_and(|age| age > self.context().linger)
+    }
+
+    /// The error that says that no broker can be reached, or that they refuse our login, unless something went through since.
+    pub(super) fn cut_off(&self) -> Option<ClientError> {
+        let context = self.context();
+        context.health.cut_off(context.clock.now_ms())
+    }
+
+    /// Places records with care when some wait for too long, and as usual when none does; says whether they do.
+    pub(super) fn look_out(&self) -> bool {
+        let context = self.context();
+        let is_uneasy = self.oldest_age().is_some_and(|age| age > context.linger + UNEASY_AFTER);
+        let care_from = if is_uneasy { 0 } else { care_from(context.lane, context.budget.bytes_max()) };
+        context.care_from.store(care_from, Relaxed);
+        is_uneasy
+    }
+
+    /// Asks the cluster which brokers lead its partitions now. Blocking.
+    pub(super) fn learn_leaders(&self, timeout: Duration) {
+        match self.producer().client().fetch_metadata(None, timeout) {
+            Ok(metadata) => {
+                let leaders = &self.context().leaders;
+                metadata
+                    .topics()
+                    .iter()
+                    .filter(|topic| leaders.knows(topic.name()))
+                    .for_each(|topic| self.learn(topic));
+            }
+            Err(error) => debug!(cluster = self.cluster(), %error, "the leaders are not told"),
+        }
+    }
+
+    /// Takes in which brokers lead the partitions of a topic.
+    pub(super) fn learn(&self, topic: &MetadataTopic) {
+        self.context().leaders.learn(topic.name(), topic.partitions().iter().map(|partition| partition.leader()));
+    }
+
+    /// What is known of a topic's partitions.
+    pub(super) fn partitions(&self, topic: &str) -> Arc<Partitions> {
+        self.context().leaders.topic(topic)
+    }
+
+    /// Bytes that each broker owes, of records that were placed with care.
+    pub fn debts(&self) -> Vec<(i32, u64)> {
+        self.context().leaders.debts()
+    }
+
+    /// Notes a topic that exists, or may.
+    pub(super) fn note_topic(&self, topic: &str) {
+        let mut known = self.topic_known.lock().expect("no code panics while it holds this lock");
+        known.get_or_insert_with(|| topic.to_owned());
+    }
+
+    /// Whether the cluster answers a question about a topic, whatever it says. True as well when no topic is known, and so
+    /// nothing to ask. Blocking.
+    pub(super) fn answers(&self, timeout: Duration) -> bool {
+        let topic = self.topic_known.lock().expect("no code panics while it holds this lock").clone();
+        topic.is_none_or(|topic| self.metadata(&topic, timeout).map_or_else(|error| error.is_final(), |_| true))
+    }
+
     /// Something other than a record went through, or did not.
     pub(super) fn note_success(&self) {
         self.context().health.worked();
@@ -356,6 +469,22 @@ impl Client {
         self.shared.producer.context()
     }
 
+    /// The breaker is not closed: unless it is a trial, a record waits on disk rather than fill the memory. None once the spool
+    /// has it. Where there is none, or it takes nothing, the budget decides as always.
+    #[cold]
+    fn divert(&self, topic: &str, record: &Record<'_>, tracked: Box<Tracked>) -> Option<Box<Tracked>> {
+        let context = self.context();
+        let has_proof_only = !tracked.may_be_spooled() && !tracked.is_from_spool();
+        if has_proof_only || context.gate.pass() || tracked.is_from_spool() || context.budget.is_closed() {
+            return Some(tracked);
+        }
+        let Some(beside) = &context.beside else { return Some(tracked) };
+        if record.batch_bytes() > self.message_bytes_max {
+            return Some(tracked);
+        }
+        beside.take_new(topic, record, context.lane, tracked).err().map(|not_taken| not_taken.tracked)
+    }
+
     /// A record that finds no room waits on disk, where there is a spool that takes it.
     #[cold]
     fn spool_or_refuse(
@@ -366,7 +495,7 @@ impl Client {
         tracked: Box<Tracked>,
     ) -> Result<(), Refused> {
         let context = self.context();
-        let beside = context.beside.as_ref().filter(|_| no_room == NoRoom::Full && tracked.may_be_spooled());
+        let beside = context.beside.as_ref().filter(|_| no_room != NoRoom::Closed && tracked.may_be_spooled());
         let Some(beside) = beside else { return Err(self.refuse_without_room(no_room, tracked)) };
         if record.batch_bytes() > self.message_bytes_max {
             return Err(self.refuse_too_large(record, tracked));
@@ -393,6 +522,17 @@ impl Client {
         let (code, message) = match no_room {
             NoRoom::Closed => {
                 (Code::EventTypeUnavailable, format!("cluster `{cluster}`: its producer is being stopped"))
+            }
+            NoRoom::ShareFull => {
+                let (limit, event) = (tracked.account().share_bytes(), &tracked.account().event);
+                let message = format!("event `{event}`: the {limit} bytes that it may take of the buffer are taken");
+                (Code::BufferFull, message)
+            }
+            NoRoom::LeaderFull => {
+                let message = format!(
+                    "cluster `{cluster}`: the broker that it would go to is behind, and has its part of the buffer"
+                );
+                (Code::BufferFull, message)
             }
             NoRoom::Full => {
                 let limit = self.buffer_bytes_max();

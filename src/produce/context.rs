@@ -16,12 +16,16 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Message, OwnedMessage};
 use rdkafka::producer::ProducerContext;
 use tracing::{debug, error, info, trace, warn};
 
+use super::Surroundings;
 use super::age::{Ages, Clock};
 use super::beside::Beside;
+use super::breaker::Gate;
 use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
-use super::keep::{Keep, Keeper, Taken};
+use super::keep::{Keep, Taken};
+use super::partition::{CARE_SHARE, Leaders};
+use super::settings;
 use super::token::TokenSource;
 use crate::config::Cluster;
 use crate::outcome::{Delivery, KeptIn, Tracked};
@@ -47,13 +51,20 @@ pub(super) struct Resend {
 pub(super) struct Context {
     pub(super) cluster: String,
     pub(super) lane: Lane,
+    /// How long a record waits for others before it is sent.
+    pub(super) linger: Duration,
     pub(super) clock: Clock,
     /// When the poll thread last asked librdkafka for reports, on the clock: when a report counts as received, so that the
     /// clock is read once a batch.
     pub(super) polled_ms: AtomicU32,
     /// Set whenever librdkafka had something to say.
     pub(super) called: AtomicBool,
+    /// Whether the cluster takes records, as far as its breaker knows.
+    pub(super) gate: Arc<Gate>,
     pub(super) budget: Budget,
+    /// When so many bytes are held, records are placed with care.
+    pub(super) care_from: AtomicU64,
+    pub(super) leaders: Leaders,
     pub(super) ages: Ages,
     ack_latency: Histogram,
     pub(super) health: Health,
@@ -72,18 +83,32 @@ pub(super) struct Context {
     token: Option<TokenSource>,
 }
 
+/// Bytes held from which on records are placed with care, as long as no record waits for too long. Never in the lane `wal`, whose
+/// records keep the partition that their order is of.
+pub(super) fn care_from(lane: Lane, bytes_max: u64) -> u64 {
+    match lane {
+        Lane::Wal | Lane::DeadLetter => u64::MAX,
+        Lane::Standard | Lane::Slow | Lane::All => bytes_max * CARE_SHARE / 8,
+    }
+}
+
 impl Context {
-    pub(super) fn new(cluster: &Cluster, lane: Lane, beside: Option<Beside>, keeper: &Arc<Keeper>) -> Self {
+    pub(super) fn new(cluster: &Cluster, lane: Lane, surroundings: &Surroundings) -> Self {
+        let bytes_max = match lane {
+            Lane::DeadLetter => cluster.buffer_bytes_max.min(DEAD_LETTER_BYTES_MAX),
+            _ => cluster.buffer_bytes_max,
+        };
         Context {
             cluster: cluster.name.clone(),
             lane,
+            linger: settings::linger(cluster, lane),
             clock: Clock::start(),
             polled_ms: AtomicU32::new(0),
             called: AtomicBool::new(false),
-            budget: Budget::new(match lane {
-                Lane::DeadLetter => cluster.buffer_bytes_max.min(DEAD_LETTER_BYTES_MAX),
-                _ => cluster.buffer_bytes_max,
-            }),
+            gate: Arc::clone(&surroundings.gate),
+            budget: Budget::new(bytes_max),
+            care_from: AtomicU64::new(care_from(lane, bytes_max as u64)),
+            leaders: Leaders::new(bytes_max as u64, settings::linger(cluster, lane).as_millis() as u32),
             ages: Ages::new(cluster.message_timeout),
             ack_latency: export::histogram(&PRODUCER_ACK_LATENCY, &[&cluster.name, lane.as_str()]),
             health: Health::default(),
@@ -92,9 +117,9 @@ impl Context {
             logged_ms: std::array::from_fn(|_| AtomicU32::new(0)),
             requests: AtomicU64::new(0),
             resends: Mutex::new(Vec::new()),
-            beside,
+            beside: surroundings.spool.as_ref().map(Beside::new),
             spooled: AtomicU64::new(0),
-            keep: Keep::new(keeper),
+            keep: Keep::new(&surroundings.keeper),
             token: TokenSource::new(cluster),
         }
     }
@@ -103,6 +128,17 @@ impl Context {
     pub(super) fn release(&self, tracked: &Tracked) {
         self.ages.remove(tracked.sent_ms());
         self.budget.give_back(tracked.cost_bytes());
+    }
+
+    /// The leader of the record's partition owes it no more.
+    pub(super) fn settle_debt(&self, tracked: &mut Tracked, is_acknowledged: bool) {
+        match tracked.take_leader() {
+            0 => {}
+            leader => {
+                let acknowledged_ms = is_acknowledged.then(|| self.polled_ms.load(Relaxed));
+                self.leaders.settle(leader, tracked.cost_bytes(), acknowledged_ms);
+            }
+        }
     }
 
     /// The records that wait to be sent again. Filled only after a broker refused a batch for one record of it.
@@ -129,7 +165,9 @@ impl Context {
     /// kept until it is on disk.
     fn keep_or_give_up(&self, message: &BorrowedMessage<'_>, error: &KafkaError, tracked: Box<Tracked>) {
         let failure = classify(error);
-        let beside = self.beside.as_ref().filter(|_| failure.is_worth_another_try() && tracked.may_be_spooled());
+        // What a cluster that only stands in refuses, the intended one may take.
+        let may_help = failure.is_worth_another_try() || (tracked.is_elsewhere() && failure.is_of_the_topic());
+        let beside = self.beside.as_ref().filter(|_| may_help && tracked.may_be_spooled());
         let Some(beside) = beside else { return self.give_up(message, error, tracked) };
         let sent_ms = tracked.sent_ms();
         // Dropped from the queue, it was never sent: then it cannot become a duplicate.
@@ -212,6 +250,7 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, mut tracked: Box<Tracked>) {
         self.called.store(true, Relaxed);
+        self.settle_debt(&mut tracked, result.is_ok());
         match result {
             Ok(message) => self.acknowledge(message, tracked),
             // The broker refused the whole batch for another record of it, which by now is out of the way.

@@ -11,14 +11,18 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::breaker::{Gate, Patience};
 use super::wal::Wal;
-use super::{Client, Keeper, ProduceError, Stopped};
+use super::watch::Watch;
+use super::{Client, Keeper, ProduceError, Stopped, Surroundings};
 use crate::config::Cluster;
 use crate::route::Lane;
 use crate::spool::Spool;
 
 /// The share of a stop's deadline that the clients of events have where there are clients of dead letters.
 const EVENTS_SHARE: f64 = 0.8;
+/// How long a cluster that did not answer is taken to be silent.
+const SILENCE: Duration = Duration::from_secs(15);
 
 type Clients = BTreeMap<(String, Lane), Arc<Client>>;
 
@@ -41,6 +45,10 @@ pub struct Producers {
     keepers: Mutex<HashMap<String, Arc<Keeper>>>,
     /// Where records of the lane `wal` go first, by cluster.
     wals: Mutex<HashMap<String, Arc<Wal>>>,
+    /// When a cluster did not answer a look-up.
+    silent: Mutex<HashMap<String, Instant>>,
+    /// The breakers, one a cluster, from its first client on.
+    watches: Mutex<BTreeMap<String, Watch>>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
     displaced: Mutex<Vec<Arc<Client>>>,
     draining: Mutex<Vec<Draining>>,
@@ -69,6 +77,9 @@ impl Producers {
     /// Those that others took over from go on until they are given to [`Producers::retire`].
     pub fn change(&self, cluster: &Cluster) -> Result<(), ProduceError> {
         self.settings().insert(cluster.name.clone(), Arc::new(cluster.clone()));
+        if let Some(watch) = self.watches().get(&cluster.name) {
+            watch.set_patience(patience_with(cluster));
+        }
         let mut clients = Lane::ALL.into_iter().filter_map(|lane| Some((lane, self.current(&cluster.name, lane)?)));
         clients.try_for_each(|(lane, client)| {
             let (name, lane_name) = (&cluster.name, lane.as_str());
@@ -156,14 +167,58 @@ impl Producers {
         if let Some(bytes) = batch_bytes_max {
             cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
-        let (keeper, spool) = (self.keeper(&cluster.name), self.spool_of(&cluster.name));
-        let client = match lane {
-            Lane::Wal => Client::start_behind(&cluster, self.wals().get(&cluster.name).cloned(), &keeper)?,
-            _ => Client::start_keeping(&cluster, lane, spool.as_ref(), &keeper)?,
+        let surroundings = match lane {
+            // What is on disk first waits there in order, whatever becomes of its cluster.
+            Lane::Wal => Surroundings {
+                wal: self.wals().get(&cluster.name).cloned(),
+                keeper: self.keeper(&cluster.name),
+                ..Surroundings::default()
+            },
+            _ => Surroundings {
+                spool: self.spool_of(&cluster.name),
+                keeper: self.keeper(&cluster.name),
+                gate: self.gate_of(&cluster)?,
+                wal: None,
+            },
         };
+        let client = Client::start_amid(&cluster, lane, &surroundings)?;
+        // Events that come in say whether the cluster takes records; a breaker for others is not theirs to open.
+        if !matches!(lane, Lane::Wal | Lane::DeadLetter) {
+            self.watches().get(&cluster.name).expect("its gate was just asked for").add(&client);
+        }
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
         Ok(client)
+    }
+
+    /// The gate of a cluster's breaker, which is made where there is none.
+    fn gate_of(&self, cluster: &Cluster) -> Result<Arc<Gate>, ProduceError> {
+        let mut watches = self.watches();
+        if let Some(watch) = watches.get(&cluster.name) {
+            return Ok(Arc::clone(watch.gate()));
+        }
+        let watch = Watch::start(&cluster.name, patience_with(cluster))
+            .map_err(|source| ProduceError::Thread { cluster: cluster.name.clone(), source })?;
+        let gate = Arc::clone(watch.gate());
+        watches.insert(cluster.name.clone(), watch);
+        Ok(gate)
+    }
+
+    /// Whether the cluster did not answer a look-up a moment ago.
+    pub fn is_silent(&self, cluster: &str) -> bool {
+        let silent = self.silent.lock().expect("no code panics while it holds this lock");
+        silent.get(cluster).is_some_and(|since| since.elapsed() < SILENCE)
+    }
+
+    /// Notes that the cluster did not answer a look-up.
+    pub fn note_silence(&self, cluster: &str) {
+        let mut silent = self.silent.lock().expect("no code panics while it holds this lock");
+        silent.insert(cluster.to_owned(), Instant::now());
+    }
+
+    /// The breakers, by cluster.
+    pub fn gates(&self) -> Vec<(String, Arc<Gate>)> {
+        self.watches().iter().map(|(cluster, watch)| (cluster.clone(), Arc::clone(watch.gate()))).collect()
     }
 
     /// Those that another one took over from and that are not retired yet.
@@ -176,10 +231,14 @@ impl Producers {
         self.clients().retain(|_, current| !Arc::ptr_eq(current, &client));
         let mut displaced = self.displaced.lock().expect("no code panics while it holds this lock");
         displaced.retain(|other| !Arc::ptr_eq(other, &client));
+        let is_used = displaced.iter().any(|other| other.cluster() == client.cluster());
         drop(displaced);
+        let is_used = is_used || self.clients().values().any(|other| other.cluster() == client.cluster());
+        // With its last client the breaker of a cluster goes.
+        let watch = if is_used { None } else { self.watches().remove(client.cluster()) };
         let mut draining = self.draining.lock().expect("no code panics while it holds this lock");
         draining.retain(|draining| !draining.thread.is_finished());
-        draining.extend(stop_behind(client, deadline));
+        draining.extend(stop_behind(client, deadline, watch));
     }
 
     /// The clients that take records, by cluster and lane.
@@ -203,6 +262,8 @@ impl Producers {
     /// Stops every client, all at the same time, and waits for those that drain already, all within `deadline`. Blocking; see
     /// [`Client::stop`]. Returns the sum of what had to be left.
     pub fn stop(&self, deadline: Duration) -> Stopped {
+        let watches = std::mem::take(&mut *self.watches());
+        watches.values().for_each(Watch::hasten);
         let clients = std::mem::take(&mut *self.clients());
         let displaced = std::mem::take(&mut *self.displaced.lock().expect("no code panics while it holds this lock"));
         let mut draining = std::mem::take(&mut *self.draining.lock().expect("no code panics while it holds this lock"));
@@ -212,12 +273,12 @@ impl Producers {
         let all = clients.into_values().chain(displaced);
         let (letters, events): (Vec<_>, Vec<_>) = all.partition(|client| client.lane() == Lane::DeadLetter);
         let for_events = if letters.is_empty() { deadline } else { deadline.mul_f64(EVENTS_SHARE) };
-        draining.extend(events.into_iter().filter_map(|client| stop_behind(client, for_events)));
+        draining.extend(events.into_iter().filter_map(|client| stop_behind(client, for_events, None)));
         let of_letters = letters.iter().map(Arc::downgrade);
         *self.stopping() = draining.iter().map(|draining| Weak::clone(&draining.client)).chain(of_letters).collect();
         let stopped = join(draining);
         let left = deadline.saturating_sub(started.elapsed());
-        let letters = letters.into_iter().filter_map(|client| stop_behind(client, left)).collect();
+        let letters = letters.into_iter().filter_map(|client| stop_behind(client, left, None)).collect();
         stopped.plus(join(letters))
     }
 
@@ -227,6 +288,10 @@ impl Producers {
 
     fn spools(&self) -> MutexGuard<'_, HashMap<String, Arc<Spool>>> {
         self.spools.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<String, Watch>> {
+        self.watches.lock().expect("no code panics while it holds this lock")
     }
 
     fn clients(&self) -> MutexGuard<'_, Clients> {
@@ -240,10 +305,18 @@ fn join(draining: Vec<Draining>) -> Stopped {
     stopped.fold(Stopped::default(), |sum, one| sum.plus(one))
 }
 
-fn stop_behind(client: Arc<Client>, deadline: Duration) -> Option<Draining> {
+fn patience_with(cluster: &Cluster) -> Patience {
+    Patience { open_after: cluster.breaker_open_after, retry_after: cluster.breaker_retry_after }
+}
+
+fn stop_behind(client: Arc<Client>, deadline: Duration, watch: Option<Watch>) -> Option<Draining> {
     let name = format!("drain-{}-{}", client.cluster(), client.lane().as_str());
     let weak = Arc::downgrade(&client);
-    match std::thread::Builder::new().name(name).spawn(move || client.stop(deadline)) {
+    match std::thread::Builder::new().name(name).spawn(move || {
+        // The end of a watch may wait for an answer of the cluster.
+        drop(watch);
+        client.stop(deadline)
+    }) {
         Ok(thread) => Some(Draining { client: weak, thread }),
         // The closure is gone with the client's handle: its drop stops it if nobody else holds one.
         Err(error) => {

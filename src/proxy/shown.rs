@@ -13,13 +13,13 @@ use super::spools::{self, Spools};
 use crate::config::Config;
 use crate::feed;
 use crate::pipeline::{Pipeline, Ready, State};
-use crate::produce::{Client, Producers};
+use crate::produce::{Client, Gate, Producers, Trouble};
 use crate::route::Lane;
 use crate::schema::Loader;
 use crate::serve::{Counts, Workers};
 use crate::telemetry::admin::AdminState;
 use crate::telemetry::export::{Exporter, Page, Source};
-use crate::telemetry::health::{Buffer, Health, Measured, Pulse};
+use crate::telemetry::health::{Buffer, Condition, Health, Measured, Pulse};
 use crate::telemetry::ledger::Books;
 use crate::telemetry::meters::HttpMeters;
 use crate::telemetry::sources;
@@ -57,6 +57,10 @@ impl Shown {
         sources::http(page, &self.meters);
         for client in self.producers.all() {
             sources::producer(page, &read_producer(&client));
+        }
+        for (cluster, gate) in self.producers.gates() {
+            let entered = gate.entered().map(|(state, count)| (state.as_str(), count)).collect();
+            sources::breaker(page, &sources::Breaker { cluster: &cluster, state: gate.state() as u64, entered });
         }
         for (log, spool) in self.spools.logs() {
             sources::spool(page, &spools::reading(log, &spool));
@@ -137,8 +141,15 @@ impl Shown {
             buffers: clients.iter().filter(|client| client.lane() != Lane::DeadLetter).map(buffer).collect(),
             pulses: clients.iter().map(pulse).chain(stuck).collect(),
             spools: spools::levels(&self.spools.logs()),
+            conditions: self.producers.gates().into_iter().filter_map(open_breaker).collect(),
         }
     }
+}
+
+/// What `/ready` says of a cluster that does not take records as usual.
+fn open_breaker((cluster, gate): (String, Arc<Gate>)) -> Option<Condition> {
+    let Trouble { reason, since } = gate.trouble()?;
+    Some(Condition { name: format!("breaker of {cluster}"), reason, since })
 }
 
 fn read_producer(client: &Client) -> sources::Producer<'_> {

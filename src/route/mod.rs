@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 mod brake;
+mod hot_keys;
 mod mapping;
 
 pub use brake::Brake;
+pub use hot_keys::HotKeys;
 pub use mapping::{
     JavaAvro, JavaTimestamp, JavaUnknownEnum, Mapping, NestedSep, Presence, TimestampPolicy, Uint64Policy,
     UnknownEnumPolicy,
@@ -241,6 +243,8 @@ pub struct EventType {
     pub owner: Option<String>,
     /// Name of the cluster it goes to.
     pub cluster: String,
+    /// Clusters that take its events while that one takes none, the first one that does. The topic has the same name there.
+    pub failover: Vec<String>,
     /// Topic on that cluster.
     pub topic: String,
     /// Registry subject of its schema; none for [`Encoding::RawJson`].
@@ -277,6 +281,10 @@ pub struct EventType {
     pub brake: Brake,
     /// What happens to unknown fields.
     pub unknown_fields: UnknownFields,
+    /// Most bytes of the producer's buffer that its records may take.
+    pub buffer_bytes_max: usize,
+    /// Events of one key in a second, over which the rest goes without the key.
+    pub hot_key_events_per_second: Option<u32>,
     /// Limits over all senders.
     pub limits: Limits,
     /// Topic on the same cluster for what is rejected for its content, and for what fails for good.
@@ -304,6 +312,7 @@ impl EventType {
             owner: other.owner.clone(),
             envelope: other.envelope,
             missing_key: other.missing_key,
+            buffer_bytes_max: other.buffer_bytes_max,
             limits: other.limits,
             brake: other.brake,
             sensitive: other.sensitive.clone(),

@@ -65,14 +65,18 @@ catalogue! {
     EVENTS_RECEIVED = Counter "iguazu_events_received_total" ["event", "cluster"] "events", "events that were read out of a request, by event type and intended cluster; unknown names count as `(unknown)`";
     EVENTS_RECOVERED = Counter "iguazu_events_recovered_total" ["event", "cluster"] "events", "events found in the spool at start";
     EVENTS_DELIVERED = Counter "iguazu_events_delivered_total" ["event", "cluster"] "events", "events that Kafka acknowledged";
+    EVENTS_DELIVERED_ELSEWHERE = Counter "iguazu_events_delivered_elsewhere_total" ["event", "cluster"] "events", "events among them that a `failover` cluster acknowledged, while the intended one took nothing";
     EVENTS_REJECTED = Counter "iguazu_events_rejected_total" ["event", "cluster", "code"] "events", "events that the reply refused, by code; `sampled_out` were accepted and left out on purpose (`sample`)";
     EVENTS_FAILED = Counter "iguazu_events_failed_total" ["event", "cluster", "code"] "events", "events that were accepted and then given up for good, by code";
     EVENTS_FAILED_KEPT = Counter "iguazu_events_failed_kept_total" ["event", "cluster", "place"] "events", "failed events by where their record is kept for `iguazu redrive`: in the `dead_letter_topic`, in the `failed_log`, or `nowhere`";
     EVENTS_LOST = Counter "iguazu_events_lost_total" ["event", "cluster"] "events", "events of whose fate nothing is known; anything but 0 is a bug";
     EVENTS_IN_MEMORY = Gauge "iguazu_events_in_memory" ["event", "cluster"] "events", "events in a producer's buffer now";
+    EVENTS_IN_MEMORY_BYTES = Gauge "iguazu_events_in_memory_bytes" ["event", "cluster"] "bytes", "bytes that they take of the producer's buffer";
+    EVENTS_IN_MEMORY_BYTES_MAX = Gauge "iguazu_events_in_memory_max_bytes" ["event", "cluster"] "bytes", "most of them (`buffer_bytes_max` of the event type); more goes to the spool, or is refused";
     EVENTS_IN_SPOOL = Gauge "iguazu_events_in_spool" ["event", "cluster"] "events", "events in the spool now";
     EVENTS_LATE = Counter "iguazu_events_late_total" ["event", "cluster"] "events", "events whose fate was known only after the reply that should have told it, which said `unknown` or `spooled`";
     EVENTS_FIELDS_DROPPED = Counter "iguazu_events_fields_dropped_total" ["event", "cluster"] "events", "events with at least one field that the schema does not have and that was left out";
+    EVENTS_HOT_KEY = Counter "iguazu_events_hot_key_total" ["event", "cluster"] "events", "events that went without their key, because it came more often than `hot_key_events_per_second`";
 
     EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`), that are though their cluster has not answered since the start, so that their events wait on disk (`degraded`), and that cannot (`unavailable`); `/ready` says why";
     SNAPSHOT_VERSION = Gauge "iguazu_snapshot_version" [] "version", "number of times that event types, schemas and producers were replaced";
@@ -99,6 +103,9 @@ catalogue! {
     PRODUCER_REQUESTS = Counter "iguazu_producer_requests_total" ["cluster", "lane"] "requests", "Produce requests that were sent, as of up to ten seconds ago; the fewer for the same records, the better `linger_ms` fills them";
     PRODUCER_FAILURES = Counter "iguazu_producer_failures_total" ["cluster", "lane", "reason"] "records", "records that the client gave up, by reason";
     PRODUCER_ERRORS = Counter "iguazu_producer_errors_total" ["cluster", "lane", "kind"] "errors", "errors of the client's connections, by kind";
+
+    BREAKER_STATE = Gauge "iguazu_breaker_state" ["cluster"] "1", "whether the cluster takes records: 0 closed (it does), 1 half-open (it is tried), 2 open (it does not); `/ready` says why";
+    BREAKER_TRANSITIONS = Counter "iguazu_breaker_transitions_total" ["cluster", "state"] "transitions", "changes of a breaker, by the state that it changed to";
 
     SPOOL_BYTES = Gauge "iguazu_spool_bytes" ["cluster", "log"] "bytes", "bytes of the cluster's spool on disk and on their way there; `log` is `spool`, or `wal` for that of `ordered` and `durable` event types";
     SPOOL_BYTES_MAX = Gauge "iguazu_spool_max_bytes" ["cluster", "log"] "bytes", "most of them (`spool.bytes_max`); what is new is refused then";

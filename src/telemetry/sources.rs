@@ -21,8 +21,14 @@ pub fn ledger(page: &mut Page, ledger: &Ledger) {
         page.set(&m::EVENTS_RECEIVED, &labels, balance.received);
         page.set(&m::EVENTS_RECOVERED, &labels, balance.recovered);
         page.set(&m::EVENTS_DELIVERED, &labels, balance.delivered);
+        page.set(&m::EVENTS_DELIVERED_ELSEWHERE, &labels, account.delivered_elsewhere.load(Relaxed));
         page.set(&m::EVENTS_LOST, &labels, balance.lost);
         page.set(&m::EVENTS_IN_MEMORY, &labels, balance.in_memory);
+        page.set(&m::EVENTS_IN_MEMORY_BYTES, &labels, account.in_memory.bytes());
+        if account.share_bytes() != u64::MAX {
+            page.set(&m::EVENTS_IN_MEMORY_BYTES_MAX, &labels, account.share_bytes());
+        }
+        page.set(&m::EVENTS_HOT_KEY, &labels, account.hot_keys.load(Relaxed));
         page.set(&m::EVENTS_IN_SPOOL, &labels, balance.in_spool);
         page.set(&m::EVENTS_LATE, &labels, account.late.load(Relaxed));
         page.set(&m::EVENTS_FIELDS_DROPPED, &labels, account.fields_dropped.load(Relaxed));
@@ -90,6 +96,25 @@ pub fn producer(page: &mut Page, reading: &Producer<'_>) {
     }
     for (kind, count) in &reading.errors {
         page.set(&m::PRODUCER_ERRORS, &[reading.cluster, reading.lane, kind], *count);
+    }
+}
+
+/// A reading of one cluster's breaker.
+#[derive(Clone, Debug)]
+pub struct Breaker<'a> {
+    /// The cluster.
+    pub cluster: &'a str,
+    /// 0 closed, 1 half-open, 2 open.
+    pub state: u64,
+    /// How often each state was entered.
+    pub entered: Vec<(&'static str, u64)>,
+}
+
+/// One cluster's breaker.
+pub fn breaker(page: &mut Page, reading: &Breaker<'_>) {
+    page.set(&m::BREAKER_STATE, &[reading.cluster], reading.state);
+    for (state, count) in &reading.entered {
+        page.set(&m::BREAKER_TRANSITIONS, &[reading.cluster, state], *count);
     }
 }
 

@@ -20,6 +20,8 @@ mod outage;
 mod wal;
 mod dead_letters;
 mod rejected;
+mod failover;
+mod frozen;
 mod hostile;
 mod bulkhead;
 mod reload;

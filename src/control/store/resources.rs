@@ -114,7 +114,10 @@ impl Store {
         query.and("service = ", filter.service.clone());
         query.and_then("search LIKE ", text, " ESCAPE '\\'");
         if let Some(after) = &page.after {
-            query.and_after("(kind, cluster, name)", [after.kind.as_str().to_owned(), cluster(after), after.name.clone()]);
+            query.and_after(
+                "(kind, cluster, name)",
+                [after.kind.as_str().to_owned(), cluster(after), after.name.clone()],
+            );
         }
         let rows = query.fetch(&self.pool, "kind, cluster, name", page.limit).await?;
         rows.iter().map(read).collect()
