@@ -11,6 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
+mod awaiting;
+
+pub use awaiting::Awaiting;
+
+use awaiting::tell;
+
 /// Whose mistake an error is: the reply's status and the log level follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -57,10 +63,12 @@ codes! {
     Enqueued, "enqueued", 202, None, false, "checked, converted and in the producer's buffer; Kafka has not answered yet";
     Spooled, "spooled", 202, None, false, "Kafka does not take the event now; it is on the proxy's disk and is delivered when Kafka does";
     Acknowledged, "acknowledged", 200, None, false, "Kafka acknowledged the record; the result names its partition and offset";
+    Durable, "durable", 200, None, false, "the event is on the proxy's disk and is delivered whatever happens to the process, or Kafka's in-sync replicas all have it";
     Valid, "valid", 200, None, false, "dry run: the event would be taken, as its result shows; nothing was produced";
 
     InvalidBody, "invalid_body", 400, Sender, false, "the request's body could not be parsed, so no event of it was taken";
     InvalidParameter, "invalid_parameter", 400, Sender, false, "a query parameter or header of the request has a value that is not allowed";
+    ReplyNotOffered, "reply_not_offered", 400, Sender, false, "the request asks for `reply=durable`, which the event type does not offer; operators set `reply = \"durable\"`";
     Unauthenticated, "unauthenticated", 401, Sender, false, "the request has no API key, or one that no sender has; send `Authorization: Bearer <key>`";
     ForbiddenEvent, "forbidden_event", 403, Sender, false, "the sender is not allowed to send this event; its `events` setting lists those it may";
     NotFound, "not_found", 404, Sender, false, "there is no such path on this listener";
@@ -93,6 +101,7 @@ codes! {
     Overloaded, "overloaded", 503, Ours, true, "too many connections or too many bytes in flight; retry after the pause that `Retry-After` names";
     EventTypeUnavailable, "event_type_unavailable", 503, Ours, true, "the event type's cluster, topic or schema is not available; it is tried again by itself, `/ready` on the admin listener says why";
     BufferFull, "buffer_full", 503, Ours, true, "the buffer of the event type's cluster is full; retry after the pause that `Retry-After` names";
+    DiskUnavailable, "disk_unavailable", 503, Ours, true, "the event type needs the proxy's disk, which is full or does not work now; retry after the pause that `Retry-After` names";
     DeliveryFailed, "delivery_failed", 503, Ours, true, "Kafka refused the record, or the client gave it up before it was written";
     RecordRefused, "record_refused", 422, Sender, false, "the broker refuses this record for good, for example as too large";
     Unknown, "unknown", 504, Ours, true, "the deadline passed before Kafka answered; the event may have been written, send it again with the same id";
@@ -183,11 +192,14 @@ struct Waiting {
     settled: Vec<(u32, Delivery)>,
     /// Records handed to a producer and not settled yet.
     open: usize,
+    /// The reply was written without them.
+    is_over: bool,
 }
 
 impl Default for BatchState {
     fn default() -> Self {
-        BatchState { inner: Mutex::new(Waiting { settled: Vec::new(), open: 0 }), done: Notify::new() }
+        let inner = Waiting { settled: Vec::new(), open: 0, is_over: false };
+        BatchState { inner: Mutex::new(inner), done: Notify::new() }
     }
 }
 
@@ -197,14 +209,20 @@ impl BatchState {
         self.lock().open += 1;
     }
 
-    /// The record at `index` is settled.
-    fn settle(&self, index: u32, delivery: Delivery) {
+    /// The record at `index` is settled; says whether the reply was written without it.
+    fn settle(&self, index: u32, delivery: Delivery) -> bool {
         let mut inner = self.lock();
         inner.settled.push((index, delivery));
         inner.open -= 1;
         if inner.open == 0 {
             self.done.notify_one();
         }
+        inner.is_over
+    }
+
+    /// This much is known of the record at `index`, which is not settled yet.
+    fn note(&self, index: u32, delivery: Delivery) {
+        self.lock().settled.push((index, delivery));
     }
 
     /// A record that was announced by [`BatchState::expect_one`] was not taken after all.
@@ -226,9 +244,16 @@ impl BatchState {
         }
     }
 
-    /// What is settled so far, by index in the request.
+    /// What is settled so far, by index in the request; of what is there twice, the later counts.
     pub fn take(&self) -> Vec<(u32, Delivery)> {
         std::mem::take(&mut self.lock().settled)
+    }
+
+    /// The same, and what comes later comes too late for the reply.
+    pub fn take_last(&self) -> Vec<(u32, Delivery)> {
+        let mut inner = self.lock();
+        inner.is_over = true;
+        std::mem::take(&mut inner.settled)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
@@ -252,6 +277,8 @@ pub struct Tracked {
     kept: Kept,
     /// Why it was given up for good, while it is on its way to where it is kept for people.
     given_up: Option<Code>,
+    /// Whether its request waits for Kafka even where the record is on disk first.
+    awaits_kafka: bool,
 }
 
 /// Where a record is beside a producer's buffer.
@@ -274,7 +301,18 @@ impl Tracked {
         }
         let (account, batch) = (Arc::clone(account), batch.cloned());
         let (kept, given_up) = (Kept::Nowhere, None);
-        Box::new(Tracked { account, batch, index, cost_bytes, sent_ms: 0, resends: 0, open: true, kept, given_up })
+        Box::new(Tracked {
+            account,
+            batch,
+            index,
+            cost_bytes,
+            sent_ms: 0,
+            resends: 0,
+            open: true,
+            kept,
+            given_up,
+            awaits_kafka: false,
+        })
     }
 
     /// The same for a record out of the spool: while it is tried it counts as in memory. `batch` is told that it is still
@@ -336,6 +374,16 @@ impl Tracked {
         self.cost_bytes = cost_bytes;
     }
 
+    /// Lets its request wait for Kafka where the record goes to the wal first; see [`Tracked::settle_on_disk`].
+    pub fn await_kafka(&mut self) {
+        self.awaits_kafka = true;
+    }
+
+    /// Whether a request waits for it.
+    pub fn is_awaited(&self) -> bool {
+        self.batch.is_some()
+    }
+
     /// Bytes of the producer's budget that the record holds.
     pub fn cost_bytes(&self) -> u32 {
         self.cost_bytes
@@ -374,7 +422,7 @@ impl Tracked {
             Delivery::Spooled => drop(self.account.in_spool.fetch_add(1, Relaxed)),
         }
         if let Some(batch) = self.batch.take() {
-            batch.settle(self.index, delivery);
+            tell(&self.account, &batch, self.index, delivery);
         }
     }
 
@@ -422,7 +470,7 @@ impl Drop for Tracked {
                 _ => drop(self.account.in_spool.fetch_add(1, Relaxed)),
             }
             if let Some(batch) = self.batch.take() {
-                batch.settle(self.index, delivery);
+                tell(&self.account, &batch, self.index, delivery);
             }
         }
     }
@@ -453,6 +501,8 @@ pub struct Account {
     pub in_spool: AtomicU64,
     /// Unknown fields that were left out, over all events.
     pub fields_dropped: AtomicU64,
+    /// Events whose fate was known only after the reply that should have told it.
+    pub late: AtomicU64,
     rejected_by: [AtomicU64; Code::ALL.len()],
     failed_by: [AtomicU64; Code::ALL.len()],
     kept: [AtomicU64; KeptIn::ALL.len()],
@@ -473,6 +523,7 @@ impl Account {
             in_memory: AtomicU64::new(0),
             in_spool: AtomicU64::new(0),
             fields_dropped: AtomicU64::new(0),
+            late: AtomicU64::new(0),
             rejected_by: zeros(),
             failed_by: zeros(),
             kept: std::array::from_fn(|_| AtomicU64::new(0)),

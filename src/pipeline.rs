@@ -19,7 +19,7 @@ use crate::auth::{Limiter, Sender, Senders};
 use crate::envelope::{Event, Unreadable};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
 use crate::produce::TopicHandle;
-use crate::route::{EventType, Reply, Routes};
+use crate::route::{EventType, Lane, Reply, Routes};
 use crate::schema::SchemaSet;
 
 mod prepare;
@@ -182,13 +182,16 @@ impl Taken {
     pub async fn wait(&mut self, timeout: Duration) {
         let Some(batch) = self.awaited.take() else { return };
         let in_time = tokio::time::timeout(timeout, batch.settled()).await.is_ok();
-        let settled: HashMap<u32, Delivery> = batch.take().into_iter().collect();
-        for result in self.results.iter_mut().filter(|r| r.code == Code::Enqueued && r.reply == Reply::Acknowledged) {
+        let settled = if in_time { batch.take() } else { batch.take_last() };
+        let settled: HashMap<u32, Delivery> = settled.into_iter().collect();
+        for result in self.results.iter_mut().filter(|r| r.code == Code::Enqueued && r.reply > Reply::Enqueued) {
+            let is_durable = result.reply == Reply::Durable;
             match settled.get(&result.index) {
                 Some(Delivery::Delivered { partition, offset }) => {
-                    result.code = Code::Acknowledged;
+                    result.code = if is_durable { Code::Durable } else { Code::Acknowledged };
                     result.position = Some((*partition, *offset));
                 }
+                Some(Delivery::Spooled) if is_durable => result.code = Code::Durable,
                 Some(Delivery::Failed(code)) => {
                     result.code = *code;
                     result.message = format!("accepted, then not delivered: {}", code.help());
@@ -201,7 +204,8 @@ impl Taken {
                 None => {
                     debug_assert!(!in_time, "every awaited record is settled before the batch is");
                     result.code = Code::Unknown;
-                    result.message = format!("Kafka did not answer within {} ms", timeout.as_millis());
+                    let who = if is_durable { "the disk" } else { "Kafka" };
+                    result.message = format!("{who} did not answer within {} ms", timeout.as_millis());
                     self.refused += 1;
                 }
             }
@@ -375,7 +379,10 @@ impl Pipeline {
         };
         let reply = ask.reply.map_or(live.event_type.reply, |asked| asked.max(live.event_type.reply));
         let awaited = (reply > Reply::Enqueued).then(|| Arc::clone(taken.awaited.get_or_insert_default()));
-        let tracked = Tracked::new(&live.account, awaited.as_ref(), index, prepared.record.cost_bytes());
+        let mut tracked = Tracked::new(&live.account, awaited.as_ref(), index, prepared.record.cost_bytes());
+        if reply == Reply::Acknowledged && live.event_type.lane() == Lane::Wal {
+            tracked.await_kafka();
+        }
         // From here on the token answers for the event.
         slice.in_hand = InHand::Settled;
         match ready.topic.send(&prepared.record, tracked) {
@@ -600,6 +607,13 @@ fn may_pass<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>) -> Result<&'s 
         return Err(EventError::new(Code::EventTooLarge, message));
     }
     match &live.state {
+        State::Ready(ready) if ask.reply == Some(Reply::Durable) && !ready.topic.offers_durable() => {
+            let name = &event_type.name;
+            let message = format!(
+                "event `{name}` does not offer `reply=durable`; ask for `acknowledged`, or those who run this proxy for it"
+            );
+            Err(EventError::new(Code::ReplyNotOffered, message))
+        }
         State::Ready(ready) => Ok(ready),
         State::Unavailable(outage) => Err(unavailable(event_type, outage)),
     }

@@ -28,7 +28,7 @@ use crate::feed::{self, Feed};
 use crate::http::Doors;
 use crate::outcome::{Balance, Ledger};
 use crate::pipeline::{Pipeline, Ready, Snapshot, State, Watch};
-use crate::produce::{Client, Producers};
+use crate::produce::{Client, Producers, Wal};
 use crate::schema::{Loader, Registry, RegistryError};
 use crate::serve::{self, BindError, Counts, Drain, Listener, Peer, Seat, Server, TlsError, Workers};
 use crate::spool::{Spool, SpoolError};
@@ -138,7 +138,8 @@ impl Proxy {
         let pipeline = Arc::new(Pipeline::new(Arc::new(Ledger::default()), extras.watch));
         let (mut spools, readers) = Spools::open(&config)?;
         spools::note_strangers(&config, &health);
-        let producers = Arc::new(Producers::beside(spools.all().iter().cloned()));
+        let producers = Producers::beside(spools.all().iter().cloned()).with_wals(spools.wals().iter().cloned());
+        let producers = Arc::new(producers);
         let failed = FailedLogs::open(&config, &producers, &health)?;
         let loaders = loaders(&config)?;
         let meters = Arc::new(HttpMeters::default());
@@ -164,6 +165,7 @@ impl Proxy {
             workers: Arc::clone(&workers),
             spools: spools.all().to_vec(),
             failed: failed.all().to_vec(),
+            wals: spools.wals().to_vec(),
         };
         let admin = open_admin(&config.admin, Arc::new(shown.admin_state(Arc::clone(&health))))?;
         let stop_feed = CancellationToken::new();
@@ -378,9 +380,16 @@ struct Shown {
     workers: Arc<Workers>,
     spools: Vec<Arc<Spool>>,
     failed: Vec<Arc<Spool>>,
+    wals: Vec<Arc<Wal>>,
 }
 
 impl Shown {
+    /// Spools and wals, with what to call each.
+    fn logs(&self) -> impl Iterator<Item = (&'static str, &Spool)> {
+        let spools = self.spools.iter().map(|spool| ("spool", &**spool));
+        spools.chain(self.wals.iter().map(|wal| ("wal", &**wal.log())))
+    }
+
     fn admin_state(self, health: Arc<Health>) -> AdminState {
         let books = Books::open(Arc::clone(self.pipeline.ledger()));
         let shown = Arc::new(self);
@@ -400,11 +409,11 @@ impl Shown {
         for client in self.producers.all() {
             sources::producer(page, &read_producer(&client));
         }
-        for spool in &self.spools {
-            sources::spool(page, &spools::reading(spool));
+        for (log, spool) in self.logs() {
+            sources::spool(page, &spools::reading(log, spool));
         }
         for log in &self.failed {
-            sources::failed_log(page, &spools::reading(log));
+            sources::failed_log(page, &spools::reading("failed", log));
         }
         for (name, loader) in &self.loaders {
             sources::registry(page, &self.read_registry(name, loader));
@@ -467,7 +476,7 @@ impl Shown {
         Measured {
             buffers: clients.iter().map(buffer).collect(),
             pulses: clients.iter().map(pulse).chain(stuck).collect(),
-            spools: spools::levels(&self.spools),
+            spools: spools::levels(self.logs()),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::target::{Target, TargetArgs};
 use crate::dev::decode::{self, Decoder};
 use crate::dev::window::Window;
 use crate::envelope::{headers, ids};
-use crate::produce::settings;
+use crate::produce::{settings, wal};
 use crate::spool::{Entry, inspect};
 
 /// How far before its id's time an event may have been received: clocks of senders that make their own ids.
@@ -119,7 +119,7 @@ fn range(id: &str, since: Option<i64>, until: Option<i64>) -> Result<Range, Fail
     Ok(range)
 }
 
-/// How many of its entries wait in the spool.
+/// How many of its entries wait in the spool or the wal.
 fn find_in_spool(folder: &Path, args: &Args, out: &mut impl io::Write) -> Result<u64, Failure> {
     let mut lines = Vec::new();
     let mut look = |cluster: &str, entry: &Entry<'_>| {
@@ -134,7 +134,11 @@ fn find_in_spool(folder: &Path, args: &Args, out: &mut impl io::Write) -> Result
         }
     };
     let unreadable = |error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
-    let contents = inspect::visit(folder, &mut look).map_err(unreadable)?;
+    let mut contents = inspect::visit(folder, &mut look).map_err(unreadable)?;
+    let wals = wal::folder(folder);
+    if wals.exists() {
+        contents.extend(inspect::visit(&wals, &mut look).map_err(unreadable)?);
+    }
     for problem in contents.iter().flat_map(|contents| &contents.problems) {
         eprintln!("iguazu: the spool cannot be read whole: {problem}");
     }

@@ -1,4 +1,4 @@
-//! `iguazu spool ls|verify|drain`: looks at a spool's folder, and empties one whose proxy is gone.
+//! `iguazu spool ls|verify|drain`: looks at a folder of spools and wals, and empties one whose proxy is gone.
 //!
 //! In: the folder; to drain it, a configuration with its clusters. Out: what waits, for which cluster, whether its files are
 //! sound; events in Kafka. Never: changes a folder that it only looks at, or takes one from a proxy that runs.
@@ -15,7 +15,8 @@ use super::interrupt::Interrupt;
 use crate::config::Config;
 use crate::envelope::time;
 use crate::outcome::{Balance, Ledger};
-use crate::produce::{Destination, Producers, Replay, Rest};
+use crate::produce::wal::{self, Volume};
+use crate::produce::{Destination, Producers, Replay, Rest, Wal, WalSender};
 use crate::spool::inspect::{self, Contents};
 use crate::spool::{Settings, Spool};
 
@@ -74,8 +75,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn ls(folder: &Path) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    for contents in look(folder)? {
-        write!(out, "{}", Shown(&contents))?;
+    for (log, contents) in look(folder)? {
+        write!(out, "{}", Shown(log, &contents))?;
     }
     Ok(())
 }
@@ -83,10 +84,11 @@ fn ls(folder: &Path) -> Result<(), Failure> {
 fn verify(folder: &Path) -> Result<(), Failure> {
     let all = look(folder)?;
     let mut out = io::stdout().lock();
-    for contents in &all {
+    for (log, contents) in &all {
         let Contents { torn_bytes, damaged_bytes, put_aside, problems, .. } = contents;
         let verdict = if contents.is_sound() { "sound" } else { "NOT sound" };
-        writeln!(out, "{}: {verdict}; {} entries", name(contents), waiting(contents) + contents.settled)?;
+        let entries = waiting(contents) + contents.settled;
+        writeln!(out, "{}{}: {verdict}; {entries} entries", name(contents), log.mark())?;
         if *torn_bytes > 0 {
             writeln!(out, "  {torn_bytes} bytes at an end are being written, or were when the writer was cut off")?;
         }
@@ -103,12 +105,38 @@ fn verify(folder: &Path) -> Result<(), Failure> {
             writeln!(out, "  {problem}")?;
         }
     }
-    if all.iter().all(Contents::is_sound) { Ok(()) } else { Err(Failure::Told) }
+    if all.iter().all(|(_, contents)| contents.is_sound()) { Ok(()) } else { Err(Failure::Told) }
 }
 
-fn look(folder: &Path) -> Result<Vec<Contents>, Failure> {
-    let unreadable = |error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
-    inspect::contents(folder).map_err(unreadable)
+/// Which log of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    Spool,
+    Wal,
+}
+
+impl Log {
+    /// What stands behind the cluster's name.
+    fn mark(self) -> &'static str {
+        match self {
+            Log::Spool => "",
+            Log::Wal => " (wal)",
+        }
+    }
+}
+
+fn look(folder: &Path) -> Result<Vec<(Log, Contents)>, Failure> {
+    let read = |log, folder: &Path| {
+        let unreadable = |error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
+        let contents = inspect::contents(folder).map_err(unreadable)?;
+        Ok::<_, Failure>(contents.into_iter().map(move |contents| (log, contents)))
+    };
+    let wals = wal::folder(folder);
+    let spools = read(Log::Spool, folder)?;
+    match wals.exists() {
+        true => Ok(spools.chain(read(Log::Wal, &wals)?).collect()),
+        false => Ok(spools.collect()),
+    }
 }
 
 fn waiting(contents: &Contents) -> u64 {
@@ -120,14 +148,15 @@ fn name(contents: &Contents) -> String {
     contents.cluster.clone().unwrap_or_else(|| contents.folder.display().to_string())
 }
 
-/// What one cluster's spool holds, as lines.
-struct Shown<'a>(&'a Contents);
+/// What one cluster's spool or wal holds, as lines.
+struct Shown<'a>(Log, &'a Contents);
 
 impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Shown(contents) = self;
+        let Shown(log, contents) = self;
         let Contents { segments, bytes, received_ms, .. } = contents;
-        write!(f, "{}: {} events wait, {bytes} bytes in {segments} segments", name(contents), waiting(contents))?;
+        let (name, events) = (name(contents), waiting(contents));
+        write!(f, "{name}{}: {events} events wait, {bytes} bytes in {segments} segments", log.mark())?;
         if let Some((first, last)) = received_ms {
             write!(f, ", received from {} to {}", at(*first), at(*last))?;
         }
@@ -141,10 +170,26 @@ fn at(milliseconds: i64) -> String {
     time::from_timestamp(milliseconds.div_euclid(1_000), nanos as i32).unwrap_or_else(|| format!("{milliseconds} ms"))
 }
 
-/// One spool that is being emptied.
-struct Emptying {
-    spool: Arc<Spool>,
-    replay: Replay,
+/// One spool or wal that is being emptied.
+enum Emptying {
+    Spool(Replay),
+    Wal(WalSender),
+}
+
+impl Emptying {
+    fn is_empty(&self) -> bool {
+        match self {
+            Emptying::Spool(replay) => replay.is_empty(),
+            Emptying::Wal(sender) => sender.is_empty(),
+        }
+    }
+
+    fn stop(self) -> (Arc<Spool>, Option<Rest>) {
+        match self {
+            Emptying::Spool(replay) => (Arc::clone(replay.spool()), replay.stop()),
+            Emptying::Wal(sender) => (Arc::clone(sender.wal().log()), sender.stop()),
+        }
+    }
 }
 
 fn drain(config: &Config, folder: Option<PathBuf>) -> Result<(), Failure> {
@@ -153,9 +198,10 @@ fn drain(config: &Config, folder: Option<PathBuf>) -> Result<(), Failure> {
     let no_folder = || Failure::Usage("the configuration has no `[spool]`; name the folder with `--folder`".to_owned());
     let folder = folder.ok_or_else(no_folder)?;
     let (ledger, producers) = (Arc::new(Ledger::default()), Arc::new(Producers::default()));
-    let settings = Settings { folder: folder.clone(), bytes_max: u64::MAX, sync_interval: Duration::ZERO };
+    let of_spool = Settings { folder: folder.clone(), bytes_max: u64::MAX, sync_interval: Duration::ZERO };
+    let of_wal = Settings { folder: wal::folder(&folder), ..of_spool.clone() };
     let mut emptying = Vec::new();
-    for contents in look(&folder)?.iter().filter(|contents| contents.segments > 0) {
+    for (log, contents) in look(&folder)?.iter().filter(|(_, contents)| contents.segments > 0) {
         let cluster = contents.cluster.as_ref().and_then(|name| config.clusters.iter().find(|c| c.name == *name));
         let Some(cluster) = cluster.cloned() else {
             let name = name(contents);
@@ -163,15 +209,18 @@ fn drain(config: &Config, folder: Option<PathBuf>) -> Result<(), Failure> {
                 "events wait for `{name}`, of which the configuration knows no cluster"
             )));
         };
-        let (spool, reader) = Spool::open(&settings, &cluster.name).map_err(Failure::because)?;
+        let settings = if *log == Log::Wal { &of_wal } else { &of_spool };
+        let (spool, reader) = Spool::open(settings, &cluster.name).map_err(Failure::because)?;
         let to = Destination { cluster, producers: Arc::clone(&producers), ledger: Arc::clone(&ledger) };
-        let replay = Replay::start(Arc::clone(&spool), reader, to)?;
-        emptying.push(Emptying { spool, replay });
+        emptying.push(match log {
+            Log::Spool => Emptying::Spool(Replay::start(spool, reader, to)?),
+            Log::Wal => Emptying::Wal(WalSender::start(Arc::new(Wal::new(spool, Volume::Lasting)), reader, to)?),
+        });
     }
-    while !interrupt.happened() && !emptying.iter().all(|one| one.replay.is_empty()) {
+    while !interrupt.happened() && !emptying.iter().all(Emptying::is_empty) {
         std::thread::sleep(POLL);
     }
-    let (spools, rests): (Vec<_>, Vec<_>) = emptying.into_iter().map(|one| (one.spool, one.replay.stop())).unzip();
+    let (spools, rests): (Vec<_>, Vec<_>) = emptying.into_iter().map(Emptying::stop).unzip();
     producers.stop(FLUSH);
     spools.iter().for_each(|spool| spool.close());
     rests.into_iter().flatten().for_each(Rest::finish);

@@ -77,9 +77,9 @@ fn read(mut root: Table<'_>) -> Config {
     let admin = http::read_admin(&mut root, &http);
     let registries = registries::read(&mut root);
     let (clusters, cluster_tables) = clusters::read(&mut root, &registries);
-    let events = events::read(&mut root, &http, &clusters, schemas.as_ref());
-    let senders = senders::read(&mut root, &http, &events);
     let spool = spool::read(&mut root, &http, &http_table, &clusters);
+    let events = events::read(&mut root, &http, &clusters, schemas.as_ref(), spool.as_ref());
+    let senders = senders::read(&mut root, &http, &events);
     let failed = failed::read(&mut root, spool.as_ref(), state_dir.as_deref());
     root.finish();
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::route::{
-    Acks, Encoding, EnvelopeForm, EventType, Framing, JavaAvro, JavaTimestamp, JavaUnknownEnum, KeySource, Limits,
-    Mapping, MissingKey, NestedSep, Presence, Reply, SchemaType, TimestampPolicy, Uint64Policy, UnknownEnumPolicy,
-    UnknownFields, Version,
+    Acks, Encoding, EnvelopeForm, EventType, Framing, JavaAvro, JavaTimestamp, JavaUnknownEnum, KeySource, Lane,
+    Limits, Mapping, MissingKey, NestedSep, Presence, Reply, SchemaType, TimestampPolicy, Uint64Policy,
+    UnknownEnumPolicy, UnknownFields, Version,
 };
 
 use super::reader::{Item, Table};
-use super::{Cluster, Http, Schemas, clusters, names};
+use super::{Cluster, Http, Schemas, Spool, clusters, names};
 
 const NOT_YET: &str = "not available in this version; leave it out";
 
@@ -19,8 +19,13 @@ pub(super) fn read(
     http: &Http,
     clusters: &[Cluster],
     schemas: Option<&Schemas>,
+    spool: Option<&Spool>,
 ) -> Vec<EventType> {
-    let read_one = |(item, table)| read_one(&item, table, http, clusters);
+    let read_one = |(item, table)| {
+        let (event_type, table) = read_one(&item, table, http, clusters);
+        check_wal(&event_type, &table, spool);
+        (event_type, table)
+    };
     let (mut events, tables): (Vec<_>, Vec<_>) = root.children("events").into_iter().map(read_one).unzip();
     if let Some(schemas) = schemas {
         events.iter_mut().zip(&tables).for_each(|(event_type, table)| schemas.hold(event_type, table));
@@ -33,7 +38,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
     if let Err(message) = names::event(&item.name) {
         item.problem(message);
     }
-    for key in ["failover", "dead_letter", "ordered"] {
+    for key in ["failover", "dead_letter"] {
         table.refuse(key, NOT_YET);
     }
     let encodings = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson].map(|e| (e.as_str(), e));
@@ -71,7 +76,8 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
             .choice("missing_key", &[("null", MissingKey::Null), ("reject", MissingKey::Reject)])
             .unwrap_or_default(),
         acks: table.choice("acks", &[("leader", Acks::Leader), ("all", Acks::All)]).unwrap_or_default(),
-        reply: table.take("reply").and_then(reply).unwrap_or_default(),
+        reply: table.choice("reply", &Reply::ALL.map(|reply| (reply.as_str(), reply))).unwrap_or_default(),
+        ordered: table.flag("ordered"),
         low_rate: table.flag("low_rate"),
         unknown_fields: table
             .choice(
@@ -176,8 +182,38 @@ fn check_one(event_type: &EventType, table: &Table<'_>, clusters: &[Cluster]) {
         }
         _ => {}
     }
-    if event_type.low_rate && event_type.acks == Acks::All {
+    if event_type.low_rate && event_type.acks == Acks::All && event_type.lane() != Lane::Wal {
         table.problem("low_rate", "has no effect with `acks = \"all\"`: those share one client whatever their rate");
+    }
+}
+
+/// What must hold for event types that are on disk before they are produced.
+fn check_wal(event_type: &EventType, table: &Table<'_>, spool: Option<&Spool>) {
+    if event_type.lane() != Lane::Wal {
+        return;
+    }
+    let key = if event_type.ordered { "ordered" } else { "reply" };
+    let what = if event_type.ordered { "`ordered = true`" } else { "`reply = \"durable\"`" };
+    if spool.is_none() {
+        table.problem(key, "needs `[spool]`: such events are on disk before they are produced");
+    }
+    if event_type.reply == Reply::Durable && spool.is_some_and(|spool| spool.is_ephemeral) {
+        table.problem(
+            "reply",
+            "`durable` contradicts `spool.ephemeral`: what is on that disk goes with the pod; `acknowledged` waits for Kafka",
+        );
+    }
+    if table.has("acks") && event_type.acks == Acks::Leader {
+        table.problem(
+            "acks",
+            format!("`leader` contradicts {what}: such events need all in-sync replicas; leave it out"),
+        );
+    }
+    if event_type.low_rate {
+        table.problem("low_rate", format!("has no effect with {what}: those share one client whatever their rate"));
+    }
+    if table.has("failover") {
+        table.problem("failover", format!("contradicts {what}: such events wait for their own cluster"));
     }
 }
 
@@ -291,13 +327,6 @@ fn key(item: Item<'_>) -> Option<KeySource> {
         false => Some(KeySource::None),
         true => item.wrong("must be a field path, or `false` for never a key; left out, it is the envelope's key"),
     }
-}
-
-fn reply(item: Item<'_>) -> Option<Reply> {
-    if item.text() == Some("durable") {
-        return item.wrong("`durable` is not available in this version; `acknowledged` is the strongest");
-    }
-    item.choice(&[Reply::Enqueued, Reply::Acknowledged].map(|reply| (reply.as_str(), reply)))
 }
 
 /// `limits` of an event type or a sender.

@@ -262,7 +262,11 @@ fn wire(sent: &Sent) -> Vec<u8> {
 /// A mixed batch answers as its weakest event type does.
 fn accepted(events: &[&DevEvent]) -> Expected {
     let weakest = events.iter().map(|event| event.event_type.reply).min().unwrap_or_default();
-    let code = if weakest == Reply::Enqueued { Code::Enqueued } else { Code::Acknowledged };
+    let code = match weakest {
+        Reply::Enqueued => Code::Enqueued,
+        Reply::Durable => Code::Durable,
+        Reply::Acknowledged => Code::Acknowledged,
+    };
     Expected::Accepted { status: code.status() }
 }
 

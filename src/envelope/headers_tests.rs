@@ -31,6 +31,7 @@ fn event_type(envelope: EnvelopeForm) -> EventType {
         missing_key: MissingKey::Null,
         acks: Acks::Leader,
         reply: Reply::Enqueued,
+        ordered: false,
         low_rate: false,
         unknown_fields: UnknownFields::Reject,
         limits: Limits::default(),

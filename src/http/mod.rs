@@ -188,7 +188,7 @@ Iguazu takes events here.
 POST /v1/events           {\"event\":\"NAME\",\"payload\":{...}}, an array of those, NDJSON, or iguazu.v1.EventBatch
 POST /v1/events/NAME      the bare payload, JSON or Protobuf; envelope in ce-* headers
 
-?reply=enqueued|acknowledged  ?results=all|failed  ?dry_run=true|false
+?reply=enqueued|durable|acknowledged  ?results=all|failed  ?dry_run=true|false
 ";
 
 fn help() -> Response<Full<Bytes>> {

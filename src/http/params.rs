@@ -34,13 +34,17 @@ impl Params {
                 return Err(invalid(format!("query parameter `{name}` stands twice")));
             }
             match (name, value) {
-                ("reply", "enqueued") => params.reply = Some(Reply::Enqueued),
-                ("reply", "acknowledged") => params.reply = Some(Reply::Acknowledged),
+                ("reply", value) => match Reply::ALL.into_iter().find(|reply| reply.as_str() == value) {
+                    Some(reply) => params.reply = Some(reply),
+                    None => {
+                        let message = "query parameter `reply` must be `enqueued`, `durable` or `acknowledged`";
+                        return Err(invalid(message));
+                    }
+                },
                 ("results", "all") => params.all_results = true,
                 ("results", "failed") => params.all_results = false,
                 ("dry_run", "true") => params.dry_run = true,
                 ("dry_run", "false") => params.dry_run = false,
-                ("reply", _) => return Err(invalid("query parameter `reply` must be `enqueued` or `acknowledged`")),
                 ("results", _) => return Err(invalid("query parameter `results` must be `all` or `failed`")),
                 _ => return Err(invalid("query parameter `dry_run` must be `true` or `false`")),
             }
@@ -74,9 +78,9 @@ mod tests {
             assert_eq!(refusal.code(), Code::InvalidParameter);
             assert!(refusal.message().contains(expected), "{query}: {}", refusal.message());
         };
-        check("reply=durable", "`enqueued` or `acknowledged`");
-        check("reply", "`enqueued` or `acknowledged`");
-        check("reply=Enqueued", "`enqueued` or `acknowledged`");
+        check("reply=safe", "`enqueued`, `durable` or `acknowledged`");
+        check("reply", "`enqueued`, `durable` or `acknowledged`");
+        check("reply=Enqueued", "`enqueued`, `durable` or `acknowledged`");
         check("results=none", "`all` or `failed`");
         check("dry_run=1", "`true` or `false`");
         check("dry_run=true&x=y", "no query parameter `x`; there are `reply`, `results`, `dry_run`");
@@ -95,6 +99,7 @@ mod tests {
         };
         check(None, Params::default());
         check(Some(""), Params::default());
+        check(Some("reply=durable"), Params { reply: Some(Reply::Durable), ..Params::default() });
         check(Some("&reply=enqueued&"), Params { reply: Some(Reply::Enqueued), ..Params::default() });
         check(
             Some("reply=acknowledged&results=all&dry_run=true"),

@@ -76,7 +76,7 @@ pub(super) fn respond(
 
 /// The status of a reply. `failures` are the codes of the events that were refused or failed.
 ///
-/// - nothing failed: 200 when every event is acknowledged or the run is dry, 202 when one is only enqueued;
+/// - nothing failed: 200 when every event is acknowledged, or durable where that was asked for, or the run is dry, 202 when one is only enqueued;
 /// - some failed: 207, the results say which;
 /// - all failed alike: the status of their code (404, 413, 422, 429, 503, 504 …);
 /// - all failed, for different reasons: 422 when all of them are the sender's, else 503.
@@ -110,6 +110,7 @@ fn ready_made(taken: &Taken) -> Option<&'static [u8]> {
     let one = (taken.events, taken.refused, taken.results.is_empty()) == (1, 0, true);
     one.then_some(match taken.weakest {
         Some(Reply::Enqueued) => br#"{"events":1,"succeeded":1,"failed":0,"reply":"enqueued"}"#,
+        Some(Reply::Durable) => br#"{"events":1,"succeeded":1,"failed":0,"reply":"durable"}"#,
         _ => br#"{"events":1,"succeeded":1,"failed":0,"reply":"acknowledged"}"#,
     })
 }

@@ -212,7 +212,7 @@ async fn a_request_that_is_wrong_as_a_whole_takes_nothing() {
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{path} {headers:?}");
         assert_eq!(answer.json()["results"], Value::Null, "{path} {headers:?}");
     };
-    check("/v1/events?reply=durable", &[json], b"{}".to_vec(), 400, "invalid_parameter").await;
+    check("/v1/events?reply=safe", &[json], b"{}".to_vec(), 400, "invalid_parameter").await;
     check("/v1/events", &[json], b"".to_vec(), 400, "invalid_body").await;
     check("/v1/events", &[json], b"[{".to_vec(), 400, "invalid_body").await;
     check("/v1/events", &[], b"a=b".to_vec(), 415, "unsupported_media_type").await;

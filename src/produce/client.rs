@@ -18,6 +18,7 @@ use super::beside::Beside;
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
 use super::keep::Keeper;
+use super::wal::Wal;
 use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, TopicHandle, settings, topic};
 use crate::config::{self, Sasl};
 use crate::outcome::{Code, Tracked};
@@ -46,6 +47,8 @@ const SPOOL_WAIT_MAX: Duration = Duration::from_secs(10);
 pub struct Client {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The wal that records go to first, in the lane of that name.
+    wal: Option<Arc<Wal>>,
     message_bytes_max: usize,
     /// What librdkafka's `batch.size` is.
     batch_bytes_max: usize,
@@ -109,6 +112,25 @@ impl Client {
         spool: Option<&Arc<Spool>>,
         keeper: &Arc<Keeper>,
     ) -> Result<Arc<Client>, ProduceError> {
+        Client::start_with(cluster, lane, spool, None, keeper)
+    }
+
+    /// The same for the lane `wal`: live records go to the wal first.
+    pub fn start_behind(
+        cluster: &config::Cluster,
+        wal: Option<Arc<Wal>>,
+        keeper: &Arc<Keeper>,
+    ) -> Result<Arc<Client>, ProduceError> {
+        Client::start_with(cluster, Lane::Wal, None, wal, keeper)
+    }
+
+    fn start_with(
+        cluster: &config::Cluster,
+        lane: Lane,
+        spool: Option<&Arc<Spool>>,
+        wal: Option<Arc<Wal>>,
+        keeper: &Arc<Keeper>,
+    ) -> Result<Arc<Client>, ProduceError> {
         let config = settings::client_config(settings::producer(cluster, lane));
         let failed = |source| ProduceError::Client { cluster: cluster.name.clone(), source };
         let native = config.create_native_config().map_err(failed)?;
@@ -129,6 +151,7 @@ impl Client {
         Ok(Arc::new(Client {
             shared,
             thread: Mutex::new(Some(thread)),
+            wal,
             message_bytes_max,
             batch_bytes_max,
             limits,
@@ -199,6 +222,16 @@ impl Client {
     /// Most bytes of a record batch. A topic that takes less would refuse whole batches of records that fit.
     pub fn batch_bytes_max(&self) -> usize {
         self.batch_bytes_max
+    }
+
+    /// Largest record that librdkafka takes, in bytes.
+    pub(super) fn message_bytes_max(&self) -> usize {
+        self.message_bytes_max
+    }
+
+    /// The wal that records go to first.
+    pub(super) fn wal(&self) -> Option<&Wal> {
+        self.wal.as_deref()
     }
 
     /// The cluster's name.
@@ -312,7 +345,7 @@ impl Client {
     }
 
     #[cold]
-    fn refuse_too_large(&self, record: &Record<'_>, tracked: Box<Tracked>) -> Refused {
+    pub(super) fn refuse_too_large(&self, record: &Record<'_>, tracked: Box<Tracked>) -> Refused {
         let (cluster, bytes, limit) = (self.cluster(), record.batch_bytes(), self.message_bytes_max);
         let message = format!(
             "the record has {bytes} bytes, the client of cluster `{cluster}` takes {limit} (`message.max.bytes`)"

@@ -61,13 +61,21 @@ impl TopicHandle {
         &self.name
     }
 
-    /// Hands a record to librdkafka, or refuses it at once. `tracked` must have been made with the record's
-    /// [`Record::cost_bytes`].
+    /// Hands a record to librdkafka, in the lane `wal` to the log before it, or refuses it at once. `tracked` must have been made
+    /// with the record's [`Record::cost_bytes`].
     pub fn send(&self, record: &Record<'_>, tracked: Box<Tracked>) -> Result<(), Refused> {
-        self.client.send(self, record, None, tracked)
+        match self.client.wal() {
+            None => self.client.send(self, record, None, tracked),
+            Some(wal) => self.client.append(wal, &self.name, record, tracked),
+        }
     }
 
-    /// [`TopicHandle::send`] of a record out of the spool, to the partition that it is bound to, if any.
+    /// Whether a reply may wait for the disk of the lane `wal`.
+    pub fn offers_durable(&self) -> bool {
+        self.client.wal().is_some_and(|wal| wal.offers_durable())
+    }
+
+    /// [`TopicHandle::send`] of a record out of the spool or the wal, past both, to the partition that it is bound to, if any.
     pub(super) fn send_again(
         &self,
         record: &Record<'_>,

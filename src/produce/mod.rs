@@ -5,7 +5,7 @@
 //! a topic, or drops a record without counting it.
 //!
 //! Reading order: [`client`] (start, send, stop), `handle` (librdkafka's C interface), `context` (what librdkafka calls back), `failure` (its errors in our
-//! codes), `beside` and `replay` (what waits on disk, in and out), `keep` (what is given up for good), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
+//! codes), `beside` and `replay` (what waits on disk, in and out), [`wal`] and `wal_sender` (what is on disk first), `keep` (what is given up for good), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,6 +20,8 @@ mod budget;
 mod beside;
 mod keep;
 mod replay;
+pub mod wal;
+mod wal_sender;
 mod age;
 pub mod failure;
 mod health;
@@ -38,6 +40,8 @@ pub use health::{ClientError, ErrorKind};
 pub use keep::Keeper;
 pub use producers::Producers;
 pub use replay::{Destination, Replay, Rest};
+pub use wal::Wal;
+pub use wal_sender::WalSender;
 
 /// What goes to Kafka, borrowed from the thread's buffers.
 #[derive(Clone, Copy, Debug)]

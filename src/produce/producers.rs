@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
+use super::wal::Wal;
 use super::{Client, Keeper, ProduceError, Stopped};
 use crate::config::Cluster;
 use crate::route::Lane;
@@ -32,6 +33,8 @@ pub struct Producers {
     spools: HashMap<String, Arc<Spool>>,
     /// Where records go that a cluster's clients give up, by cluster.
     keepers: Mutex<HashMap<String, Arc<Keeper>>>,
+    /// Where records of the lane `wal` go first, by cluster.
+    wals: HashMap<String, Arc<Wal>>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
     displaced: Mutex<Vec<Arc<Client>>>,
     draining: Mutex<Vec<Draining>>,
@@ -48,6 +51,12 @@ impl Producers {
     pub fn keeper(&self, cluster: &str) -> Arc<Keeper> {
         let mut keepers = self.keepers.lock().expect("no code panics while it holds this lock");
         Arc::clone(keepers.entry(cluster.to_owned()).or_default())
+    }
+
+    /// The same, with these wals for the lane of that name.
+    pub fn with_wals(mut self, wals: impl IntoIterator<Item = Arc<Wal>>) -> Self {
+        self.wals = wals.into_iter().map(|wal| (wal.log().cluster().to_owned(), wal)).collect();
+        self
     }
 
     /// The client of this cluster and lane; started if there is none.
@@ -105,7 +114,10 @@ impl Producers {
             cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
         let keeper = self.keeper(&cluster.name);
-        let client = Client::start_keeping(&cluster, lane, self.spools.get(&cluster.name), &keeper)?;
+        let client = match lane {
+            Lane::Wal => Client::start_behind(&cluster, self.wals.get(&cluster.name).cloned(), &keeper)?,
+            _ => Client::start_keeping(&cluster, lane, self.spools.get(&cluster.name), &keeper)?,
+        };
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
         Ok(client)

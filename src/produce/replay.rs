@@ -37,6 +37,9 @@ const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// Pause before a topic that took nothing is tried again, and after an error of the disk.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The accounts that were asked for, by event name.
+pub(super) type Accounts = HashMap<String, Arc<Account>>;
+
 /// Where a spool's entries go, and where they count.
 #[derive(Clone, Debug)]
 pub struct Destination {
@@ -70,7 +73,7 @@ impl Replay {
         let thread = std::thread::Builder::new().name(format!("replay-{}", to.cluster.name)).spawn({
             let signals = Arc::clone(&signals);
             let run = Run {
-                rest: Rest { reader, batch: Arc::default(), next: 0, in_flight: HashMap::new(), to_retry: false },
+                rest: Rest::new(reader),
                 to,
                 accounts: HashMap::new(),
                 flows_by_name: HashMap::new(),
@@ -102,17 +105,37 @@ impl Replay {
 /// What was on its way to Kafka when the replay stopped.
 #[derive(Debug)]
 pub struct Rest {
-    reader: Reader,
-    batch: Arc<BatchState>,
+    pub(super) reader: Reader,
+    pub(super) batch: Arc<BatchState>,
     /// What the next record is known by in the batch.
-    next: u32,
-    /// Records handed to a producer and not settled: the slot, and the flow that each is of.
-    in_flight: HashMap<u32, (Slot, usize)>,
+    pub(super) next: u32,
+    /// Records handed to a producer and not settled.
+    pub(super) in_flight: HashMap<u32, Sent>,
     /// One was passed over or not delivered: it is handed out again after all others were.
     to_retry: bool,
 }
 
+/// A record that was handed to a producer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) slot: Slot,
+    /// Index of the flow that it is of.
+    pub(super) flow: usize,
+    pub(super) cost_bytes: u32,
+}
+
 impl Rest {
+    pub(super) fn new(reader: Reader) -> Self {
+        Rest { reader, batch: Arc::default(), next: 0, in_flight: HashMap::new(), to_retry: false }
+    }
+
+    /// Notes that the entry which the reader shows was handed to a producer, as `next` of the batch.
+    pub(super) fn note_sent(&mut self, sent: Sent) {
+        self.in_flight.insert(self.next, sent);
+        self.next = self.next.wrapping_add(1);
+        self.reader.take();
+    }
+
     /// Writes down what was settled. To be called when no delivery report can come any more, and the spool is closed.
     pub fn finish(mut self) {
         self.settle(|_, _| {});
@@ -125,22 +148,27 @@ impl Rest {
     }
 
     /// Takes in what became of records, and tells their flows.
-    fn settle(&mut self, mut tell: impl FnMut(usize, Fate)) {
+    pub(super) fn settle(&mut self, mut tell: impl FnMut(Sent, Fate)) {
         for (index, delivery) in self.batch.take() {
-            let Some((slot, flow)) = self.in_flight.remove(&index) else { continue };
-            let fate = if delivery == Delivery::Spooled { Fate::Again } else { Fate::Settled };
-            match fate {
-                Fate::Settled => self.reader.settle(slot),
-                Fate::Again => self.to_retry = true,
+            let Some(sent) = self.in_flight.remove(&index) else { continue };
+            if delivery == Delivery::Spooled {
+                self.reader.give_back(sent.slot);
+                self.to_retry = true;
+                tell(sent, Fate::Again);
+                continue;
             }
-            tell(flow, fate);
+            if let Some(awaiting) = self.reader.awaiting(sent.slot) {
+                awaiting.settle(delivery);
+            }
+            self.reader.settle(sent.slot);
+            tell(sent, Fate::Settled);
         }
     }
 }
 
 /// What became of a record that was on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// Kafka has it, or has refused it for good.
     Settled,
     /// It is to be tried again.
@@ -150,7 +178,7 @@ enum Fate {
 struct Run {
     rest: Rest,
     to: Destination,
-    accounts: HashMap<String, Arc<Account>>,
+    accounts: Accounts,
     /// Index of the flow of each lane and topic.
     flows_by_name: HashMap<(Lane, String), usize>,
     flows: Vec<Flow>,
@@ -180,7 +208,7 @@ impl Run {
         while !signals.stop.load(Relaxed) {
             let now = Instant::now();
             let Run { rest, flows, .. } = &mut self;
-            rest.settle(|flow, fate| flows[flow].pace.settle(fate, now));
+            rest.settle(|sent, fate| flows[sent.flow].pace.settle(fate, now));
             let halt = if now < resume { Halt::Enough } else { self.hand_out(now) };
             self.keep_books();
             let is_through = matches!(halt, Halt::Empty) && self.rest.in_flight.is_empty();
@@ -216,20 +244,7 @@ impl Run {
     /// Counts what was found.
     fn recover(&mut self, signals: &Signals) {
         let Run { rest, accounts, to, .. } = self;
-        let mut found = 0_u64;
-        while let Err(error) = rest.reader.recover(|entry| {
-            account(accounts, to, entry.event).recover();
-            found += 1;
-        }) {
-            warn!(cluster = to.cluster.name, %error, "the spool cannot be read");
-            if signals.stop.load(Relaxed) {
-                return;
-            }
-            std::thread::park_timeout(PAUSE);
-        }
-        if found > 0 {
-            info!(cluster = to.cluster.name, events = found, "events were found in the spool and will be produced");
-        }
+        recover(&mut rest.reader, accounts, to, &signals.stop);
     }
 
     /// Hands entries to their producers for as long as they and the pace allow. Those of a topic that takes nothing are passed
@@ -270,7 +285,8 @@ impl Run {
             let account = account(accounts, to, entry.event);
             let record =
                 Record { key: entry.key, value: entry.value, headers: entry.headers, timestamp_ms: entry.timestamp_ms };
-            let tracked = Tracked::from_spool(account, &rest.batch, rest.next, record.cost_bytes());
+            let cost_bytes = record.cost_bytes();
+            let tracked = Tracked::from_spool(account, &rest.batch, rest.next, cost_bytes);
             match handle.send_again(&record, entry.partition, tracked) {
                 Ok(()) => {}
                 Err(Refused { tracked, code, .. }) if code == Code::BufferFull || handle.client().is_stopping() => {
@@ -293,9 +309,7 @@ impl Run {
                 }
             }
             flow.pace.sent();
-            rest.in_flight.insert(rest.next, (slot, index));
-            rest.next = rest.next.wrapping_add(1);
-            rest.reader.take();
+            rest.note_sent(Sent { slot, flow: index, cost_bytes });
         }
         Halt::Enough
     }
@@ -313,6 +327,26 @@ impl Run {
     }
 }
 
+/// Counts what was found on disk at the start, unless it is to stop first.
+pub(super) fn recover(reader: &mut Reader, accounts: &mut Accounts, to: &Destination, stop: &AtomicBool) {
+    let (cluster, folder) = (&to.cluster.name, reader.folder().to_owned());
+    let mut found = 0_u64;
+    while let Err(error) = reader.recover(|entry| {
+        account(accounts, to, entry.event).recover();
+        found += 1;
+    }) {
+        warn!(cluster, folder = %folder.display(), %error, "the spool cannot be read");
+        if stop.load(Relaxed) {
+            return;
+        }
+        std::thread::park_timeout(PAUSE);
+    }
+    if found > 0 {
+        let folder = folder.display();
+        info!(cluster, %folder, events = found, "events were found in the spool and will be produced");
+    }
+}
+
 fn flow_of(by_name: &mut HashMap<(Lane, String), usize>, flows: &mut Vec<Flow>, lane: Lane, topic: &str) -> usize {
     let place = (lane, topic.to_owned());
     *by_name.entry(place).or_insert_with(|| {
@@ -321,7 +355,8 @@ fn flow_of(by_name: &mut HashMap<(Lane, String), usize>, flows: &mut Vec<Flow>, 
     })
 }
 
-fn account<'a>(accounts: &'a mut HashMap<String, Arc<Account>>, to: &Destination, event: &str) -> &'a Arc<Account> {
+/// The account of an event in the ledger.
+pub(super) fn account<'a>(accounts: &'a mut Accounts, to: &Destination, event: &str) -> &'a Arc<Account> {
     if !accounts.contains_key(event) {
         accounts.insert(event.to_owned(), to.ledger.account(event, &to.cluster.name));
     }

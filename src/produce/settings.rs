@@ -25,8 +25,8 @@ pub fn producer(cluster: &Cluster, lane: Lane) -> Vec<Pair> {
     let linger = if lane == Lane::Slow { cluster.slow_linger } else { cluster.linger };
     set("linger.ms", &linger.as_millis().to_string());
     match lane {
-        // librdkafka refuses idempotence with any other acks.
-        Lane::All => {
+        // librdkafka refuses idempotence with any other acks. It keeps five requests a broker on their way, in order.
+        Lane::All | Lane::Wal => {
             set("acks", "all");
             set("enable.idempotence", "true");
         }
@@ -35,7 +35,9 @@ pub fn producer(cluster: &Cluster, lane: Lane) -> Vec<Pair> {
             set("enable.idempotence", "false");
         }
     }
-    set("message.timeout.ms", &cluster.message_timeout.as_millis().to_string());
+    // A record that is given up and produced again would come behind those after it: what waits in the wal has no hurry.
+    let timeout = if lane == Lane::Wal { Duration::ZERO } else { cluster.message_timeout };
+    set("message.timeout.ms", &timeout.as_millis().to_string());
     set("compression.codec", &cluster.compression);
     // Keys land where Java's client puts them. Records without a key stay with one random partition for twice the
     // linger (`sticky.partitioning.linger.ms` follows it by itself).
@@ -148,6 +150,10 @@ pub(crate) mod tests {
         check(&cluster, Lane::All, "acks", Some("all"));
         check(&cluster, Lane::All, "enable.idempotence", Some("true"));
         check(&cluster, Lane::All, "linger.ms", Some("5"));
+        check(&cluster, Lane::All, "message.timeout.ms", Some("30000"));
+        check(&cluster, Lane::Wal, "acks", Some("all"));
+        check(&cluster, Lane::Wal, "enable.idempotence", Some("true"));
+        check(&cluster, Lane::Wal, "message.timeout.ms", Some("0"));
         check(&cluster, Lane::Standard, "sticky.partitioning.linger.ms", None);
     }
 

@@ -142,18 +142,25 @@ pub enum Acks {
 /// What a reply waits for. Ordered: a request may ask for a later one, never for an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reply {
-    /// In the producer's buffer (202).
+    /// In the producer's buffer, or about to be written to the wal (202).
     #[default]
     Enqueued,
+    /// It survives the proxy's end and a power cut: on the disk of the wal, or acknowledged by all in-sync replicas (200). Only
+    /// in the lane `wal`, where it comes before the acknowledgement.
+    Durable,
     /// Kafka has acknowledged it (200, with partition and offset).
     Acknowledged,
 }
 
 impl Reply {
+    /// Every reply, the weakest first.
+    pub const ALL: [Reply; 3] = [Reply::Enqueued, Reply::Durable, Reply::Acknowledged];
+
     /// The name in the configuration and in `?reply=`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Reply::Enqueued => "enqueued",
+            Reply::Durable => "durable",
             Reply::Acknowledged => "acknowledged",
         }
     }
@@ -180,11 +187,13 @@ pub enum Lane {
     Slow,
     /// acks=all, idempotent.
     All,
+    /// First to the wal on disk, and from there in order; acks=all, idempotent, tried until Kafka takes it or refuses it.
+    Wal,
 }
 
 impl Lane {
     /// Every lane.
-    pub const ALL: [Lane; 3] = [Lane::Standard, Lane::Slow, Lane::All];
+    pub const ALL: [Lane; 4] = [Lane::Standard, Lane::Slow, Lane::All, Lane::Wal];
 
     /// The name in metrics, logs and thread names.
     pub const fn as_str(self) -> &'static str {
@@ -192,6 +201,7 @@ impl Lane {
             Lane::Standard => "standard",
             Lane::Slow => "slow",
             Lane::All => "all",
+            Lane::Wal => "wal",
         }
     }
 }
@@ -254,6 +264,8 @@ pub struct EventType {
     pub acks: Acks,
     /// What replies wait for.
     pub reply: Reply,
+    /// Whether its records reach each partition in the order in which they were taken.
+    pub ordered: bool,
     /// Whether it is a low-rate topic, for the lane `slow`.
     pub low_rate: bool,
     /// What happens to unknown fields.
@@ -267,6 +279,9 @@ pub struct EventType {
 impl EventType {
     /// The lane that follows from the settings.
     pub fn lane(&self) -> Lane {
+        if self.ordered || self.reply == Reply::Durable {
+            return Lane::Wal;
+        }
         match (self.acks, self.low_rate) {
             (Acks::All, _) => Lane::All,
             (Acks::Leader, true) => Lane::Slow,

@@ -43,6 +43,7 @@ fn event_type(encoding: Encoding) -> EventType {
         missing_key: MissingKey::Null,
         acks: Acks::Leader,
         reply: Reply::Enqueued,
+        ordered: false,
         low_rate: false,
         unknown_fields: UnknownFields::Reject,
         limits: Limits::default(),

@@ -159,6 +159,11 @@ impl Progress {
         self.front = self.front.max(number);
     }
 
+    /// The number before which every entry was looked at.
+    pub(super) fn front(&self) -> u64 {
+        self.front
+    }
+
     /// Notes an entry that is handed out.
     pub(super) fn hand_out(&mut self, place: Place, timestamp_ms: i64) {
         self.open.insert(place.number(), Open { place, timestamp_ms });

@@ -164,6 +164,7 @@ const fn lane_code(lane: Lane) -> u8 {
         Lane::Standard => 0,
         Lane::Slow => 1,
         Lane::All => 2,
+        Lane::Wal => 3,
     }
 }
 

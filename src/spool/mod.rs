@@ -43,7 +43,7 @@ pub use segment::SegmentError;
 use cursor::Cursor;
 use folder::Folder;
 use inventory::{Held, Inventory};
-use queue::Queue;
+use queue::{Awaited, Queue};
 
 /// How a spool is kept.
 #[derive(Clone, Debug)]
@@ -103,13 +103,15 @@ pub struct Spool {
 /// What writer, reader and everybody who offers have in common.
 #[derive(Debug)]
 struct Shared {
-    /// What it is: `spool` or `failed`.
+    /// What it is: `spool`, `wal` or `failed`.
     name: &'static str,
     cluster: String,
     folder: Folder,
     settings: Settings,
     queue: Queue,
     inventory: Inventory,
+    /// Told by the reader.
+    awaited: Awaited,
     trouble: Mutex<Option<Trouble>>,
     /// Set when there is something new to read.
     news: Mutex<bool>,
@@ -167,7 +169,7 @@ impl Spool {
     }
 
     /// [`Spool::open`], under the name that its thread and its log lines have.
-    fn open_as(name: &'static str, settings: &Settings, cluster: &str) -> Result<(Arc<Spool>, Reader), SpoolError> {
+    pub fn open_as(name: &'static str, settings: &Settings, cluster: &str) -> Result<(Arc<Spool>, Reader), SpoolError> {
         let folder = Folder::open(&settings.folder, cluster)?;
         let failed = |verb, path: &Path| {
             let path = path.to_owned();
@@ -195,6 +197,7 @@ impl Spool {
             settings: settings.clone(),
             queue: Queue::new(salt, settings.queue_bytes(), settings.bytes_max),
             inventory,
+            awaited: Awaited::default(),
             trouble: Mutex::new(None),
             news: Mutex::new(false),
             news_changed: Condvar::new(),

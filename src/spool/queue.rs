@@ -2,13 +2,14 @@
 //!
 //! In: entries from any thread, refused at once where there is no room. Out: batches for the writer. Never: waits for the disk.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::entry::Entry;
 use super::inventory::Inventory;
-use crate::outcome::{Code, Delivery, Tracked};
+use crate::outcome::{Awaiting, Code, Delivery, Tracked};
 
 /// Whose memory an entry's bytes are until they are on disk.
 #[derive(Clone, Copy, Debug)]
@@ -80,20 +81,40 @@ pub(super) struct Batch {
     own_bytes: u64,
     /// When the first event was received.
     pub(super) first_ms: i64,
+    /// Where it begins, once it is written: the number of its first entry.
+    pub(super) begins: u64,
+    /// Whether a request waits for one of its entries.
+    pub(super) is_awaited: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Waiting {
     tracked: Box<Tracked>,
     lent: Option<Arc<Returns>>,
+    /// Where its entry begins in the batch.
+    at: u64,
 }
 
 impl Batch {
-    /// Its events are told what became of their entries, and its memory is free.
-    fn settle(&mut self, delivery: Delivery) {
-        for Waiting { tracked, lent } in self.waiting.drain(..) {
+    /// Its events are on disk, and its memory is free.
+    fn settle(&mut self, awaited: &Awaited) {
+        let begins = self.begins;
+        for Waiting { tracked, lent, at } in self.waiting.drain(..) {
             let cost_bytes = tracked.cost_bytes();
-            tracked.settle(delivery);
+            if let Some(awaiting) = tracked.settle_on_disk() {
+                awaited.add(begins + at, awaiting);
+            }
+            if let Some(returns) = lent {
+                returns.add(cost_bytes);
+            }
+        }
+    }
+
+    /// Its events are given up.
+    fn give_up(&mut self) {
+        for Waiting { tracked, lent, .. } in self.waiting.drain(..) {
+            let cost_bytes = tracked.cost_bytes();
+            tracked.settle(Delivery::Failed(Code::DeliveryFailed));
             if let Some(returns) = lent {
                 returns.add(cost_bytes);
             }
@@ -103,6 +124,37 @@ impl Batch {
     fn clear(&mut self) {
         self.bytes.clear();
         self.own_bytes = 0;
+        self.is_awaited = false;
+    }
+}
+
+/// Requests that wait for what becomes of entries on disk, by the numbers of those.
+#[derive(Debug, Default)]
+pub(super) struct Awaited(Mutex<HashMap<u64, Awaiting>>);
+
+/// Most of them. Those whose replies are written go first; one that finds no room is told what is known, that it is on disk.
+const AWAITED_MAX: usize = 65_536;
+
+impl Awaited {
+    fn add(&self, number: u64, awaiting: Awaiting) {
+        let mut all = self.lock();
+        if all.len() >= AWAITED_MAX {
+            all.retain(|_, awaiting| !awaiting.is_over());
+        }
+        if all.len() < AWAITED_MAX {
+            all.insert(number, awaiting);
+        } else {
+            awaiting.settle(Delivery::Spooled);
+        }
+    }
+
+    /// Who waits for this entry.
+    pub(super) fn take(&self, number: u64) -> Option<Awaiting> {
+        self.lock().remove(&number)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Awaiting>> {
+        self.0.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -188,12 +240,14 @@ impl Queue {
             inner.own_bytes += bytes;
             inner.next.own_bytes += bytes;
         }
+        let at = inner.next.bytes.len() as u64;
+        inner.next.is_awaited |= tracked.is_awaited();
         entry.write(self.salt, &mut inner.next.bytes);
         let lent = match memory {
             Memory::Queue => None,
             Memory::Lent(returns) => Some(Arc::clone(returns)),
         };
-        inner.next.waiting.push(Waiting { tracked, lent });
+        inner.next.waiting.push(Waiting { tracked, lent, at });
         drop(inner);
         if was_empty {
             self.changed.notify_one();
@@ -236,10 +290,10 @@ impl Queue {
     }
 
     /// These entries are on disk: their events are told so.
-    pub(super) fn settle(&self, batches: &mut Vec<Batch>, inventory: &Inventory) {
+    pub(super) fn settle(&self, batches: &mut Vec<Batch>, inventory: &Inventory, awaited: &Awaited) {
         for mut batch in batches.drain(..) {
             inventory.written.fetch_add(batch.waiting.len() as u64, Relaxed);
-            batch.settle(Delivery::Spooled);
+            batch.settle(awaited);
             self.recycle(batch);
         }
     }
@@ -247,7 +301,7 @@ impl Queue {
     /// These entries are given up: their events have failed.
     pub(super) fn give_up(&self, batch: &mut Batch, inventory: &Inventory) {
         inventory.used.fetch_sub(batch.bytes.len() as u64, Relaxed);
-        batch.settle(Delivery::Failed(Code::DeliveryFailed));
+        batch.give_up();
         self.recycle(std::mem::take(batch));
     }
 

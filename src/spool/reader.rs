@@ -5,6 +5,7 @@
 //! with an entry that is not settled.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use super::entry::Entry;
 use super::inventory::Held;
 use super::segment::{Segment, SegmentError, Step};
 use crate::envelope::headers::HeaderBuffer;
+use crate::outcome::Awaiting;
 
 /// Most entries that are looked at and not settled: each is remembered, in about 100 bytes.
 const OPEN_MAX: usize = 262_144;
@@ -149,6 +151,11 @@ impl Reader {
         }
     }
 
+    /// The request that waits for this entry, if one does; it is told once.
+    pub fn awaiting(&self, Slot(number): Slot) -> Option<Awaiting> {
+        self.shared.awaited.take(number)
+    }
+
     /// An entry that was taken is left for later.
     pub fn give_back(&mut self, Slot(number): Slot) {
         self.progress.give_back(number);
@@ -159,9 +166,9 @@ impl Reader {
         self.progress.open()
     }
 
-    /// The number of the next entry, or where it will be.
-    pub fn position(&self) -> u64 {
-        self.found.map_or(self.next, |(place, _)| place).number()
+    /// The number before which everything was looked at.
+    pub fn reached(&self) -> u64 {
+        self.progress.front()
     }
 
     /// Goes back to the first entry that was left for later, if there is one; what was taken and is not settled is not shown
@@ -176,6 +183,11 @@ impl Reader {
     pub fn rewind(&mut self) {
         self.progress.give_back_all();
         self.go_back();
+    }
+
+    /// The folder that it reads.
+    pub fn folder(&self) -> &Path {
+        self.shared.folder.path()
     }
 
     /// Waits until there is more to read, at most so long.

@@ -177,7 +177,7 @@ fn a_queue_that_the_disk_does_not_keep_up_with_refuses_what_is_new() {
     let queue::Work::Write(batch) = queue.next(None) else { panic!("three entries wait") };
     assert_eq!(push(Memory::Queue), Err(Refusal::Behind), "what is being written is still in memory");
     assert_eq!(returns.take(), (0, 0));
-    queue.settle(&mut vec![batch], &inventory);
+    queue.settle(&mut vec![batch], &inventory, &Awaited::default());
     assert_eq!((returns.take(), returns.take(), queue.own_bytes()), ((300, 1), (0, 0), 0));
     queue.set_failing(true);
     assert_eq!(push(Memory::Queue), Err(Refusal::Failing));

@@ -91,6 +91,8 @@ impl Writer {
             return Ok(());
         }
         let due = *self.due.get_or_insert(now + self.shared.settings.sync_interval);
+        // Whoever waits, waits for the disk and not for company: what came meanwhile is in the next group.
+        let due = if self.unsynced.iter().any(|batch| batch.is_awaited) { now } else { due };
         let much = self.open.as_ref().is_some_and(|open| open.bytes - open.durable >= UNSYNCED_BYTES_MAX);
         if due <= now || much { self.sync() } else { Ok(()) }
     }
@@ -109,8 +111,10 @@ impl Writer {
             }
             return Err(("write", error));
         }
+        let mut batch = self.unwritten.remove(0);
+        batch.begins = open.base + open.bytes;
         open.bytes += batch.bytes.len() as u64;
-        self.unsynced.push(self.unwritten.remove(0));
+        self.unsynced.push(batch);
         Ok(())
     }
 
@@ -126,7 +130,7 @@ impl Writer {
         let inventory = &self.shared.inventory;
         self.due = None;
         // Before the reader may see them: an event is spooled first and tried again later.
-        self.shared.queue.settle(&mut self.unsynced, inventory);
+        self.shared.queue.settle(&mut self.unsynced, inventory, &self.shared.awaited);
         inventory.update(base, |held| held.durable = durable);
         if durable >= self.shared.settings.segment_bytes() {
             self.close_segment();

@@ -119,11 +119,13 @@ pub struct Measured {
     pub spools: Vec<SpoolLevel>,
 }
 
-/// How full a cluster's spool is.
+/// How full a cluster's spool or wal is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SpoolLevel {
     /// The cluster.
     pub cluster: String,
+    /// `spool` or `wal`.
+    pub log: &'static str,
     /// From 0, empty, to 1, full; 1 as well while its disk takes nothing.
     pub fill: f64,
     /// Why its disk takes nothing, and for how long it has not.
@@ -134,7 +136,7 @@ pub struct SpoolLevel {
 impl SpoolLevel {
     fn condition(&self) -> Option<Condition> {
         let (reason, since) = self.trouble.clone()?;
-        Some(Condition { name: format!("spool of {}", self.cluster), reason, since })
+        Some(Condition { name: format!("{} of {}", self.log, self.cluster), reason, since })
     }
 }
 
@@ -304,7 +306,8 @@ fn full_buffers(view: &View) -> Option<String> {
         let fill = fullest.entry(&buffer.cluster).or_default();
         *fill = fill.max(buffer.fill);
     }
-    for spool in &view.spools {
+    // A wal is no room for other event types.
+    for spool in view.spools.iter().filter(|spool| spool.log == "spool") {
         if let Some(fill) = fullest.get_mut(spool.cluster.as_str()) {
             *fill = fill.min(spool.fill);
         }

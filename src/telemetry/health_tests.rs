@@ -30,7 +30,7 @@ fn check_ready(view: View, reasons: &[&str]) {
 #[test]
 fn a_full_buffer_is_no_reason_while_its_spool_has_room() {
     let full = |spool: f64| {
-        let spools = vec![SpoolLevel { cluster: "core".to_owned(), fill: spool, trouble: None }];
+        let spools = vec![SpoolLevel { cluster: "core".to_owned(), log: "spool", fill: spool, trouble: None }];
         View { buffers: vec![buffer("core", "standard", 0.95)], spools, ..well() }
     };
     check_ready(full(0.91), &["every cluster's buffer is over 90 % full: core 91 %"]);
@@ -40,7 +40,7 @@ fn a_full_buffer_is_no_reason_while_its_spool_has_room() {
 #[test]
 fn a_spool_whose_disk_fails_is_told_and_has_no_room() {
     let trouble = Some(("cannot write: no space".to_owned(), Duration::from_secs(3)));
-    let spools = vec![SpoolLevel { cluster: "core".to_owned(), fill: 1.0, trouble }];
+    let spools = vec![SpoolLevel { cluster: "core".to_owned(), log: "spool", fill: 1.0, trouble }];
     let health = Health::default();
     health.set_started();
     let view = health.view(Measured { buffers: vec![buffer("core", "all", 0.0)], spools, ..Measured::default() });

@@ -71,6 +71,7 @@ catalogue! {
     EVENTS_LOST = Counter "iguazu_events_lost_total" ["event", "cluster"] "events", "events of whose fate nothing is known; anything but 0 is a bug";
     EVENTS_IN_MEMORY = Gauge "iguazu_events_in_memory" ["event", "cluster"] "events", "events in a producer's buffer now";
     EVENTS_IN_SPOOL = Gauge "iguazu_events_in_spool" ["event", "cluster"] "events", "events in the spool now";
+    EVENTS_LATE = Counter "iguazu_events_late_total" ["event", "cluster"] "events", "events whose fate was known only after the reply that should have told it, which said `unknown` or `spooled`";
     EVENTS_FIELDS_DROPPED = Counter "iguazu_events_fields_dropped_total" ["event", "cluster"] "events", "events with at least one field that the schema does not have and that was left out";
 
     EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`) and that cannot (`unavailable`; `/ready` says why)";
@@ -96,16 +97,16 @@ catalogue! {
     PRODUCER_FAILURES = Counter "iguazu_producer_failures_total" ["cluster", "lane", "reason"] "records", "records that the client gave up, by reason";
     PRODUCER_ERRORS = Counter "iguazu_producer_errors_total" ["cluster", "lane", "kind"] "errors", "errors of the client's connections, by kind";
 
-    SPOOL_BYTES = Gauge "iguazu_spool_bytes" ["cluster"] "bytes", "bytes of the cluster's spool on disk and on their way there";
-    SPOOL_BYTES_MAX = Gauge "iguazu_spool_max_bytes" ["cluster"] "bytes", "most of them (`spool.bytes_max`); what is new is refused then";
-    SPOOL_QUEUE = Gauge "iguazu_spool_queue_bytes" ["cluster"] "bytes", "bytes of events in memory that wait for the spool's disk, those in a producer's buffer left out";
-    SPOOL_OLDEST = Gauge "iguazu_spool_oldest_seconds" ["cluster"] "seconds", "time since the oldest event in the spool was received; 0 when it is empty";
-    SPOOL_FAILING = Gauge "iguazu_spool_failing" ["cluster"] "1", "1 while the spool's disk takes nothing, so that events wait in memory only; `/ready` says why";
-    SPOOL_WRITTEN = Counter "iguazu_spool_written_total" ["cluster"] "events", "events written to the spool";
-    SPOOL_REFUSED = Counter "iguazu_spool_refused_total" ["cluster", "reason"] "events", "events that the spool did not take: it was `full`, its disk was `behind` or `failing`, or the event was `too_large`, or the spool `closed`";
-    SPOOL_REPLAYED = Counter "iguazu_spool_replayed_total" ["cluster"] "events", "events out of the spool that Kafka acknowledged or refused for good";
-    SPOOL_ERRORS = Counter "iguazu_spool_errors_total" ["cluster", "kind"] "errors", "errors of the spool's disk: no space (`full`), `read_only`, `other`";
-    SPOOL_DAMAGED = Counter "iguazu_spool_damaged_bytes_total" ["cluster"] "bytes", "bytes of the spool that something changed or that cannot be read; the events in them are lost";
+    SPOOL_BYTES = Gauge "iguazu_spool_bytes" ["cluster", "log"] "bytes", "bytes of the cluster's spool on disk and on their way there; `log` is `spool`, or `wal` for that of `ordered` and `durable` event types";
+    SPOOL_BYTES_MAX = Gauge "iguazu_spool_max_bytes" ["cluster", "log"] "bytes", "most of them (`spool.bytes_max`); what is new is refused then";
+    SPOOL_QUEUE = Gauge "iguazu_spool_queue_bytes" ["cluster", "log"] "bytes", "bytes of events in memory that wait for the spool's disk, those in a producer's buffer left out";
+    SPOOL_OLDEST = Gauge "iguazu_spool_oldest_seconds" ["cluster", "log"] "seconds", "time since the oldest event in the spool was received; 0 when it is empty";
+    SPOOL_FAILING = Gauge "iguazu_spool_failing" ["cluster", "log"] "1", "1 while the spool's disk takes nothing, so that events wait in memory only; `/ready` says why";
+    SPOOL_WRITTEN = Counter "iguazu_spool_written_total" ["cluster", "log"] "events", "events written to the spool";
+    SPOOL_REFUSED = Counter "iguazu_spool_refused_total" ["cluster", "log", "reason"] "events", "events that the spool did not take: it was `full`, its disk was `behind` or `failing`, or the event was `too_large`, or the spool `closed`";
+    SPOOL_REPLAYED = Counter "iguazu_spool_replayed_total" ["cluster", "log"] "events", "events out of the spool that Kafka acknowledged or refused for good";
+    SPOOL_ERRORS = Counter "iguazu_spool_errors_total" ["cluster", "log", "kind"] "errors", "errors of the spool's disk: no space (`full`), `read_only`, `other`";
+    SPOOL_DAMAGED = Counter "iguazu_spool_damaged_bytes_total" ["cluster", "log"] "bytes", "bytes of the spool that something changed or that cannot be read; the events in them are lost";
 
     FAILED_LOG_BYTES = Gauge "iguazu_failed_log_bytes" ["cluster"] "bytes", "bytes of the cluster's failed log on disk and on their way there";
     FAILED_LOG_BYTES_MAX = Gauge "iguazu_failed_log_max_bytes" ["cluster"] "bytes", "most of them (`failed.bytes_max`); what is given up then is kept nowhere";

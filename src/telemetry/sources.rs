@@ -24,6 +24,7 @@ pub fn ledger(page: &mut Page, ledger: &Ledger) {
         page.set(&m::EVENTS_LOST, &labels, balance.lost);
         page.set(&m::EVENTS_IN_MEMORY, &labels, balance.in_memory);
         page.set(&m::EVENTS_IN_SPOOL, &labels, balance.in_spool);
+        page.set(&m::EVENTS_LATE, &labels, account.late.load(Relaxed));
         page.set(&m::EVENTS_FIELDS_DROPPED, &labels, account.fields_dropped.load(Relaxed));
         let [event, cluster] = labels;
         for (code, count) in account.rejections() {
@@ -92,11 +93,13 @@ pub fn producer(page: &mut Page, reading: &Producer<'_>) {
     }
 }
 
-/// A reading of one cluster's spool.
+/// A reading of one cluster's spool or wal.
 #[derive(Clone, Debug)]
 pub struct Spool<'a> {
     /// The cluster.
     pub cluster: &'a str,
+    /// Which of the two.
+    pub log: &'static str,
     /// Bytes on disk and on their way there.
     pub bytes: u64,
     /// Most of them.
@@ -119,22 +122,22 @@ pub struct Spool<'a> {
     pub damaged_bytes: u64,
 }
 
-/// One cluster's spool.
+/// One cluster's spool or wal.
 pub fn spool(page: &mut Page, reading: &Spool<'_>) {
-    let cluster = reading.cluster;
-    page.set(&m::SPOOL_BYTES, &[cluster], reading.bytes);
-    page.set(&m::SPOOL_BYTES_MAX, &[cluster], reading.bytes_max);
-    page.set(&m::SPOOL_QUEUE, &[cluster], reading.queue_bytes);
-    page.set(&m::SPOOL_OLDEST, &[cluster], reading.oldest.unwrap_or_default());
-    page.set(&m::SPOOL_FAILING, &[cluster], u64::from(reading.is_failing));
-    page.set(&m::SPOOL_WRITTEN, &[cluster], reading.written);
-    page.set(&m::SPOOL_REPLAYED, &[cluster], reading.settled);
-    page.set(&m::SPOOL_DAMAGED, &[cluster], reading.damaged_bytes);
+    let labels = [reading.cluster, reading.log];
+    page.set(&m::SPOOL_BYTES, &labels, reading.bytes);
+    page.set(&m::SPOOL_BYTES_MAX, &labels, reading.bytes_max);
+    page.set(&m::SPOOL_QUEUE, &labels, reading.queue_bytes);
+    page.set(&m::SPOOL_OLDEST, &labels, reading.oldest.unwrap_or_default());
+    page.set(&m::SPOOL_FAILING, &labels, u64::from(reading.is_failing));
+    page.set(&m::SPOOL_WRITTEN, &labels, reading.written);
+    page.set(&m::SPOOL_REPLAYED, &labels, reading.settled);
+    page.set(&m::SPOOL_DAMAGED, &labels, reading.damaged_bytes);
     for (reason, count) in &reading.refused {
-        page.set(&m::SPOOL_REFUSED, &[cluster, reason], *count);
+        page.set(&m::SPOOL_REFUSED, &[reading.cluster, reading.log, reason], *count);
     }
     for (kind, count) in &reading.errors {
-        page.set(&m::SPOOL_ERRORS, &[cluster, kind], *count);
+        page.set(&m::SPOOL_ERRORS, &[reading.cluster, reading.log, kind], *count);
     }
 }
 

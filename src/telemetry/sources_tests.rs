@@ -42,9 +42,10 @@ fn exporter() -> Exporter {
             let (refused, errors) = (vec![("full", 7)], vec![("other", 1)]);
             let oldest = Some(Duration::from_secs(60));
             let (bytes, bytes_max, queue_bytes, damaged_bytes) = (10, 100, 5, 3);
-            let (cluster, is_failing, written, settled) = ("core", true, 9, 8);
+            let (cluster, log, is_failing, written, settled) = ("core", "wal", true, 9, 8);
             let shown = Spool {
                 cluster,
+                log,
                 bytes,
                 bytes_max,
                 queue_bytes,

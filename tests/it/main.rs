@@ -17,6 +17,7 @@ mod chaos;
 mod drain;
 mod spool;
 mod outage;
+mod wal;
 mod dead_letters;
 mod hostile;
 mod bulkhead;

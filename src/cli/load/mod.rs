@@ -378,6 +378,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn reply(text: &str) -> Result<Reply, String> {
-    let all = [Reply::Enqueued, Reply::Acknowledged];
-    all.into_iter().find(|reply| reply.as_str() == text).ok_or_else(|| "`enqueued` or `acknowledged`".to_owned())
+    let found = Reply::ALL.into_iter().find(|reply| reply.as_str() == text);
+    found.ok_or_else(|| "`enqueued`, `durable` or `acknowledged`".to_owned())
 }
