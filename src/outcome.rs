@@ -11,11 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
+mod awaiting;
 mod balance;
 mod in_memory;
 
+pub use awaiting::Awaiting;
 pub use balance::Balance;
 pub use in_memory::InMemory;
+
+use awaiting::tell;
 
 /// Whose mistake an error is: the reply's status and the log level follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -496,26 +500,11 @@ impl Tracked {
         Delivery::Failed(code)
     }
 
-    fn leave_memory(&self) {
+    pub(in crate::outcome) fn leave_memory(&self) {
         self.account.in_memory.remove(self.cost_bytes);
         if self.is_from_spool() {
             self.account.replayed.fetch_sub(1, Relaxed);
         }
-    }
-
-    /// Counts the record as on disk and tells its request, or returns what the request goes on waiting for.
-    #[allow(clippy::boxed_local, reason = "it lives in a box, as for librdkafka")]
-    pub fn settle_on_disk(mut self: Box<Self>) -> Option<Awaiting> {
-        if !self.awaits_kafka || self.batch.is_none() || self.given_up.is_some() {
-            self.settle(Delivery::Spooled);
-            return None;
-        }
-        self.open = false;
-        self.leave_memory();
-        self.account.in_spool.fetch_add(1, Relaxed);
-        let batch = self.batch.take()?;
-        batch.note(self.index, Delivery::Spooled);
-        Some(Awaiting { account: Arc::clone(&self.account), batch, index: self.index })
     }
 
     /// The producer did not take the record: the caller rejects the event itself.
@@ -553,33 +542,6 @@ impl Drop for Tracked {
                 tell(&self.account, &batch, self.index, delivery);
             }
         }
-    }
-}
-
-/// A request that waits for what Kafka says of a record that is on disk. It knows that much; dropped, it learns nothing more.
-#[derive(Debug)]
-pub struct Awaiting {
-    account: Arc<Account>,
-    batch: Arc<BatchState>,
-    index: u32,
-}
-
-impl Awaiting {
-    /// Tells the request what became of the record.
-    pub fn settle(self, delivery: Delivery) {
-        tell(&self.account, &self.batch, self.index, delivery);
-    }
-
-    /// Whether its reply was written without it.
-    pub fn is_over(&self) -> bool {
-        self.batch.lock().is_over
-    }
-}
-
-/// Tells a request what became of a record, and counts it if that comes too late.
-fn tell(account: &Account, batch: &BatchState, index: u32, delivery: Delivery) {
-    if batch.settle(index, delivery) {
-        account.late.fetch_add(1, Relaxed);
     }
 }
 

@@ -11,7 +11,6 @@ use crate::route::{
 use super::reader::{Item, Table};
 use super::{Cluster, Http, Schemas, Spool, clusters, dead_letters, names};
 
-
 /// Reads every event type and checks what must hold between them.
 pub(super) fn read(
     root: &mut Table<'_>,
