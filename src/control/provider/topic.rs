@@ -57,7 +57,7 @@ pub fn resolve(spec: &TopicSpec, world: &World, cluster: &str) -> Result<Resolve
 }
 
 impl TopicProvider {
-    fn change<'c>(change: &'c Change) -> (&'c str, Option<&'c TopicSpec>) {
+    fn change(change: &Change) -> (&str, Option<&TopicSpec>) {
         let spec = match &change.desired {
             Some(Spec::Topic(spec)) => Some(spec),
             _ => None,
