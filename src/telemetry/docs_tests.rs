@@ -29,7 +29,7 @@ What became of an event or of a request: the `code` of replies, the label of met
 closed and the names are stable. *Status* is that of a reply in which every event ended so; *retry* says whether the same
 event may succeed when it is sent again, as it is and with the same id.
 
-This table is generated from `src/outcome.rs`.
+This table is generated from `src/outcome/code.rs`.
 
 | code | status | whose fault | retry | meaning |
 |---|---|---|---|---|
