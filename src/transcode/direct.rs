@@ -353,12 +353,13 @@ impl<'a> Writer<'_, 'a> {
     #[inline(never)]
     fn inner(&mut self, op: AvroOp, message: &'a [u8], step: Step, out: &mut Buffer) -> Option<()> {
         self.elements_left = self.elements_left.checked_sub(1)?;
-        let mark = self.slots.mark();
+        let (mark, dropped) = (self.slots.mark(), self.slots.notes.output.fields_dropped);
         let mut list = List(0);
         append(&mut list.0, self.slots.frames.nodes, self.span(message).0, Holds::Unread).ok()?;
         write_inner(self.slots, op, Message::Parts(list), step, out).ok()?;
         self.slots.forget(mark);
-        Some(())
+        // What was dropped is told with its place, which here is known but for the position in a list.
+        (self.slots.notes.output.fields_dropped == dropped).then_some(())
     }
 
     /// Where a part of the payload is in it.
