@@ -134,7 +134,8 @@ impl Feed {
         entry
     }
 
-    /// Clients of clusters that the configuration does not have any more, that no event type uses, and whose spool is empty.
+    /// Clients of clusters that the configuration does not have any more, that no event type uses, and for which nothing waits on
+    /// disk.
     pub(super) fn unused_clients(&self) -> Vec<Arc<Client>> {
         let is_listed = |name: &str| self.config.clusters.iter().any(|cluster| cluster.name == name);
         let in_use = |client: &Arc<Client>| {
@@ -146,11 +147,10 @@ impl Feed {
                 State::Unavailable(_) => false,
             })
         };
-        let has_entries = |name: &str| self.producers.spool_of(name).is_some_and(|spool| spool.stats().bytes > 0);
         let mut clients = self.producers.all();
         clients.retain(|client| {
             let cluster = client.cluster();
-            !is_listed(cluster) && !in_use(client) && !has_entries(cluster)
+            !is_listed(cluster) && !in_use(client) && !self.producers.has_entries(cluster)
         });
         clients
     }

@@ -73,6 +73,13 @@ impl Producers {
         self.spools().get(cluster).cloned()
     }
 
+    /// Whether something waits for this cluster on disk, in its spool or its wal.
+    pub fn has_entries(&self, cluster: &str) -> bool {
+        let wal = self.wals().get(cluster).cloned();
+        self.spool_of(cluster).is_some_and(|spool| spool.stats().bytes > 0)
+            || wal.is_some_and(|wal| wal.log().stats().bytes > 0)
+    }
+
     /// From now on these are the settings of the cluster, whatever those have who ask for a client; its clients are replaced.
     /// Those that others took over from go on until they are given to [`Producers::retire`].
     pub fn change(&self, cluster: &Cluster) -> Result<(), ProduceError> {
