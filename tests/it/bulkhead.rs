@@ -170,18 +170,25 @@ async fn a_topic_that_is_deleted_takes_its_event_type_out_until_it_is_back() {
 
 #[tokio::test]
 async fn a_topic_that_takes_nothing_leaves_the_others_their_room_and_they_lose_nothing() {
-    let fixture = Fixture::new();
-    // More replicas must be in sync than there are, so that no record is ever taken.
-    let unwritable = Topic { settings: &[("min.insync.replicas", "3")], ..Topic::default() };
-    let stuck = fixture.cluster.topic("it.stuck", unwritable);
+    let (kafka, registry) = (kafka::alone(), registry::shared());
+    let (subject, avro_subject) = oracle::register(registry);
+    let typed = |name: &str, topic: &str| {
+        let settings = format!("subject = {subject:?}\navro_subject = {avro_subject:?}\nacks = \"all\"");
+        event_type(name, topic, "avro", &settings)
+    };
+    // Its only replica is on a broker that is dead, so that no record is ever taken.
+    let stuck = kafka.topic("it.stuck", Topic { partitions: 1, replicas: 1, ..Topic::default() });
+    let topic = kafka.topic("it.good", Topic::default());
     let http = "drain_seconds = 6\nread_timeout_seconds = 5\nack_timeout_seconds = 130";
     // The smallest buffer, and records that are tried for longer than the test.
     let cluster = "buffer_bytes_max = 1048576\nmessage_timeout_ms = 120000\nbreaker_open_after_ms = 600000";
-    let config = with_settings(&with_settings(&fixture.config(), "http", http), "clusters.core", cluster)
-        + &fixture.event_type("it.stuck", &stuck, "acks = \"all\"")
-        + &good(&fixture, ALL - 1).replace("\nsubject", "\nacks = \"all\"\nsubject");
+    let good: String = (0..ALL - 1).map(|n| typed(&format!("it.good.{n}"), &topic)).collect();
+    let config = with_settings(&with_settings(&config(&kafka, registry), "http", http), "clusters.core", cluster)
+        + &typed("it.stuck", &stuck)
+        + &good;
     let mut proxy = Proxy::start(&config).await;
     for told in [
+        "kafka client reports an error",
         "less than `message_timeout_ms`",
         "producer stopped before",
         "record was not delivered",
@@ -189,6 +196,7 @@ async fn a_topic_that_takes_nothing_leaves_the_others_their_room_and_they_lose_n
     ] {
         proxy.expect_log(told);
     }
+    kafka.kill(kafka.leader(&stuck, 0));
     // It is offered more than the whole buffer.
     let mut oracle = Oracle::default();
     let mut refused = 0;
@@ -216,15 +224,8 @@ async fn a_topic_that_takes_nothing_leaves_the_others_their_room_and_they_lose_n
     }
     let ledger = proxy.finish();
     assert_eq!((ledger.delivered as usize, ledger.rejected), (oracle.owed(), refused), "{ledger:?}");
-    let topic = fixture_topic(&config, "it.good.0");
-    let findings = oracle.check(&Reader::new(&fixture.cluster, fixture.registry).read(&topic, oracle.owed()));
+    let findings = oracle.check(&Reader::new(&kafka, registry).read(&topic, oracle.owed()));
     assert_eq!((findings.events, findings.duplicates.len()), (oracle.owed(), 0));
-}
-
-/// The topic of an event type, as its configuration says.
-fn fixture_topic(config: &str, event: &str) -> String {
-    let (_, table) = config.split_once(&format!("[events.{event:?}]")).expect("it is configured");
-    table.split('"').nth(3).expect("the cluster comes first, then the topic").to_owned()
 }
 
 async fn sample(proxy: &Proxy, name: &str, event: &str) -> f64 {

@@ -29,6 +29,7 @@ pub struct Proxy {
     expected: Vec<String>,
     folder: PathBuf,
     finished: bool,
+    told_to_stop: bool,
 }
 
 /// What the proxy writes into its `--ready-file` once it listens.
@@ -138,8 +139,18 @@ impl Proxy {
             serde_json::from_str(&text).map_err(|e| e.to_string())
         });
         let client = http::client();
-        let (expected, finished) = (Vec::new(), false);
-        Proxy { process, addresses, client, log, log_reader: Some(log_reader), expected, folder, finished }
+        let (expected, finished, told_to_stop) = (Vec::new(), false, false);
+        Proxy {
+            process,
+            addresses,
+            client,
+            log,
+            log_reader: Some(log_reader),
+            expected,
+            folder,
+            finished,
+            told_to_stop,
+        }
     }
 
     /// Declares that log lines of level `warn` or `error` whose sentence or fields contain this text are part of the test.
@@ -258,6 +269,7 @@ impl Proxy {
 
     /// `SIGTERM`, without waiting for the end: for what must happen meanwhile.
     pub fn terminate(&mut self) {
+        self.told_to_stop = true;
         self.process.signal(Signal::TERM);
     }
 
@@ -314,7 +326,10 @@ impl Proxy {
         if self.process.exit_status().is_none() {
             println!("the proxy held at most {} MiB", self.resident_peak_bytes() >> 20);
         }
-        self.process.signal(Signal::TERM);
+        // Told a second time it would hurry.
+        if !self.told_to_stop {
+            self.process.signal(Signal::TERM);
+        }
         let status = self.process.wait();
         self.check_log();
         assert!(status.success(), "the proxy ended with {status}; its log is {}", self.folder.join("log").display());
