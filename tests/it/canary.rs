@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::support::fixture::Fixture;
-use super::support::kafka::Topic;
-use super::support::oracle::Oracle;
-use super::support::proxy::{Proxy, with_settings};
+use super::support::kafka::{self, Topic};
+use super::support::oracle::{self, Oracle};
+use super::support::proxy::{Proxy, config, event_type, with_settings};
 use super::support::raw::{Raw, post};
 use super::support::read_back::Reader;
+use super::support::registry;
 
 #[tokio::test]
 async fn every_leading_broker_acknowledges_a_canary_before_the_proxy_is_ready() {
@@ -33,13 +34,15 @@ async fn every_leading_broker_acknowledges_a_canary_before_the_proxy_is_ready() 
 async fn the_first_request_after_the_start_takes_no_longer_than_twice_the_following_ones() {
     const STARTS: usize = 5;
     const FOLLOWING: u64 = 20;
-    let fixture = Fixture::new();
-    let settings = &[("min.insync.replicas", "1")];
-    let canary = fixture.cluster.topic("it.warm-canary", Topic { partitions: 6, replicas: 2, settings });
-    let topic = fixture.topic("it.warm");
-    let config =
-        with_settings(&fixture.config(), "clusters.core", &format!("canary_topic = {canary:?}\nlinger_ms = 5"));
-    let config = config + &fixture.event_type("it.warm", &topic, "");
+    // Alone, so that no other test's brokers and proxies are measured with it.
+    let (kafka, registry) = (kafka::alone(), registry::shared());
+    let (subject, avro_subject) = oracle::register(registry);
+    let canary = kafka.topic("it.warm-canary", Topic { partitions: 6, ..Topic::default() });
+    let topic = kafka.topic("it.warm", Topic::default());
+    let settings = format!("canary_topic = {canary:?}\nlinger_ms = 5");
+    let of_event = format!("subject = {subject:?}\navro_subject = {avro_subject:?}");
+    let config = with_settings(&config(&kafka, registry), "clusters.core", &settings)
+        + &event_type("it.warm", &topic, "avro", &of_event);
     for reply in ["enqueued", "acknowledged"] {
         let (mut firsts, mut followings) = (Vec::new(), Vec::new());
         for _ in 0..STARTS {
