@@ -244,7 +244,7 @@ async fn a_second_signal_puts_on_disk_at_once_what_brokers_that_hang_do_not_take
         if draining { Ok(()) } else { Err("not yet".to_owned()) }
     })
     .await;
-    // Its second signal.
+    proxy.terminate();
     let folder = proxy.folder().to_owned();
     let ledger = proxy.finish();
     let took = begun.elapsed();
