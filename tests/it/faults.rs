@@ -324,7 +324,7 @@ async fn a_buffer_that_is_full_takes_no_more_memory_than_its_budget() {
     let brokers = EmbeddedBrokers::start(1).expect("loopback has free ports");
     brokers.create_topic("it.fill", 3, 1).expect("it is new");
     let config = format!(
-        "[http]\nlisten = \"127.0.0.1:0\"\ndrain_seconds = 2\nread_timeout_seconds = 1\nack_timeout_seconds = 70\n\n\
+        "[http]\nlisten = \"127.0.0.1:0\"\ndrain_seconds = 12\nread_timeout_seconds = 1\nack_timeout_seconds = 70\n\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\n\
          [clusters.core]\nbrokers = [{:?}]\nbuffer_bytes_max = {BUFFER_BYTES}\nmessage_timeout_ms = 60000\n\n",
         brokers.bootstrap()
