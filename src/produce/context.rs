@@ -24,7 +24,7 @@ use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
 use super::keep::{Keep, Taken};
-use super::partition::{CARE_SHARE, Leaders};
+use super::partition::{self, Leaders};
 use super::settings;
 use super::token::TokenSource;
 use crate::config::Cluster;
@@ -88,7 +88,7 @@ pub(super) struct Context {
 pub(super) fn care_from(lane: Lane, bytes_max: u64) -> u64 {
     match lane {
         Lane::Wal | Lane::DeadLetter => u64::MAX,
-        Lane::Standard | Lane::Slow | Lane::All => bytes_max * CARE_SHARE / 8,
+        Lane::Standard | Lane::Slow | Lane::All => partition::care_from(bytes_max),
     }
 }
 
