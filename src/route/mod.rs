@@ -315,6 +315,7 @@ impl EventType {
             buffer_bytes_max: other.buffer_bytes_max,
             limits: other.limits,
             brake: other.brake,
+            dead_letter: other.dead_letter.clone(),
             sensitive: other.sensitive.clone(),
             ..self.clone()
         }
