@@ -51,14 +51,14 @@
 //! - *record*: what goes to Kafka: key, value, headers, timestamp.
 //! - *lane*: one producer client of a cluster: `standard` (acks=1), `slow` (longer linger), `all` (acks=all, idempotent), `wal`.
 //! - *wal*: the log on disk that events of the lane `wal` go to first, and from which they are produced in order.
+//! - *breaker*: whether a cluster takes records: closed, open, or half-open while it is tried.
 //! - *spool*: the disk beside the producers, one a cluster: an *entry* is a record that waits there, *replay* produces it.
 //! - *delivery*: what Kafka finally said of a record; *outcome*: what became of an event; *code*: its stable name.
 //! - *ledger*: the counts that show that no event fell between.
 //!
 //! # Where things will go
 //!
-//! A breaker comes into [`produce`], where a full budget already sends records to the [`spool`]. The rest of the management
-//! plane comes into [`control`], and as a second source of snapshots beside the file into [`feed`].
+//! The rest of the management plane comes into [`control`], and as a second source of snapshots beside the file into [`feed`].
 
 #![deny(unsafe_code, missing_docs)]
 #![warn(rust_2018_idioms)]

@@ -5,7 +5,7 @@
 //! decides anything about an event.
 //!
 //! Threads: one current-thread runtime a worker for the path of events; one small multi-thread runtime (`control`) for the
-//! admin listener, the feed and the registries; one poll thread a producer client.
+//! admin listener, the feed and the registries; one poll thread a producer client; one thread a cluster's breaker.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,13 +28,13 @@ use crate::feed::{self, Feed};
 use crate::http::Doors;
 use crate::outcome::{Balance, Ledger};
 use crate::pipeline::{Pipeline, Ready, Snapshot, State, Watch};
-use crate::produce::{Client, Producers, Wal};
+use crate::produce::{Client, Gate, Producers, Trouble, Wal};
 use crate::schema::{Loader, Registry, RegistryError};
 use crate::serve::{self, BindError, Counts, Drain, Listener, Peer, Seat, Server, TlsError, Workers};
 use crate::spool::{Spool, SpoolError};
 use crate::telemetry::admin::{self, AdminState};
 use crate::telemetry::export::{self, Exporter, Page, Source};
-use crate::telemetry::health::{Buffer, Health, Measured, Pulse};
+use crate::telemetry::health::{Buffer, Condition, Health, Measured, Pulse};
 use crate::telemetry::ledger::Books;
 use crate::telemetry::meters::HttpMeters;
 use crate::telemetry::sources;
@@ -409,6 +409,10 @@ impl Shown {
         for client in self.producers.all() {
             sources::producer(page, &read_producer(&client));
         }
+        for (cluster, gate) in self.producers.gates() {
+            let entered = gate.entered().map(|(state, count)| (state.as_str(), count)).collect();
+            sources::breaker(page, &sources::Breaker { cluster: &cluster, state: gate.state() as u64, entered });
+        }
         for (log, spool) in self.logs() {
             sources::spool(page, &spools::reading(log, spool));
         }
@@ -477,8 +481,15 @@ impl Shown {
             buffers: clients.iter().map(buffer).collect(),
             pulses: clients.iter().map(pulse).chain(stuck).collect(),
             spools: spools::levels(self.logs()),
+            conditions: self.producers.gates().into_iter().filter_map(open_breaker).collect(),
         }
     }
+}
+
+/// What `/ready` says of a cluster that does not take records as usual.
+fn open_breaker((cluster, gate): (String, Arc<Gate>)) -> Option<Condition> {
+    let Trouble { reason, since } = gate.trouble()?;
+    Some(Condition { name: format!("breaker of {cluster}"), reason, since })
 }
 
 fn read_producer(client: &Client) -> sources::Producer<'_> {

@@ -27,6 +27,8 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, registries: &[Registry]) 
         slow_linger: table.milliseconds("slow_linger_ms", 500, 5..=10_000),
         buffer_bytes_max: table.size("buffer_bytes_max", 268_435_456, 1_048_576..=68_719_476_736),
         message_timeout: table.milliseconds("message_timeout_ms", 30_000, 1_000..=900_000),
+        breaker_open_after: table.milliseconds("breaker_open_after_ms", 15_000, 500..=600_000),
+        breaker_retry_after: table.milliseconds("breaker_retry_after_ms", 5_000, 100..=600_000),
         canary_topic: table.take("canary_topic").and_then(|item| topic(&item)),
         compression: table
             .choice("compression", &["none", "gzip", "snappy", "lz4", "zstd"].map(|name| (name, name)))

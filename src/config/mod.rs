@@ -121,6 +121,10 @@ pub struct Cluster {
     pub buffer_bytes_max: usize,
     /// How long librdkafka tries to deliver a record before it is given up.
     pub message_timeout: Duration,
+    /// How long records may wait while none is acknowledged before the cluster's breaker opens.
+    pub breaker_open_after: Duration,
+    /// How long it stays open before the cluster is asked whether it is back.
+    pub breaker_retry_after: Duration,
     /// Topic for warm-up and canary records; none: no canary.
     pub canary_topic: Option<String>,
     /// Compression codec of batches: `none`, `gzip`, `snappy`, `lz4`, `zstd`.

@@ -14,7 +14,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use tracing::{debug, error, warn};
 
-use super::beside::Beside;
+use super::breaker::Gate;
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
 use super::keep::Keeper;
@@ -55,6 +55,21 @@ pub struct Client {
     pub(super) limits: topic::Limits,
     /// Locked while a canary is under way.
     pub(super) proof: Mutex<super::canary::Proof>,
+    /// A topic to ask the cluster about, for a sign of life.
+    topic_known: Mutex<Option<String>>,
+}
+
+/// What the clients of a cluster share.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Where records wait that the cluster does not take now.
+    pub spool: Option<Arc<Spool>>,
+    /// Where records of the lane `wal` go first.
+    pub wal: Option<Arc<Wal>>,
+    /// Where records go that are given up for good.
+    pub keeper: Arc<Keeper>,
+    /// Whether the cluster takes records.
+    pub gate: Arc<Gate>,
 }
 
 struct Shared {
@@ -102,41 +117,21 @@ impl Client {
         lane: Lane,
         spool: Option<&Arc<Spool>>,
     ) -> Result<Arc<Client>, ProduceError> {
-        Client::start_keeping(cluster, lane, spool, &Arc::default())
+        Client::start_amid(cluster, lane, &Surroundings { spool: spool.cloned(), ..Surroundings::default() })
     }
 
-    /// [`Client::start`]; what is given up for good goes where the keeper says.
-    pub fn start_keeping(
+    /// [`Client::start`], with what the clients of its cluster share.
+    pub fn start_amid(
         cluster: &config::Cluster,
         lane: Lane,
-        spool: Option<&Arc<Spool>>,
-        keeper: &Arc<Keeper>,
-    ) -> Result<Arc<Client>, ProduceError> {
-        Client::start_with(cluster, lane, spool, None, keeper)
-    }
-
-    /// The same for the lane `wal`: live records go to the wal first.
-    pub fn start_behind(
-        cluster: &config::Cluster,
-        wal: Option<Arc<Wal>>,
-        keeper: &Arc<Keeper>,
-    ) -> Result<Arc<Client>, ProduceError> {
-        Client::start_with(cluster, Lane::Wal, None, wal, keeper)
-    }
-
-    fn start_with(
-        cluster: &config::Cluster,
-        lane: Lane,
-        spool: Option<&Arc<Spool>>,
-        wal: Option<Arc<Wal>>,
-        keeper: &Arc<Keeper>,
+        surroundings: &Surroundings,
     ) -> Result<Arc<Client>, ProduceError> {
         let config = settings::client_config(settings::producer(cluster, lane));
         let failed = |source| ProduceError::Client { cluster: cluster.name.clone(), source };
         let native = config.create_native_config().map_err(failed)?;
         let limit = |name: &str| Ok(native.get(name).map_err(failed)?.parse().unwrap_or(usize::MAX));
         let (message_bytes_max, batch_bytes_max) = (limit("message.max.bytes")?, limit("batch.size")?);
-        let context = Context::new(cluster, lane, spool.map(Beside::new), keeper);
+        let context = Context::new(cluster, lane, surroundings);
         let producer = config.create_with_context(context).map_err(failed)?;
         let shared = Arc::new(Shared { producer, stopping: AtomicBool::new(false), patience: Mutex::default() });
         let thread = std::thread::Builder::new()
@@ -151,11 +146,12 @@ impl Client {
         Ok(Arc::new(Client {
             shared,
             thread: Mutex::new(Some(thread)),
-            wal,
+            wal: surroundings.wal.clone(),
             message_bytes_max,
             batch_bytes_max,
             limits,
             proof: Mutex::default(),
+            topic_known: Mutex::default(),
         }))
     }
 
@@ -168,7 +164,12 @@ impl Client {
         mut tracked: Box<Tracked>,
     ) -> Result<(), Refused> {
         let context = self.context();
-        // A breaker will ask for the same here, before the budget.
+        if !context.gate.is_closed() {
+            match self.divert(topic.name(), record, tracked) {
+                None => return Ok(()),
+                Some(not_taken) => tracked = not_taken,
+            }
+        }
         if let Err(no_room) = context.budget.take(tracked.cost_bytes()) {
             return self.spool_or_refuse(no_room, topic.name(), record, tracked);
         }
@@ -309,6 +310,35 @@ impl Client {
         self.shared.producer.client().fatal_error().is_some()
     }
 
+    /// Whether records go to the cluster as usual, or a trial may.
+    pub fn lets_pass(&self) -> bool {
+        self.context().gate.lets_pass()
+    }
+
+    /// Whether records wait that should have been acknowledged by now.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.oldest_age().is_some_and(|age| age > self.context().linger)
+    }
+
+    /// The error that says that no broker can be reached, or that they refuse our login, unless something went through since.
+    pub(super) fn cut_off(&self) -> Option<ClientError> {
+        let context = self.context();
+        context.health.cut_off(context.clock.now_ms())
+    }
+
+    /// Notes a topic that exists, or may.
+    pub(super) fn note_topic(&self, topic: &str) {
+        let mut known = self.topic_known.lock().expect("no code panics while it holds this lock");
+        known.get_or_insert_with(|| topic.to_owned());
+    }
+
+    /// Whether the cluster answers a question about a topic, whatever it says. True as well when no topic is known, and so
+    /// nothing to ask. Blocking.
+    pub(super) fn answers(&self, timeout: Duration) -> bool {
+        let topic = self.topic_known.lock().expect("no code panics while it holds this lock").clone();
+        topic.is_none_or(|topic| self.metadata(&topic, timeout).map_or_else(|error| error.is_final(), |_| true))
+    }
+
     /// Something other than a record went through, or did not.
     pub(super) fn note_success(&self) {
         self.context().health.worked();
@@ -320,6 +350,22 @@ impl Client {
 
     fn context(&self) -> &Context {
         self.shared.producer.context()
+    }
+
+    /// The breaker is not closed: unless it is a trial, a record waits on disk rather than fill the memory. None once the spool
+    /// has it. Where there is none, or it takes nothing, the budget decides as always.
+    #[cold]
+    fn divert(&self, topic: &str, record: &Record<'_>, tracked: Box<Tracked>) -> Option<Box<Tracked>> {
+        let context = self.context();
+        let has_proof_only = !tracked.may_be_spooled() && !tracked.is_from_spool();
+        if has_proof_only || context.gate.pass() || tracked.is_from_spool() || context.budget.is_closed() {
+            return Some(tracked);
+        }
+        let Some(beside) = &context.beside else { return Some(tracked) };
+        if record.batch_bytes() > self.message_bytes_max {
+            return Some(tracked);
+        }
+        beside.take_new(topic, record, context.lane, tracked).err().map(|not_taken| not_taken.tracked)
     }
 
     /// A record that finds no room waits on disk, where there is a spool that takes it.

@@ -16,12 +16,15 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Message, OwnedMessage};
 use rdkafka::producer::ProducerContext;
 use tracing::{debug, error, info, trace, warn};
 
+use super::Surroundings;
 use super::age::{Ages, Clock};
 use super::beside::Beside;
+use super::breaker::Gate;
 use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
-use super::keep::{Keep, Keeper};
+use super::keep::Keep;
+use super::settings;
 use super::token::TokenSource;
 use crate::config::Cluster;
 use crate::outcome::{Delivery, KeptIn, Tracked};
@@ -44,12 +47,16 @@ pub(super) struct Resend {
 pub(super) struct Context {
     pub(super) cluster: String,
     pub(super) lane: Lane,
+    /// How long a record waits for others before it is sent.
+    pub(super) linger: Duration,
     pub(super) clock: Clock,
     /// When the poll thread last asked librdkafka for reports, on the clock: when a report counts as received, so that the
     /// clock is read once a batch.
     pub(super) polled_ms: AtomicU32,
     /// Set whenever librdkafka had something to say.
     pub(super) called: AtomicBool,
+    /// Whether the cluster takes records, as far as its breaker knows.
+    pub(super) gate: Arc<Gate>,
     pub(super) budget: Budget,
     pub(super) ages: Ages,
     ack_latency: Histogram,
@@ -70,13 +77,15 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(cluster: &Cluster, lane: Lane, beside: Option<Beside>, keeper: &Arc<Keeper>) -> Self {
+    pub(super) fn new(cluster: &Cluster, lane: Lane, surroundings: &Surroundings) -> Self {
         Context {
             cluster: cluster.name.clone(),
             lane,
+            linger: settings::linger(cluster, lane),
             clock: Clock::start(),
             polled_ms: AtomicU32::new(0),
             called: AtomicBool::new(false),
+            gate: Arc::clone(&surroundings.gate),
             budget: Budget::new(cluster.buffer_bytes_max),
             ages: Ages::new(cluster.message_timeout),
             ack_latency: export::histogram(&PRODUCER_ACK_LATENCY, &[&cluster.name, lane.as_str()]),
@@ -86,9 +95,9 @@ impl Context {
             logged_ms: std::array::from_fn(|_| AtomicU32::new(0)),
             requests: AtomicU64::new(0),
             resends: Mutex::new(Vec::new()),
-            beside,
+            beside: surroundings.spool.as_ref().map(Beside::new),
             spooled: AtomicU64::new(0),
-            keep: Keep::new(keeper),
+            keep: Keep::new(&surroundings.keeper),
             token: TokenSource::new(cluster),
         }
     }

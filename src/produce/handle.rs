@@ -48,6 +48,7 @@ impl TopicHandle {
         // SAFETY: the function has no precondition; it reads this thread's last error.
         let native = NonNull::new(native)
             .ok_or_else(|| failed(KafkaError::MessageProduction(unsafe { bindings::rd_kafka_last_error() }.into())))?;
+        client.note_topic(topic);
         Ok(TopicHandle { native: Native(native), client: Arc::clone(client), name: topic.to_owned() })
     }
 

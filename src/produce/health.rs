@@ -50,6 +50,11 @@ impl ErrorKind {
         }
     }
 
+    /// Whether no broker at all is of use while it lasts.
+    const fn cuts_off(self) -> bool {
+        matches!(self, ErrorKind::Authentication | ErrorKind::Tls | ErrorKind::AllBrokersDown)
+    }
+
     pub(super) fn of(code: Option<Kafka>) -> Self {
         match code {
             Some(Kafka::Fatal) => ErrorKind::Fatal,
@@ -102,6 +107,13 @@ struct Seen {
     warned_ms: u32,
 }
 
+impl Seen {
+    fn told(&self, kind: ErrorKind, now_ms: u32) -> ClientError {
+        let age = Duration::from_millis(u64::from(now_ms.wrapping_sub(self.at_ms)));
+        ClientError { kind, reason: self.reason.clone(), age }
+    }
+}
+
 /// The errors since the last success, one a kind, and the counts of all.
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -141,10 +153,18 @@ impl Health {
             return None;
         }
         let seen = self.lock();
+        ErrorKind::ALL.into_iter().zip(seen.iter()).find_map(|(kind, seen)| Some(seen.as_ref()?.told(kind, now_ms)))
+    }
+
+    /// The error that says that no broker can be reached or that they refuse our login, if nothing has gone through since.
+    pub(super) fn cut_off(&self, now_ms: u32) -> Option<ClientError> {
+        if !self.troubled.load(Relaxed) {
+            return None;
+        }
+        let seen = self.lock();
         ErrorKind::ALL.into_iter().zip(seen.iter()).find_map(|(kind, seen)| {
-            let Seen { reason, at_ms, .. } = seen.as_ref()?;
-            let age = Duration::from_millis(u64::from(now_ms.wrapping_sub(*at_ms)));
-            Some(ClientError { kind, reason: reason.clone(), age })
+            let seen = seen.as_ref().filter(|_| kind.cuts_off())?;
+            Some(seen.told(kind, now_ms))
         })
     }
 
@@ -182,6 +202,18 @@ mod tests {
         health.failed(ErrorKind::Fatal, "fenced", 3);
         health.worked();
         assert_eq!(health.last(4).map(|error| error.kind), Some(ErrorKind::Fatal));
+    }
+
+    #[test]
+    fn a_cluster_is_cut_off_when_no_broker_is_of_use_and_not_for_one_of_them() {
+        let health = Health::default();
+        health.failed(ErrorKind::Transport, "refused", 1);
+        health.failed(ErrorKind::Other, "odd", 1);
+        assert_eq!(health.cut_off(2), None);
+        health.failed(ErrorKind::AllBrokersDown, "2/2 brokers are down", 3);
+        assert_eq!(health.cut_off(4).map(|error| error.kind), Some(ErrorKind::AllBrokersDown));
+        health.worked();
+        assert_eq!(health.cut_off(5), None);
     }
 
     #[test]

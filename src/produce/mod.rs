@@ -5,7 +5,7 @@
 //! a topic, or drops a record without counting it.
 //!
 //! Reading order: [`client`] (start, send, stop), `handle` (librdkafka's C interface), `context` (what librdkafka calls back), `failure` (its errors in our
-//! codes), `beside` and `replay` (what waits on disk, in and out), [`wal`] and `wal_sender` (what is on disk first), `keep` (what is given up for good), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
+//! codes), `beside` and `replay` (what waits on disk, in and out), [`wal`] and `wal_sender` (what is on disk first), `keep` (what is given up for good), `breaker` and `watch` (whether the cluster takes records), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,6 +23,8 @@ mod replay;
 pub mod wal;
 mod wal_sender;
 mod age;
+mod breaker;
+mod watch;
 pub mod failure;
 mod health;
 pub mod settings;
@@ -32,8 +34,9 @@ mod wait;
 mod token;
 pub mod producers;
 
+pub use breaker::{Gate, Patience, State, Trouble};
 pub use canary::Canary;
-pub use client::{Client, Stopped};
+pub use client::{Client, Stopped, Surroundings};
 pub use failure::Failure;
 pub use handle::TopicHandle;
 pub use health::{ClientError, ErrorKind};

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
+use super::breaker::{Gate, Patience};
 use super::wal::Wal;
-use super::{Client, Keeper, ProduceError, Stopped};
+use super::watch::Watch;
+use super::{Client, Keeper, ProduceError, Stopped, Surroundings};
 use crate::config::Cluster;
 use crate::route::Lane;
 use crate::spool::Spool;
@@ -35,6 +37,8 @@ pub struct Producers {
     keepers: Mutex<HashMap<String, Arc<Keeper>>>,
     /// Where records of the lane `wal` go first, by cluster.
     wals: HashMap<String, Arc<Wal>>,
+    /// The breakers, one a cluster, from its first client on.
+    watches: Mutex<BTreeMap<String, Watch>>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
     displaced: Mutex<Vec<Arc<Client>>>,
     draining: Mutex<Vec<Draining>>,
@@ -113,14 +117,35 @@ impl Producers {
         if let Some(bytes) = batch_bytes_max {
             cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
-        let keeper = self.keeper(&cluster.name);
-        let client = match lane {
-            Lane::Wal => Client::start_behind(&cluster, self.wals.get(&cluster.name).cloned(), &keeper)?,
-            _ => Client::start_keeping(&cluster, lane, self.spools.get(&cluster.name), &keeper)?,
+        let (spool, wal) = match lane {
+            Lane::Wal => (None, self.wals.get(&cluster.name).cloned()),
+            _ => (self.spools.get(&cluster.name).cloned(), None),
         };
+        let (keeper, gate) = (self.keeper(&cluster.name), self.gate_of(&cluster)?);
+        let client = Client::start_amid(&cluster, lane, &Surroundings { spool, wal, keeper, gate })?;
+        self.watches().get(&cluster.name).expect("its gate was just asked for").add(&client);
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
         Ok(client)
+    }
+
+    /// The gate of a cluster's breaker, which is made where there is none.
+    fn gate_of(&self, cluster: &Cluster) -> Result<Arc<Gate>, ProduceError> {
+        let mut watches = self.watches();
+        if let Some(watch) = watches.get(&cluster.name) {
+            return Ok(Arc::clone(watch.gate()));
+        }
+        let patience = Patience { open_after: cluster.breaker_open_after, retry_after: cluster.breaker_retry_after };
+        let watch = Watch::start(&cluster.name, patience)
+            .map_err(|source| ProduceError::Thread { cluster: cluster.name.clone(), source })?;
+        let gate = Arc::clone(watch.gate());
+        watches.insert(cluster.name.clone(), watch);
+        Ok(gate)
+    }
+
+    /// The breakers, by cluster.
+    pub fn gates(&self) -> Vec<(String, Arc<Gate>)> {
+        self.watches().iter().map(|(cluster, watch)| (cluster.clone(), Arc::clone(watch.gate()))).collect()
     }
 
     /// Those that another one took over from and that are not retired yet.
@@ -147,6 +172,8 @@ impl Producers {
     /// Stops every client, all at the same time, and waits for those that drain already, all within `deadline`. Blocking; see
     /// [`Client::stop`]. Returns the sum of what had to be left.
     pub fn stop(&self, deadline: Duration) -> Stopped {
+        let watches = std::mem::take(&mut *self.watches());
+        watches.values().for_each(Watch::hasten);
         let clients = std::mem::take(&mut *self.clients());
         let displaced = std::mem::take(&mut *self.displaced.lock().expect("no code panics while it holds this lock"));
         let mut draining = std::mem::take(&mut *self.draining.lock().expect("no code panics while it holds this lock"));
@@ -159,6 +186,10 @@ impl Producers {
             unreported: sum.unreported + one.unreported,
             spooled: sum.spooled + one.spooled,
         })
+    }
+
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<String, Watch>> {
+        self.watches.lock().expect("no code panics while it holds this lock")
     }
 
     fn clients(&self) -> MutexGuard<'_, Clients> {

@@ -279,7 +279,8 @@ impl Run {
                     Err(error) => return Halt::Trouble(error.to_string()),
                 },
             };
-            if !has_room(handle.client()) {
+            // While the breaker is open nothing is tried; half-open, entries are trials like other records.
+            if !has_room(handle.client()) || !handle.client().lets_pass() {
                 return Halt::Enough;
             }
             let account = account(accounts, to, entry.event);

@@ -6,8 +6,8 @@ use super::*;
 use crate::dev::brokers::{ALL_BROKERS, EmbeddedBrokers};
 use crate::envelope::headers::HeaderBuffer;
 use crate::outcome::Balance;
-use crate::produce::Stopped;
 use crate::produce::settings::tests::cluster;
+use crate::produce::{State, Stopped};
 use crate::spool::Settings;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,6 +83,72 @@ impl Bench {
         assert!(balance.holds() && balance.in_memory == 0, "{balance:?}");
         balance
     }
+}
+
+#[test]
+fn while_the_breaker_is_open_records_wait_on_disk_and_not_in_memory_and_it_closes_when_they_are_taken() {
+    let mut bench = Bench::new(10_000_000);
+    bench.to.cluster.breaker_open_after = Duration::from_millis(300);
+    bench.to.cluster.breaker_retry_after = Duration::from_millis(100);
+    // Longer than the test: what the client has it keeps.
+    bench.to.cluster.message_timeout = Duration::from_secs(300);
+    bench.send("orders", b"x").expect("there is room");
+    bench.until(|balance| balance.delivered == 1);
+    let gates = bench.to.producers.gates();
+    let gate = Arc::clone(&gates[0].1);
+    assert_eq!((gates.len(), gates[0].0.as_str(), gate.state()), (1, "core", State::Closed));
+
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    bench.send("orders", b"x").expect("there is room");
+    bench.until(|_| gate.state() == State::Open);
+    let reason = gate.trouble().expect("it is open").reason;
+    assert!(reason.starts_with("nothing was acknowledged for"), "{reason}");
+    (0..50).for_each(|_| bench.send("orders", b"x").expect("there is room"));
+    bench.until(|balance| balance.in_spool == 50 && balance.in_memory == 1);
+    assert_eq!(bench.client().in_flight(), 1, "none of them went to the client");
+
+    let replay = bench.replay();
+    bench.brokers.bring_up(ALL_BROKERS).expect("the brokers obey");
+    bench.until(|balance| balance.in_memory + balance.in_spool == 0 && gate.state() == State::Closed);
+    assert!(gate.trouble().is_none());
+    assert_eq!(bench.stop(Some(replay)), Balance { received: 52, delivered: 52, ..Balance::default() });
+}
+
+#[test]
+fn without_a_spool_an_open_breaker_leaves_it_to_the_budget() {
+    let mut bench = Bench::new(10_000_000);
+    bench.to.producers = Arc::default();
+    bench.to.cluster.breaker_open_after = Duration::from_millis(300);
+    bench.to.cluster.message_timeout = Duration::from_secs(300);
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    bench.send("orders", &[7; 1_000]).expect("there is room");
+    let gate = Arc::clone(&bench.to.producers.gates()[0].1);
+    bench.until(|_| gate.state() == State::Open);
+    let refused = std::iter::repeat_with(|| bench.send("orders", &[7; 1_000])).find_map(Result::err);
+    assert_eq!(refused.map(|(code, _)| code), Some(Code::BufferFull));
+    bench.brokers.bring_up(ALL_BROKERS).expect("the brokers obey");
+    bench.until(|balance| balance.in_memory == 0);
+    bench.stop(None);
+}
+
+#[test]
+fn records_that_the_broker_refuses_never_open_the_breaker() {
+    let mut bench = Bench::new(10_000_000);
+    bench.to.cluster.breaker_open_after = Duration::from_millis(300);
+    bench.to.cluster.message_timeout = Duration::from_secs(300);
+    bench.client().topic("orders", PATIENCE).expect("it exists");
+    let gate = Arc::clone(&bench.to.producers.gates()[0].1);
+    let begin = Instant::now();
+    while begin.elapsed() < 3 * bench.to.cluster.breaker_open_after {
+        let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE];
+        bench.brokers.fail_requests(RDKafkaApiKey::Produce, refusals).expect("the brokers obey");
+        bench.send("orders", b"x").expect("there is room");
+        bench.until(|balance| balance.in_memory == 0);
+    }
+    let balance = bench.stop(None);
+    assert_eq!((balance.failed, balance.delivered), (balance.received, 0));
+    assert_eq!(gate.entered().map(|(_, count)| count).sum::<u64>(), 0);
+    assert!(bench.to.producers.gates().is_empty(), "a stop ends the breakers");
 }
 
 #[test]

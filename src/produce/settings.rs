@@ -22,8 +22,7 @@ pub fn producer(cluster: &Cluster, lane: Lane) -> Vec<Pair> {
     let mut pairs = connection(cluster);
     let mut set = |name: &str, value: &str| pairs.push((name.to_owned(), value.to_owned()));
 
-    let linger = if lane == Lane::Slow { cluster.slow_linger } else { cluster.linger };
-    set("linger.ms", &linger.as_millis().to_string());
+    set("linger.ms", &linger(cluster, lane).as_millis().to_string());
     match lane {
         // librdkafka refuses idempotence with any other acks. It keeps five requests a broker on their way, in order.
         Lane::All | Lane::Wal => {
@@ -57,6 +56,11 @@ pub fn producer(cluster: &Cluster, lane: Lane) -> Vec<Pair> {
 
     pairs.extend(cluster.librdkafka.iter().cloned());
     pairs
+}
+
+/// How long a record waits for others to share its batch.
+pub(super) fn linger(cluster: &Cluster, lane: Lane) -> Duration {
+    if lane == Lane::Slow { cluster.slow_linger } else { cluster.linger }
 }
 
 /// How to reach and log in to a cluster, for producers and readers alike.
@@ -125,6 +129,8 @@ pub(crate) mod tests {
             slow_linger: Duration::from_millis(20),
             buffer_bytes_max: 10_000_000,
             message_timeout: Duration::from_secs(30),
+            breaker_open_after: Duration::from_secs(10),
+            breaker_retry_after: Duration::from_secs(5),
             canary_topic: None,
             compression: "none".to_owned(),
             tls: None,

@@ -96,8 +96,7 @@ mod tests {
             books: Books::open(Arc::default()),
             measure: Box::new(move || Measured {
                 buffers: vec![Buffer { cluster: "core".into(), lane: "standard", fill }],
-                pulses: vec![],
-                spools: vec![],
+                ..Measured::default()
             }),
         }
     }

@@ -89,7 +89,7 @@ impl Health {
         View {
             started: self.has_started(),
             draining: self.is_draining(),
-            conditions: shown(&notes.conditions).into_iter().chain(troubles).collect(),
+            conditions: shown(&notes.conditions).into_iter().chain(troubles).chain(measured.conditions).collect(),
             unavailable: shown(&notes.unavailable),
             buffers: measured.buffers,
             spools: measured.spools,
@@ -117,6 +117,8 @@ pub struct Measured {
     pub pulses: Vec<Pulse>,
     /// How full each cluster's spool is, and what is wrong with it.
     pub spools: Vec<SpoolLevel>,
+    /// What else is not as it should be: breakers that are not closed.
+    pub conditions: Vec<Condition>,
 }
 
 /// How full a cluster's spool or wal is.

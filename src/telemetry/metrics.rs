@@ -97,6 +97,9 @@ catalogue! {
     PRODUCER_FAILURES = Counter "iguazu_producer_failures_total" ["cluster", "lane", "reason"] "records", "records that the client gave up, by reason";
     PRODUCER_ERRORS = Counter "iguazu_producer_errors_total" ["cluster", "lane", "kind"] "errors", "errors of the client's connections, by kind";
 
+    BREAKER_STATE = Gauge "iguazu_breaker_state" ["cluster"] "1", "whether the cluster takes records: 0 closed (it does), 1 half-open (it is tried), 2 open (it does not); `/ready` says why";
+    BREAKER_TRANSITIONS = Counter "iguazu_breaker_transitions_total" ["cluster", "state"] "transitions", "changes of a breaker, by the state that it changed to";
+
     SPOOL_BYTES = Gauge "iguazu_spool_bytes" ["cluster", "log"] "bytes", "bytes of the cluster's spool on disk and on their way there; `log` is `spool`, or `wal` for that of `ordered` and `durable` event types";
     SPOOL_BYTES_MAX = Gauge "iguazu_spool_max_bytes" ["cluster", "log"] "bytes", "most of them (`spool.bytes_max`); what is new is refused then";
     SPOOL_QUEUE = Gauge "iguazu_spool_queue_bytes" ["cluster", "log"] "bytes", "bytes of events in memory that wait for the spool's disk, those in a producer's buffer left out";

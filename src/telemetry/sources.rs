@@ -93,6 +93,25 @@ pub fn producer(page: &mut Page, reading: &Producer<'_>) {
     }
 }
 
+/// A reading of one cluster's breaker.
+#[derive(Clone, Debug)]
+pub struct Breaker<'a> {
+    /// The cluster.
+    pub cluster: &'a str,
+    /// 0 closed, 1 half-open, 2 open.
+    pub state: u64,
+    /// How often each state was entered.
+    pub entered: Vec<(&'static str, u64)>,
+}
+
+/// One cluster's breaker.
+pub fn breaker(page: &mut Page, reading: &Breaker<'_>) {
+    page.set(&m::BREAKER_STATE, &[reading.cluster], reading.state);
+    for (state, count) in &reading.entered {
+        page.set(&m::BREAKER_TRANSITIONS, &[reading.cluster, state], *count);
+    }
+}
+
 /// A reading of one cluster's spool or wal.
 #[derive(Clone, Debug)]
 pub struct Spool<'a> {

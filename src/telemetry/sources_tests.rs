@@ -38,6 +38,7 @@ fn exporter() -> Exporter {
                 },
             );
         }),
+        Box::new(|page| breaker(page, &Breaker { cluster: "core", state: 2, entered: vec![("open", 1)] })),
         Box::new(|page| {
             let (refused, errors) = (vec![("full", 7)], vec![("other", 1)]);
             let oldest = Some(Duration::from_secs(60));

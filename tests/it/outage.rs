@@ -12,7 +12,8 @@ use super::support::tool::iguazu;
 use super::support::{long, wait_until};
 
 /// What the proxy logs of it.
-const TOLD: [&str; 3] = [
+const TOLD: [&str; 4] = [
+    "breaker opened",
     "kafka client reports an error",
     "record was not delivered and waits on disk",
     "producer stopped before everything was delivered",
@@ -95,6 +96,16 @@ fn check_found(place: &std::path::Path, number: u64, expected: &str) {
     assert!(said.starts_with(expected), "event {number}: {said}");
 }
 
+/// Waits until the breaker stands at this; `/ready` then.
+async fn until_breaker(proxy: &Proxy, state: f64) -> String {
+    wait_until("the breaker", async || match metric(proxy, "iguazu_breaker_state").await {
+        found if found == state => Ok(()),
+        found => Err(format!("{found}")),
+    })
+    .await;
+    proxy.admin("/ready").await.text()
+}
+
 async fn metric(proxy: &Proxy, name: &str) -> f64 {
     let samples = proxy.metrics().await;
     let sample = samples.iter().find(|sample| sample.name == name);
@@ -105,18 +116,21 @@ async fn metric(proxy: &Proxy, name: &str) -> f64 {
 async fn all_brokers_down_under_load_and_back_loses_nothing() {
     let outage = Outage::new(EVENT);
     // The smallest buffer, so that events find no room, and the shortest timeout, so that others come back.
-    let cluster = "buffer_bytes_max = 1048576\nmessage_timeout_ms = 2000";
+    let cluster = "buffer_bytes_max = 1048576\nmessage_timeout_ms = 2000\nbreaker_open_after_ms = 1500\nbreaker_retry_after_ms = 200";
     let proxy = outage.proxy(&outage.config(cluster, "workers = 1")).await;
     let mut oracle = Oracle::default();
     send(&proxy, &mut oracle, 1..301).await;
     (1..=3).for_each(|node| outage.cluster.kill(node));
     send(&proxy, &mut oracle, 301..4_001).await;
-    assert!(proxy.ledger().await.in_memory > 100, "events are in the buffer, too");
+    let meanwhile = proxy.ledger().await;
+    assert!(meanwhile.in_memory + meanwhile.in_spool >= 3_700, "none of them is refused or delivered: {meanwhile:?}");
     let ready = proxy.admin("/ready").await;
     assert_eq!(ready.status, 200, "the spool has room: {}", ready.text());
     // A record is tried now and then; all others wait on disk.
     let waiting =
         until(&proxy, "the buffer is on disk", |ledger| ledger.in_memory <= 1 && ledger.in_spool > 3_000).await;
+    let ready = until_breaker(&proxy, 2.0).await;
+    assert!(ready.contains("breaker of core") && ready.contains("nothing was acknowledged for"), "{ready}");
     assert_eq!(waiting.received, waiting.delivered + waiting.in_memory + waiting.in_spool, "{waiting:?}");
     assert!(metric(&proxy, "iguazu_spool_bytes").await > 1_000_000.0);
     assert!(metric(&proxy, "iguazu_spool_oldest_seconds").await > 0.0);
@@ -139,6 +153,7 @@ async fn all_brokers_down_under_load_and_back_loses_nothing() {
     send(&proxy, &mut oracle, 4_011..4_111).await;
     let ledger = until(&proxy, "all is delivered", |ledger| ledger.in_memory + ledger.in_spool == 0).await;
     assert_eq!((ledger.failed, ledger.rejected, ledger.delivered), (0, 0, oracle.owed() as u64), "{ledger:?}");
+    until_breaker(&proxy, 0.0).await;
     wait_until("the disk is free again", async || match metric(&proxy, "iguazu_spool_bytes").await {
         0.0 => Ok(()),
         bytes => Err(format!("{bytes} bytes")),

