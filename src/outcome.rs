@@ -288,6 +288,8 @@ enum Kept {
     Nowhere,
     /// In the spool, from which it comes.
     Spool,
+    /// Nowhere; it goes to another than its intended cluster, and may be spooled for that one.
+    Elsewhere,
     /// Nowhere, and nobody needs it again.
     Never,
 }
@@ -338,6 +340,16 @@ impl Tracked {
         tracked
     }
 
+    /// The record goes to another cluster than the intended one.
+    pub fn mark_elsewhere(&mut self) {
+        self.kept = Kept::Elsewhere;
+    }
+
+    /// Whether [`Tracked::mark_elsewhere`] was called.
+    pub fn is_elsewhere(&self) -> bool {
+        self.kept == Kept::Elsewhere
+    }
+
     /// Whether its entry is in the spool already.
     pub fn is_from_spool(&self) -> bool {
         self.kept == Kept::Spool
@@ -345,7 +357,7 @@ impl Tracked {
 
     /// Whether the spool may take it.
     pub fn may_be_spooled(&self) -> bool {
-        self.kept == Kept::Nowhere && self.given_up.is_none()
+        matches!(self.kept, Kept::Nowhere | Kept::Elsewhere) && self.given_up.is_none()
     }
 
     /// The event has failed for good with this code; what happens from now on only decides where its record is kept:
@@ -417,7 +429,12 @@ impl Tracked {
         self.account.in_memory.fetch_sub(1, Relaxed);
         let delivery = self.verdict(delivery);
         match delivery {
-            Delivery::Delivered { .. } => drop(self.account.delivered.fetch_add(1, Relaxed)),
+            Delivery::Delivered { .. } => {
+                self.account.delivered.fetch_add(1, Relaxed);
+                if self.is_elsewhere() {
+                    self.account.delivered_elsewhere.fetch_add(1, Relaxed);
+                }
+            }
             Delivery::Failed(code) => self.account.fail(code),
             Delivery::Spooled => drop(self.account.in_spool.fetch_add(1, Relaxed)),
         }
@@ -489,6 +506,8 @@ pub struct Account {
     pub recovered: AtomicU64,
     /// Events that Kafka acknowledged.
     pub delivered: AtomicU64,
+    /// Events among them that another cluster has, while the intended one took nothing.
+    pub delivered_elsewhere: AtomicU64,
     /// Events that the reply refused.
     pub rejected: AtomicU64,
     /// Events accepted and then given up for good.
@@ -517,6 +536,7 @@ impl Account {
             received: AtomicU64::new(0),
             recovered: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            delivered_elsewhere: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             lost: AtomicU64::new(0),

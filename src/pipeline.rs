@@ -90,8 +90,21 @@ pub struct Ready {
     pub schemas: Option<Arc<SchemaSet>>,
     /// Its topic, of the client of its cluster and lane.
     pub topic: Arc<TopicHandle>,
-    /// Largest record that its topic takes, in bytes, where the cluster tells.
+    /// The same topic on the clusters that may stand in, in order; those that are not available are left out.
+    pub failover: Vec<Arc<TopicHandle>>,
+    /// Largest record that its topic takes, in bytes, where the cluster tells; the least of all clusters that it may go to.
     pub record_bytes_max: Option<usize>,
+}
+
+impl Ready {
+    /// The topic on the cluster that stands in while the intended one takes nothing. None as long as that takes records, and when
+    /// no other does.
+    fn stand_in(&self) -> Option<&TopicHandle> {
+        if self.failover.is_empty() || self.topic.client().lets_pass() {
+            return None;
+        }
+        self.failover.iter().map(Arc::as_ref).find(|topic| topic.client().lets_pass())
+    }
 }
 
 impl Snapshot {
@@ -383,9 +396,12 @@ impl Pipeline {
         if reply == Reply::Acknowledged && live.event_type.lane() == Lane::Wal {
             tracked.await_kafka();
         }
+        if prepared.stand_in.is_some() {
+            tracked.mark_elsewhere();
+        }
         // From here on the token answers for the event.
         slice.in_hand = InHand::Settled;
-        match ready.topic.send(&prepared.record, tracked) {
+        match prepared.stand_in.unwrap_or(&ready.topic).send(&prepared.record, tracked) {
             Ok(()) => {
                 if prepared.dropped > 0 {
                     live.account.note_dropped(prepared.dropped);
@@ -498,7 +514,7 @@ fn try_out(snapshot: &Snapshot, event: &Event<'_>, ask: &Ask<'_>) -> Result<DryR
         };
         Ok(DryRun {
             id: prepared.id.to_owned(),
-            cluster: live.event_type.cluster.clone(),
+            cluster: prepared.stand_in.map_or(&*live.event_type.cluster, |topic| topic.client().cluster()).to_owned(),
             topic: live.event_type.topic.clone(),
             key: record.key.map(<[u8]>::to_vec),
             headers: record.headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect(),

@@ -89,8 +89,9 @@ fn the_documented_example_is_accepted_with_every_setting_in_use() {
     }
     std::fs::copy(self::folder("deploy/iguazu-schemas.toml"), folder.path().join(SCHEMAS_FILE)).unwrap();
     let config = parse(&text, folder.path()).unwrap_or_else(|problems| panic!("{problems:#?}"));
-    assert_eq!(config.clusters.len(), 2);
-    assert_eq!(config.clusters[1].tls, Some(ClientTls::default()));
+    assert_eq!(config.clusters.len(), 3);
+    assert_eq!(config.events[1].failover, ["core-standby"]);
+    assert_eq!(config.clusters[2].tls, Some(ClientTls::default()));
     assert!(config.clusters[0].librdkafka.contains(&("socket.keepalive.enable".into(), "true".into())));
     assert_eq!(config.events[1].key, KeySource::Field("delivery_id".into()));
     assert_eq!(config.events[1].lane(), Lane::Standard);

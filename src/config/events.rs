@@ -38,7 +38,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
     if let Err(message) = names::event(&item.name) {
         item.problem(message);
     }
-    for key in ["failover", "dead_letter"] {
+    for key in ["dead_letter"] {
         table.refuse(key, NOT_YET);
     }
     let encodings = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson].map(|e| (e.as_str(), e));
@@ -54,6 +54,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
             .need("cluster", "the cluster that its topic is on")
             .and_then(|item| clusters::reference(item, "cluster", clusters.iter().map(|c| &*c.name)))
             .unwrap_or_default(),
+        failover: failover(&mut table, clusters),
         topic: table
             .need("topic", "the topic that its records go to")
             .and_then(|i| clusters::topic(&i))
@@ -150,6 +151,18 @@ fn refuse_without_effect(table: &mut Table<'_>, encoding: Option<Encoding>, sche
     }
 }
 
+/// Clusters that are declared, each once.
+fn failover(table: &mut Table<'_>, clusters: &[Cluster]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for item in table.list("failover") {
+        match clusters::reference(item.clone(), "cluster", clusters.iter().map(|c| &*c.name)) {
+            Some(name) if names.contains(&name) => item.problem(format!("`{name}` stands here twice")),
+            name => names.extend(name),
+        }
+    }
+    names
+}
+
 fn subject(table: &mut Table<'_>, encoding: Option<Encoding>) -> Option<String> {
     match encoding {
         None | Some(Encoding::RawJson) => table.string("subject"),
@@ -169,6 +182,9 @@ fn check_one(event_type: &EventType, table: &Table<'_>, clusters: &[Cluster]) {
         if cluster.canary_topic.as_deref() == Some(&*event_type.topic) {
             table.problem("topic", format!("is the `canary_topic` of cluster `{name}`, whose records are no events"));
         }
+    }
+    for name in &event_type.failover {
+        check_failover(name, event_type, table, clusters);
     }
     match event_type.key {
         KeySource::Field(_) if event_type.encoding == Encoding::RawJson => {
@@ -214,6 +230,37 @@ fn check_wal(event_type: &EventType, table: &Table<'_>, spool: Option<&Spool>) {
     }
     if table.has("failover") {
         table.problem("failover", format!("contradicts {what}: such events wait for their own cluster"));
+    }
+}
+
+/// Another cluster stands in for the intended one only if its consumers can read what then arrives there.
+fn check_failover(name: &str, event_type: &EventType, table: &Table<'_>, clusters: &[Cluster]) {
+    let find = |name: &str| clusters.iter().find(|cluster| cluster.name == name);
+    if name == event_type.cluster {
+        table.problem("failover", format!("`{name}` is the event type's own `cluster`; name another, or leave it out"));
+        return;
+    }
+    let (Some(intended), Some(other)) = (find(&event_type.cluster), find(name)) else { return };
+    if event_type.encoding != Encoding::RawJson && intended.registry != other.registry {
+        let registry = |cluster: &Cluster| match &cluster.registry {
+            Some(registry) => format!("registry `{registry}`"),
+            None => "no registry".to_owned(),
+        };
+        table.problem(
+            "failover",
+            format!(
+                "cluster `{name}` has {}, `{}` has {}: records name their schema by an id, which another registry gives to another schema",
+                registry(other),
+                intended.name,
+                registry(intended)
+            ),
+        );
+    }
+    if other.canary_topic.as_deref() == Some(&*event_type.topic) {
+        table.problem(
+            "failover",
+            format!("the `topic` is the `canary_topic` of cluster `{name}`, whose records are no events"),
+        );
     }
 }
 

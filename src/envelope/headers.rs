@@ -22,6 +22,8 @@ use crate::route::{EnvelopeForm, EventType};
 pub const SINGLE: &str = "iguazu-envelope";
 /// The header that names the authenticated sender.
 const SENDER: &str = "iguazu-sender";
+/// The header of a record that went to another cluster than the one that its event type is mapped to: the name of that one.
+pub const INTENDED_CLUSTER: &str = "iguazu-intended-cluster";
 /// The only version of `iguazu.v1.Envelope` so far.
 const FORMAT_VERSION: u32 = 1;
 

@@ -23,6 +23,10 @@ use crate::route::EventType;
 use crate::schema::{Loaded, Loader, Refreshed, SchemaError, SchemaSet, Stale};
 use crate::telemetry::health::Health;
 
+mod stand_in;
+
+use stand_in::{StandIns, stand_ins};
+
 /// Event types of a cluster that are warmed at the same time; each may hold a blocking thread for as long as its cluster is silent.
 const WARMING_MAX: usize = 8;
 /// How long a topic look-up may take.
@@ -72,13 +76,15 @@ struct Done {
 enum Found {
     Warmed(Result<Warm, WarmError>),
     /// The topic as it is now, and what became of the schemas, where there are any.
-    Refreshed(Result<Topic, ProduceError>, Option<Box<Refreshed>>),
+    Refreshed(Result<Topic, ProduceError>, StandIns, Option<Box<Refreshed>>),
 }
 
 /// An event type that can be served, and what is to be said about its schemas.
 struct Warm {
     ready: Ready,
     note: Option<String>,
+    /// What is wrong with clusters that are to stand in.
+    missing: Option<String>,
 }
 
 /// Why an event type cannot be served. One variant a cause, so that the reason that `/ready` shows names it.
@@ -151,11 +157,10 @@ impl Feed {
             let (config, producers) = (Arc::clone(&self.config), Arc::clone(&self.producers));
             let task = match &entry.live.state {
                 State::Ready(ready) => {
-                    let schemas = ready.schemas.clone();
+                    let ready = ready.clone();
                     work.spawn(async move {
                         let _room = room.acquire().await;
-                        let (topic, schemas) = refresh(&config, producers, loader, &event_type, schemas).await;
-                        Done { index, found: Found::Refreshed(topic, schemas.map(Box::new)) }
+                        Done { index, found: refresh(&config, producers, loader, &event_type, &ready).await }
                     })
                 }
                 State::Unavailable(_) => work.spawn(async move {
@@ -218,14 +223,15 @@ impl Feed {
         let loader = registry_of(&self.config, &entry.live.event_type).and_then(|name| self.loaders.get(name));
         let left_out = || loader.map(|loader| loader.status(event).problems).unwrap_or_default();
         match found {
-            Found::Warmed(Ok(Warm { mut ready, note })) => {
+            Found::Warmed(Ok(Warm { mut ready, note, missing })) => {
                 show_schemas(&self.health, event, note.clone());
+                show(&self.health, &format!("failover of {event}"), missing.clone());
                 // What is wrong with its schemas the loader has logged.
                 if note.is_some() || entry.failures > 0 {
                     info!(%event, note, "event type is available");
                 }
                 entry.failures = 0;
-                entry.due = Some(Instant::now() + refresh);
+                entry.due = Some(Instant::now() + if missing.is_some() { refresh.min(RETRY_LAST) } else { refresh });
                 // Another client may have taken over while this event type was warmed.
                 use_current(&self.producers, &mut ready);
                 entry.live.state = State::Ready(ready);
@@ -246,7 +252,7 @@ impl Feed {
                     }
                 }
             }
-            Found::Refreshed(Err(error), _) if error.is_final() => {
+            Found::Refreshed(Err(error), _, _) if error.is_final() => {
                 let reason = error.to_string();
                 warn!(%event, %reason, "event type is no longer available");
                 entry.due = Some(Instant::now() + RETRY_FIRST);
@@ -254,12 +260,19 @@ impl Feed {
                 entry.live.state = State::Unavailable(Outage::new(reason));
                 true
             }
-            Found::Refreshed(topic, schemas) => {
-                entry.due = Some(Instant::now() + refresh);
+            Found::Refreshed(topic, stand_ins, schemas) => {
+                let is_missing = stand_ins.missing.is_some();
+                entry.due = Some(Instant::now() + if is_missing { refresh.min(RETRY_LAST) } else { refresh });
                 let State::Ready(ready) = &mut entry.live.state else { return false };
+                show(&self.health, &format!("failover of {event}"), stand_ins.missing.clone());
                 // A cluster that does not answer leaves everything as it is: events wait in the buffer.
-                let limit = topic.map_or(ready.record_bytes_max, |topic| topic.max_message_bytes);
+                let limit = match topic {
+                    Ok(topic) => stand_ins.least(topic.max_message_bytes),
+                    Err(_) => ready.record_bytes_max,
+                };
                 let changed = std::mem::replace(&mut ready.record_bytes_max, limit) != limit;
+                let changed = stand_ins.put_into(ready) || changed;
+                use_current(&self.producers, ready);
                 let Some(schemas) = schemas else { return changed };
                 match *schemas {
                     Refreshed::Changed(loaded) => {
@@ -332,7 +345,7 @@ async fn warm(
     loader: Option<Arc<Loader>>,
     event_type: Arc<EventType>,
 ) -> Result<Warm, WarmError> {
-    let (client, topic) = look_up(config, producers, &event_type).await?;
+    let (client, topic) = look_up(config, Arc::clone(&producers), &event_type, &event_type.cluster).await?;
     let handle = Arc::new(TopicHandle::new(&client, &event_type.topic)?);
     let loaded = match loader {
         None => None,
@@ -340,16 +353,32 @@ async fn warm(
     };
     let note = loaded.as_ref().and_then(note_on);
     let schemas = loaded.map(|loaded| Arc::new(loaded.set));
-    Ok(Warm { ready: Ready { schemas, topic: handle, record_bytes_max: topic.max_message_bytes }, note })
+    let mut ready = Ready { schemas, topic: handle, failover: vec![], record_bytes_max: None };
+    let stand_ins = stand_ins(config, producers, &event_type, &ready).await;
+    ready.record_bytes_max = stand_ins.least(topic.max_message_bytes);
+    let missing = stand_ins.missing.clone();
+    stand_ins.put_into(&mut ready);
+    Ok(Warm { ready, note, missing })
 }
 
-/// Gives an event type the client that its cluster and lane have now; says whether that is another one.
+/// Gives an event type the clients that its clusters and its lane have now; says whether those are other ones.
 fn use_current(producers: &Producers, ready: &mut Ready) -> bool {
-    let client = ready.topic.client();
+    let mut changed = renew(producers, &mut ready.topic);
+    for topic in &mut ready.failover {
+        changed |= renew(producers, topic);
+    }
+    if changed {
+        ready.failover.iter().for_each(|topic| topic.client().stand_in_for(ready.topic.client()));
+    }
+    changed
+}
+
+fn renew(producers: &Producers, topic: &mut Arc<TopicHandle>) -> bool {
+    let client = topic.client();
     let current = producers.current(client.cluster(), client.lane());
     let Some(current) = current.filter(|current| !Arc::ptr_eq(current, client)) else { return false };
-    match TopicHandle::new(&current, ready.topic.name()) {
-        Ok(handle) => ready.topic = Arc::new(handle),
+    match TopicHandle::new(&current, topic.name()) {
+        Ok(handle) => *topic = Arc::new(handle),
         // The one it has goes on, and the next tick tries again.
         Err(error) => {
             error!(cluster = current.cluster(), %error, "event type cannot change to the new producer");
@@ -359,29 +388,33 @@ fn use_current(producers: &Producers, ready: &mut Ready) -> bool {
     true
 }
 
-/// Whether the topic is still as it was, and whether there are other schemas.
+/// Whether the topic is still as it was, here and on the clusters that stand in, and whether there are other schemas.
 async fn refresh(
     config: &Config,
     producers: Arc<Producers>,
     loader: Option<Arc<Loader>>,
     event_type: &EventType,
-    schemas: Option<Arc<SchemaSet>>,
-) -> (Result<Topic, ProduceError>, Option<Refreshed>) {
-    let topic = look_up(config, producers, event_type).await.map(|(_, topic)| topic);
-    match (loader, schemas) {
-        (Some(loader), Some(schemas)) => (topic, Some(loader.refresh(event_type, &schemas).await)),
-        _ => (topic, None),
-    }
+    ready: &Ready,
+) -> Found {
+    let topic = look_up(config, Arc::clone(&producers), event_type, &event_type.cluster).await.map(|(_, topic)| topic);
+    let stand_ins = stand_ins(config, producers, event_type, ready).await;
+    let schemas = match (loader, &ready.schemas) {
+        (Some(loader), Some(schemas)) => Some(Box::new(loader.refresh(event_type, schemas).await)),
+        _ => None,
+    };
+    Found::Refreshed(topic, stand_ins, schemas)
 }
 
-/// The client of an event type, with batches no larger than its topic takes, and what the cluster says of the topic.
+/// The client of an event type on one of its clusters, with batches no larger than its topic takes, and what that cluster says of
+/// the topic.
 async fn look_up(
     config: &Config,
     producers: Arc<Producers>,
     event_type: &EventType,
+    cluster: &str,
 ) -> Result<(Arc<Client>, Topic), ProduceError> {
-    let cluster = config.clusters.iter().find(|c| c.name == event_type.cluster).cloned();
-    let cluster = cluster.expect("the configuration is checked: an event type's cluster exists");
+    let cluster = config.clusters.iter().find(|c| c.name == cluster).cloned();
+    let cluster = cluster.expect("the configuration is checked: an event type's clusters exist");
     let (lane, topic, name) = (event_type.lane(), event_type.topic.clone(), cluster.name.clone());
     let look_up = tokio::task::spawn_blocking(move || {
         let mut client = producers.get_or_start(&cluster, lane)?;
@@ -415,10 +448,13 @@ fn note_of(stale: Option<&Stale>, left_out: Vec<String>) -> Option<String> {
 
 /// Shows on `/ready` what is to be known of an event type's schemas; it is served all the same.
 fn show_schemas(health: &Health, event: &str, note: Option<String>) {
-    let name = format!("schemas of {event}");
+    show(health, &format!("schemas of {event}"), note);
+}
+
+fn show(health: &Health, name: &str, note: Option<String>) {
     match note {
-        Some(note) => health.set_condition(&name, &note),
-        None => health.clear_condition(&name),
+        Some(note) => health.set_condition(name, &note),
+        None => health.clear_condition(name),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::envelope::headers::{self, HeaderBuffer, Stamp};
 use crate::envelope::{self, Event, Payload, ids};
 use crate::outcome::{Code, EventError};
-use crate::produce::Record;
+use crate::produce::{Record, TopicHandle};
 use crate::route::{Encoding, EventType, KeySource, MissingKey};
 use crate::transcode::{Output, Scratch};
 
@@ -41,6 +41,8 @@ impl Default for Work {
 pub(super) struct Prepared<'w> {
     pub(super) record: Record<'w>,
     pub(super) id: &'w str,
+    /// Where it goes instead of the intended cluster, which takes nothing now.
+    pub(super) stand_in: Option<&'w TopicHandle>,
     /// Fields that were left out.
     pub(super) dropped: u32,
     pub(super) warning: Option<String>,
@@ -49,7 +51,7 @@ pub(super) struct Prepared<'w> {
 /// Turns one event into the record to produce.
 pub(super) fn prepare<'w>(
     live: &'w Live,
-    ready: &Ready,
+    ready: &'w Ready,
     event: &'w Event<'_>,
     ask: &Ask<'w>,
     work: &'w mut Work,
@@ -96,12 +98,16 @@ pub(super) fn prepare<'w>(
     work.headers.clear();
     let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
     headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
+    let stand_in = ready.stand_in();
+    if stand_in.is_some() {
+        work.headers.push(headers::INTENDED_CLUSTER, event_type.cluster.as_bytes());
+    }
     let record =
         Record { key, value: &work.output.value, headers: &work.headers, timestamp_ms: ask.received_ms as i64 };
     fits(&record, ready, event_type)?;
     let dropped = work.output.fields_dropped;
     let warning = (dropped > 0 || work.output.enums_defaulted > 0).then(|| warning(&work.output));
-    Ok(Prepared { record, id, dropped, warning })
+    Ok(Prepared { record, id, stand_in, dropped, warning })
 }
 
 /// `raw_json`: any JSON text, byte for byte.

@@ -310,6 +310,14 @@ impl Client {
         self.shared.producer.client().fatal_error().is_some()
     }
 
+    /// From now on it also takes records that are meant for the cluster of another client; those that it does not deliver wait
+    /// in the spool of that one.
+    pub fn stand_in_for(&self, intended: &Client) {
+        if let (Some(own), Some(other)) = (&self.context().beside, &intended.context().beside) {
+            own.stand_in_for(other);
+        }
+    }
+
     /// Whether records go to the cluster as usual, or a trial may.
     pub fn lets_pass(&self) -> bool {
         self.context().gate.lets_pass()

@@ -132,7 +132,9 @@ impl Context {
     /// kept until it is on disk.
     fn keep_or_give_up(&self, message: &BorrowedMessage<'_>, error: &KafkaError, tracked: Box<Tracked>) {
         let failure = classify(error);
-        let beside = self.beside.as_ref().filter(|_| failure.is_worth_another_try() && tracked.may_be_spooled());
+        // What a cluster that only stands in refuses, the intended one may take.
+        let may_help = failure.is_worth_another_try() || (tracked.is_elsewhere() && failure.is_of_the_topic());
+        let beside = self.beside.as_ref().filter(|_| may_help && tracked.may_be_spooled());
         let Some(beside) = beside else { return self.give_up(message, error, tracked) };
         let sent_ms = tracked.sent_ms();
         // Dropped from the queue, it was never sent: then it cannot become a duplicate.

@@ -92,6 +92,11 @@ impl Failure {
         matches!(self.code(), Code::Unknown)
     }
 
+    /// Whether it is the topic on this cluster that takes no record.
+    pub const fn is_of_the_topic(self) -> bool {
+        matches!(self, Failure::Forbidden | Failure::UnknownTopic)
+    }
+
     /// Whether the same record may be taken later, because nothing is wrong with it or with its topic.
     pub const fn is_worth_another_try(self) -> bool {
         match self {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
@@ -17,6 +17,9 @@ use super::{Client, Keeper, ProduceError, Stopped, Surroundings};
 use crate::config::Cluster;
 use crate::route::Lane;
 use crate::spool::Spool;
+
+/// How long a cluster that did not answer is taken to be silent.
+const SILENCE: Duration = Duration::from_secs(15);
 
 type Clients = BTreeMap<(String, Lane), Arc<Client>>;
 
@@ -37,6 +40,8 @@ pub struct Producers {
     keepers: Mutex<HashMap<String, Arc<Keeper>>>,
     /// Where records of the lane `wal` go first, by cluster.
     wals: HashMap<String, Arc<Wal>>,
+    /// When a cluster did not answer a look-up.
+    silent: Mutex<HashMap<String, Instant>>,
     /// The breakers, one a cluster, from its first client on.
     watches: Mutex<BTreeMap<String, Watch>>,
     /// Those that another one took over from and that are not retired yet; records may still be in them.
@@ -141,6 +146,18 @@ impl Producers {
         let gate = Arc::clone(watch.gate());
         watches.insert(cluster.name.clone(), watch);
         Ok(gate)
+    }
+
+    /// Whether the cluster did not answer a look-up a moment ago.
+    pub fn is_silent(&self, cluster: &str) -> bool {
+        let silent = self.silent.lock().expect("no code panics while it holds this lock");
+        silent.get(cluster).is_some_and(|since| since.elapsed() < SILENCE)
+    }
+
+    /// Notes that the cluster did not answer a look-up.
+    pub fn note_silence(&self, cluster: &str) {
+        let mut silent = self.silent.lock().expect("no code panics while it holds this lock");
+        silent.insert(cluster.to_owned(), Instant::now());
     }
 
     /// The breakers, by cluster.

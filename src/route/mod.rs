@@ -236,6 +236,8 @@ pub struct EventType {
     pub owner: Option<String>,
     /// Name of the cluster it goes to.
     pub cluster: String,
+    /// Clusters that take its events while that one takes none, the first one that does. The topic has the same name there.
+    pub failover: Vec<String>,
     /// Topic on that cluster.
     pub topic: String,
     /// Registry subject of its schema; none for [`Encoding::RawJson`].

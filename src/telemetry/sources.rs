@@ -21,6 +21,7 @@ pub fn ledger(page: &mut Page, ledger: &Ledger) {
         page.set(&m::EVENTS_RECEIVED, &labels, balance.received);
         page.set(&m::EVENTS_RECOVERED, &labels, balance.recovered);
         page.set(&m::EVENTS_DELIVERED, &labels, balance.delivered);
+        page.set(&m::EVENTS_DELIVERED_ELSEWHERE, &labels, account.delivered_elsewhere.load(Relaxed));
         page.set(&m::EVENTS_LOST, &labels, balance.lost);
         page.set(&m::EVENTS_IN_MEMORY, &labels, balance.in_memory);
         page.set(&m::EVENTS_IN_SPOOL, &labels, balance.in_spool);
