@@ -12,8 +12,10 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 mod awaiting;
+mod in_memory;
 
 pub use awaiting::Awaiting;
+pub use in_memory::InMemory;
 
 use awaiting::tell;
 
@@ -297,7 +299,7 @@ enum Kept {
 impl Tracked {
     /// Counts the event as in memory. `cost_bytes` is what the record takes of the producer's budget.
     pub fn new(account: &Arc<Account>, batch: Option<&Arc<BatchState>>, index: u32, cost_bytes: u32) -> Box<Tracked> {
-        account.in_memory.fetch_add(1, Relaxed);
+        account.in_memory.add(cost_bytes);
         if let Some(batch) = batch {
             batch.expect_one();
         }
@@ -383,6 +385,8 @@ impl Tracked {
 
     /// Notes that the record has other bytes now.
     pub fn set_cost_bytes(&mut self, cost_bytes: u32) {
+        self.account.in_memory.remove(self.cost_bytes);
+        self.account.in_memory.add(cost_bytes);
         self.cost_bytes = cost_bytes;
     }
 
@@ -426,7 +430,7 @@ impl Tracked {
     #[allow(clippy::boxed_local, reason = "it lives in a box, which is librdkafka's opaque")]
     pub fn settle(mut self: Box<Self>, delivery: Delivery) {
         self.open = false;
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.account.in_memory.remove(self.cost_bytes);
         let delivery = self.verdict(delivery);
         match delivery {
             Delivery::Delivered { .. } => {
@@ -459,7 +463,7 @@ impl Tracked {
     #[allow(clippy::boxed_local, reason = "it lives in a box, which is librdkafka's opaque")]
     pub fn refused(mut self: Box<Self>) {
         self.open = false;
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.account.in_memory.remove(self.cost_bytes);
         if self.is_from_spool() {
             self.account.in_spool.fetch_add(1, Relaxed);
         }
@@ -472,7 +476,7 @@ impl Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         if self.open {
-            self.account.in_memory.fetch_sub(1, Relaxed);
+            self.account.in_memory.remove(self.cost_bytes);
             // A token that a panic drops was not handed over: what librdkafka has is no longer ours to drop.
             let delivery = match std::thread::panicking() {
                 _ if self.is_from_spool() => Delivery::Spooled,
@@ -514,8 +518,12 @@ pub struct Account {
     pub failed: AtomicU64,
     /// Events of whose fate nothing is known. Must stay zero.
     pub lost: AtomicU64,
-    /// Events in a producer's buffer now.
-    pub in_memory: AtomicU64,
+    /// Events in a producer's buffer now, and the bytes that they take of it.
+    pub in_memory: InMemory,
+    /// Most of those bytes.
+    share_bytes: AtomicU64,
+    /// Events that went without their key, because too many others had it.
+    pub hot_keys: AtomicU64,
     /// Events in the spool now.
     pub in_spool: AtomicU64,
     /// Unknown fields that were left out, over all events.
@@ -540,7 +548,9 @@ impl Account {
             rejected: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
-            in_memory: AtomicU64::new(0),
+            in_memory: InMemory::default(),
+            share_bytes: AtomicU64::new(u64::MAX),
+            hot_keys: AtomicU64::new(0),
             in_spool: AtomicU64::new(0),
             fields_dropped: AtomicU64::new(0),
             late: AtomicU64::new(0),
@@ -571,6 +581,27 @@ impl Account {
     fn fail(&self, code: Code) {
         self.failed_by[code.index()].fetch_add(1, Relaxed);
         self.failed.fetch_add(1, Relaxed);
+    }
+
+    /// Its events may take so many bytes of a producer's buffer, and one event always may.
+    pub fn set_share(&self, bytes: u64) {
+        self.share_bytes.store(bytes, Relaxed);
+    }
+
+    /// Most bytes that its events may take of a producer's buffer.
+    pub fn share_bytes(&self) -> u64 {
+        self.share_bytes.load(Relaxed)
+    }
+
+    /// Whether its events take more than their share, that of the caller among them.
+    #[inline]
+    pub fn is_over_share(&self) -> bool {
+        self.in_memory.bytes() > self.share_bytes() && self.in_memory.events() > 1
+    }
+
+    /// Counts an event that goes without its key.
+    pub fn note_hot_key(&self) {
+        self.hot_keys.fetch_add(1, Relaxed);
     }
 
     /// Counts an event some of whose fields were left out.
@@ -604,7 +635,7 @@ impl Account {
             rejected: read(&self.rejected),
             failed: read(&self.failed),
             lost: read(&self.lost),
-            in_memory: read(&self.in_memory),
+            in_memory: self.in_memory.events(),
             in_spool: read(&self.in_spool),
         }
     }
@@ -692,7 +723,7 @@ impl Ledger {
     /// Counts what is still in memory as lost: for the end, when no delivery report can come any more.
     pub fn write_off(&self) -> u64 {
         let write_off = |account: Arc<Account>| {
-            let left = account.in_memory.swap(0, Relaxed);
+            let left = account.in_memory.take_events();
             account.lost.fetch_add(left, Relaxed);
             left
         };

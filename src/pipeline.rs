@@ -19,7 +19,7 @@ use crate::auth::{Limiter, Sender, Senders};
 use crate::envelope::{Event, Unreadable};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
 use crate::produce::TopicHandle;
-use crate::route::{EventType, Lane, Reply, Routes};
+use crate::route::{EventType, HotKeys, Lane, Reply, Routes};
 use crate::schema::SchemaSet;
 
 mod prepare;
@@ -90,6 +90,8 @@ pub struct Ready {
     pub schemas: Option<Arc<SchemaSet>>,
     /// Its topic, of the client of its cluster and lane.
     pub topic: Arc<TopicHandle>,
+    /// Counts its keys, where hot ones are to go without.
+    pub hot_keys: Option<Arc<HotKeys>>,
     /// The same topic on the clusters that may stand in, in order; those that are not available are left out.
     pub failover: Vec<Arc<TopicHandle>>,
     /// Largest record that its topic takes, in bytes, where the cluster tells; the least of all clusters that it may go to.
@@ -110,6 +112,7 @@ impl Ready {
 impl Snapshot {
     /// A snapshot of these event types and senders.
     pub fn new(live: Vec<Live>, senders: Senders) -> Self {
+        live.iter().for_each(|live| live.account.set_share(live.event_type.buffer_bytes_max as u64));
         let routes = Routes::new(live.iter().map(|l| l.event_type.name.as_str()));
         Snapshot { routes, live, senders, version: 0, since: None }
     }

@@ -31,16 +31,37 @@ pub(super) fn read(
         events.iter_mut().zip(&tables).for_each(|(event_type, table)| schemas.hold(event_type, table));
     }
     check_avro_subjects(&events, &tables, clusters);
+    share_buffers(&mut events, &tables, clusters);
     events
+}
+
+/// Each event type's share of its producer's buffer: by default half of it, or all where no other event type has the same one.
+fn share_buffers(events: &mut [EventType], tables: &[Table<'_>], clusters: &[Cluster]) {
+    let mut users: HashMap<(String, Lane), usize> = HashMap::new();
+    events.iter().for_each(|event| *users.entry((event.cluster.clone(), event.lane())).or_default() += 1);
+    for (event, table) in events.iter_mut().zip(tables) {
+        let Some(cluster) = clusters.iter().find(|cluster| cluster.name == event.cluster) else { continue };
+        let buffer = cluster.buffer_bytes_max;
+        let is_alone = users[&(event.cluster.clone(), event.lane())] == 1;
+        match event.buffer_bytes_max {
+            0 => event.buffer_bytes_max = if is_alone { buffer } else { buffer / 2 },
+            bytes if bytes > buffer => table.problem(
+                "buffer_bytes_max",
+                format!(
+                    "is over `buffer_bytes_max` of cluster `{}` ({buffer}), so that it would never apply",
+                    cluster.name
+                ),
+            ),
+            _ => {}
+        }
+    }
 }
 
 fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[Cluster]) -> (EventType, Table<'s>) {
     if let Err(message) = names::event(&item.name) {
         item.problem(message);
     }
-    for key in ["dead_letter"] {
-        table.refuse(key, NOT_YET);
-    }
+    table.refuse("dead_letter", NOT_YET);
     let encodings = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson].map(|e| (e.as_str(), e));
     let encoding =
         table.need("encoding", "`avro`, `protobuf`, `json` or `raw_json`").and_then(|i| i.choice(&encodings));
@@ -90,6 +111,11 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
                 ],
             )
             .unwrap_or_default(),
+        buffer_bytes_max: table.size("buffer_bytes_max", 0, 65_536..=68_719_476_736),
+        hot_key_events_per_second: table
+            .take("hot_key_events_per_second")
+            .and_then(|item| item.number(1..=1_000_000_000))
+            .map(|number| number as u32),
         limits: limits(&mut table, http),
         sensitive: sensitive(&mut table),
     };
@@ -197,6 +223,15 @@ fn check_one(event_type: &EventType, table: &Table<'_>, clusters: &[Cluster]) {
             table.problem("missing_key", "`reject` contradicts `key = false`: every event would be refused");
         }
         _ => {}
+    }
+    if event_type.hot_key_events_per_second.is_some() && event_type.key == KeySource::None {
+        table.problem("hot_key_events_per_second", "has no effect with `key = false`: no event has a key");
+    }
+    if event_type.hot_key_events_per_second.is_some() && event_type.ordered {
+        table.problem(
+            "hot_key_events_per_second",
+            "contradicts `ordered = true`: events without their key go to any partition, so that order is lost",
+        );
     }
     if event_type.low_rate && event_type.acks == Acks::All && event_type.lane() != Lane::Wal {
         table.problem("low_rate", "has no effect with `acks = \"all\"`: those share one client whatever their rate");

@@ -24,6 +24,8 @@ pub const SINGLE: &str = "iguazu-envelope";
 const SENDER: &str = "iguazu-sender";
 /// The header of a record that went to another cluster than the one that its event type is mapped to: the name of that one.
 pub const INTENDED_CLUSTER: &str = "iguazu-intended-cluster";
+/// The header of a record that goes without its key, because too many others have it: the key.
+pub const HOT_KEY: &str = "iguazu-hot-key";
 /// The only version of `iguazu.v1.Envelope` so far.
 const FORMAT_VERSION: u32 = 1;
 

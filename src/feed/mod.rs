@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::outcome::Ledger;
 use crate::pipeline::{Live, Outage, Pipeline, Ready, Snapshot, State};
 use crate::produce::{Client, ProduceError, Producers, Topic, TopicHandle};
-use crate::route::EventType;
+use crate::route::{EventType, HotKeys};
 use crate::schema::{Loaded, Loader, Refreshed, SchemaError, SchemaSet, Stale};
 use crate::telemetry::health::Health;
 
@@ -353,7 +353,8 @@ async fn warm(
     };
     let note = loaded.as_ref().and_then(note_on);
     let schemas = loaded.map(|loaded| Arc::new(loaded.set));
-    let mut ready = Ready { schemas, topic: handle, failover: vec![], record_bytes_max: None };
+    let hot_keys = event_type.hot_key_events_per_second.map(|rate| Arc::new(HotKeys::new(rate)));
+    let mut ready = Ready { schemas, topic: handle, hot_keys, failover: vec![], record_bytes_max: None };
     let stand_ins = stand_ins(config, producers, &event_type, &ready).await;
     ready.record_bytes_max = stand_ins.least(topic.max_message_bytes);
     let missing = stand_ins.missing.clone();

@@ -100,7 +100,13 @@ impl Setup {
                 None => State::Unavailable(Outage::new("this test has no Kafka")),
                 Some((_, client)) => {
                     let topic = TopicHandle::new(client, &event_type.topic).expect("the topic has a valid name");
-                    State::Ready(Ready { schemas: None, topic: Arc::new(topic), record_bytes_max: None })
+                    State::Ready(Ready {
+                        schemas: None,
+                        topic: Arc::new(topic),
+                        hot_keys: None,
+                        failover: vec![],
+                        record_bytes_max: None,
+                    })
                 }
             },
         };

@@ -91,3 +91,20 @@ async fn a_request_wakes_when_its_last_record_is_settled() {
     batch.settled().await;
     assert_eq!(batch.take(), vec![(7, Delivery::Delivered { partition: 2, offset: 9 })]);
 }
+
+#[test]
+fn an_event_type_is_over_its_share_when_more_than_one_event_takes_it() {
+    let account = Ledger::default().account("a", "core");
+    account.set_share(100);
+    let one = Tracked::new(&account, None, 0, 1_000);
+    assert!(!account.is_over_share(), "one event always fits");
+    let mut two = Tracked::new(&account, None, 1, 10);
+    assert!(account.is_over_share());
+    assert_eq!((account.in_memory.events(), account.in_memory.bytes()), (2, 1_010));
+    two.set_cost_bytes(20);
+    assert_eq!((account.in_memory.events(), account.in_memory.bytes()), (2, 1_020));
+    one.settle(Delivery::Delivered { partition: 0, offset: 1 });
+    assert!(!account.is_over_share());
+    two.refused();
+    assert_eq!((account.in_memory.events(), account.in_memory.bytes()), (0, 0));
+}

@@ -81,6 +81,7 @@ pub(super) fn prepare<'w>(
     if event_type.missing_key == MissingKey::Reject && key.is_none_or(<[u8]>::is_empty) {
         return Err(missing_key(event_type));
     }
+    let hot_key = key.filter(|key| ready.hot_keys.as_ref().is_some_and(|hot| hot.is_hot(key, ask.received_ms)));
     let properties = match work.output.properties.is_empty() {
         true => event.envelope.properties.as_deref(),
         false => {
@@ -98,10 +99,15 @@ pub(super) fn prepare<'w>(
     work.headers.clear();
     let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
     headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
+    if let Some(key) = hot_key {
+        work.headers.push(headers::HOT_KEY, key);
+        live.account.note_hot_key();
+    }
     let stand_in = ready.stand_in();
     if stand_in.is_some() {
         work.headers.push(headers::INTENDED_CLUSTER, event_type.cluster.as_bytes());
     }
+    let key = if hot_key.is_some() { None } else { key };
     let record =
         Record { key, value: &work.output.value, headers: &work.headers, timestamp_ms: ask.received_ms as i64 };
     fits(&record, ready, event_type)?;

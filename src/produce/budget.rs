@@ -24,6 +24,8 @@ const BYTES: u64 = RECORD - 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoom {
     Full,
+    /// The event type's own share is taken.
+    ShareFull,
     Closed,
 }
 

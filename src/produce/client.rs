@@ -170,6 +170,9 @@ impl Client {
                 Some(not_taken) => tracked = not_taken,
             }
         }
+        if tracked.account().is_over_share() && !tracked.is_from_spool() {
+            return self.spool_or_refuse(NoRoom::ShareFull, topic.name(), record, tracked);
+        }
         if let Err(no_room) = context.budget.take(tracked.cost_bytes()) {
             return self.spool_or_refuse(no_room, topic.name(), record, tracked);
         }
@@ -386,7 +389,7 @@ impl Client {
         tracked: Box<Tracked>,
     ) -> Result<(), Refused> {
         let context = self.context();
-        let beside = context.beside.as_ref().filter(|_| no_room == NoRoom::Full && tracked.may_be_spooled());
+        let beside = context.beside.as_ref().filter(|_| no_room != NoRoom::Closed && tracked.may_be_spooled());
         let Some(beside) = beside else { return Err(self.refuse_without_room(no_room, tracked)) };
         if record.batch_bytes() > self.message_bytes_max {
             return Err(self.refuse_too_large(record, tracked));
@@ -413,6 +416,11 @@ impl Client {
         let (code, message) = match no_room {
             NoRoom::Closed => {
                 (Code::EventTypeUnavailable, format!("cluster `{cluster}`: its producer is being stopped"))
+            }
+            NoRoom::ShareFull => {
+                let (limit, event) = (tracked.account().share_bytes(), &tracked.account().event);
+                let message = format!("event `{event}`: the {limit} bytes that it may take of the buffer are taken");
+                (Code::BufferFull, message)
             }
             NoRoom::Full => {
                 let limit = self.buffer_bytes_max();

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+mod hot_keys;
 mod mapping;
 
+pub use hot_keys::HotKeys;
 pub use mapping::{
     JavaAvro, JavaTimestamp, JavaUnknownEnum, Mapping, NestedSep, Presence, TimestampPolicy, Uint64Policy,
     UnknownEnumPolicy,
@@ -272,6 +274,10 @@ pub struct EventType {
     pub low_rate: bool,
     /// What happens to unknown fields.
     pub unknown_fields: UnknownFields,
+    /// Most bytes of the producer's buffer that its records may take.
+    pub buffer_bytes_max: usize,
+    /// Events of one key in a second, over which the rest goes without the key.
+    pub hot_key_events_per_second: Option<u32>,
     /// Limits over all senders.
     pub limits: Limits,
     /// Field paths that `tail` and other tools mask.

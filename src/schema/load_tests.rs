@@ -29,6 +29,7 @@ fn event_type(encoding: Encoding) -> EventType {
         name: "order.placed".to_owned(),
         owner: None,
         cluster: "core".to_owned(),
+        failover: Vec::new(),
         topic: "orders".to_owned(),
         subject: Some(SUBJECT.to_owned()),
         schema_type: SchemaType::Protobuf,
@@ -46,6 +47,8 @@ fn event_type(encoding: Encoding) -> EventType {
         ordered: false,
         low_rate: false,
         unknown_fields: UnknownFields::Reject,
+        buffer_bytes_max: 1_048_576,
+        hot_key_events_per_second: None,
         limits: Limits::default(),
         sensitive: Vec::new(),
     }

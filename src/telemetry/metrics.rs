@@ -71,9 +71,12 @@ catalogue! {
     EVENTS_FAILED_KEPT = Counter "iguazu_events_failed_kept_total" ["event", "cluster", "place"] "events", "failed events by where their record is kept for `iguazu redrive`: in the `dead_letter_topic`, in the `failed_log`, or `nowhere`";
     EVENTS_LOST = Counter "iguazu_events_lost_total" ["event", "cluster"] "events", "events of whose fate nothing is known; anything but 0 is a bug";
     EVENTS_IN_MEMORY = Gauge "iguazu_events_in_memory" ["event", "cluster"] "events", "events in a producer's buffer now";
+    EVENTS_IN_MEMORY_BYTES = Gauge "iguazu_events_in_memory_bytes" ["event", "cluster"] "bytes", "bytes that they take of the producer's buffer";
+    EVENTS_IN_MEMORY_BYTES_MAX = Gauge "iguazu_events_in_memory_max_bytes" ["event", "cluster"] "bytes", "most of them (`buffer_bytes_max` of the event type); more goes to the spool, or is refused";
     EVENTS_IN_SPOOL = Gauge "iguazu_events_in_spool" ["event", "cluster"] "events", "events in the spool now";
     EVENTS_LATE = Counter "iguazu_events_late_total" ["event", "cluster"] "events", "events whose fate was known only after the reply that should have told it, which said `unknown` or `spooled`";
     EVENTS_FIELDS_DROPPED = Counter "iguazu_events_fields_dropped_total" ["event", "cluster"] "events", "events with at least one field that the schema does not have and that was left out";
+    EVENTS_HOT_KEY = Counter "iguazu_events_hot_key_total" ["event", "cluster"] "events", "events that went without their key, because it came more often than `hot_key_events_per_second`";
 
     EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`) and that cannot (`unavailable`; `/ready` says why)";
     SNAPSHOT_VERSION = Gauge "iguazu_snapshot_version" [] "version", "number of times that event types, schemas and producers were replaced";

@@ -24,6 +24,11 @@ pub fn ledger(page: &mut Page, ledger: &Ledger) {
         page.set(&m::EVENTS_DELIVERED_ELSEWHERE, &labels, account.delivered_elsewhere.load(Relaxed));
         page.set(&m::EVENTS_LOST, &labels, balance.lost);
         page.set(&m::EVENTS_IN_MEMORY, &labels, balance.in_memory);
+        page.set(&m::EVENTS_IN_MEMORY_BYTES, &labels, account.in_memory.bytes());
+        if account.share_bytes() != u64::MAX {
+            page.set(&m::EVENTS_IN_MEMORY_BYTES_MAX, &labels, account.share_bytes());
+        }
+        page.set(&m::EVENTS_HOT_KEY, &labels, account.hot_keys.load(Relaxed));
         page.set(&m::EVENTS_IN_SPOOL, &labels, balance.in_spool);
         page.set(&m::EVENTS_LATE, &labels, account.late.load(Relaxed));
         page.set(&m::EVENTS_FIELDS_DROPPED, &labels, account.fields_dropped.load(Relaxed));

@@ -11,6 +11,7 @@ fn exporter() -> Exporter {
     let ledger_shown = Arc::new(Ledger::default());
     let account = ledger_shown.account("orders.placed", "core");
     (0..3).for_each(|_| account.receive());
+    account.set_share(1_000);
     account.reject(Code::InvalidPayload);
     Tracked::new(&account, None, 1, 10).settle(Delivery::Failed(Code::DeliveryFailed));
     Tracked::new(&account, None, 2, 10).settle(Delivery::Delivered { partition: 0, offset: 0 });

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::support::fixture::Fixture;
 use super::support::kafka::Topic;
 use super::support::oracle::Oracle;
-use super::support::proxy::{Proxy, event_type};
+use super::support::proxy::{Proxy, event_type, with_settings};
 use super::support::read_back::Reader;
 use super::support::{ports, unique, wait_until};
 
@@ -106,6 +106,67 @@ async fn a_topic_that_is_deleted_takes_its_event_type_out_until_it_is_back() {
     assert_eq!((ledger.delivered, ledger.failed), (4, 0), "{ledger:?}");
     proxy.finish();
     assert_eq!(Reader::new(&fixture.cluster, fixture.registry).read(&gone, 1).len(), 1);
+}
+
+#[tokio::test]
+async fn a_topic_that_takes_nothing_leaves_the_others_their_room_and_they_lose_nothing() {
+    let fixture = Fixture::new();
+    // More replicas must be in sync than there are, so that no record is ever taken.
+    let unwritable = Topic { settings: &[("min.insync.replicas", "3")], ..Topic::default() };
+    let stuck = fixture.cluster.topic("it.stuck", unwritable);
+    let http = "drain_seconds = 6\nread_timeout_seconds = 5\nack_timeout_seconds = 130";
+    // The smallest buffer, and records that are tried for longer than the test.
+    let cluster = "buffer_bytes_max = 1048576\nmessage_timeout_ms = 120000\nbreaker_open_after_ms = 600000";
+    let config = with_settings(&with_settings(&fixture.config(), "http", http), "clusters.core", cluster)
+        + &fixture.event_type("it.stuck", &stuck, "acks = \"all\"")
+        + &good(&fixture, ALL - 1).replace("\nsubject", "\nacks = \"all\"\nsubject");
+    let mut proxy = Proxy::start(&config).await;
+    for told in ["producer stopped before", "record was not delivered", "records could not be delivered"] {
+        proxy.expect_log(told);
+    }
+    // It is offered more than the whole buffer.
+    let mut oracle = Oracle::default();
+    let mut refused = 0;
+    for first in (1..4_000).step_by(100) {
+        let events: Vec<Value> = (first..first + 100).map(|number| Oracle::event("it.stuck", number)).collect();
+        let reply = proxy.send(&json!(events)).await.json();
+        refused += reply["failed"].as_u64().expect("a number");
+        let code = &reply["results"][0]["code"];
+        assert!(code.is_null() || *code == json!("buffer_full"), "{reply}");
+    }
+    assert!(refused > 1_000, "only {refused} were refused");
+    let held = sample(&proxy, "iguazu_events_in_memory_bytes", "it.stuck").await;
+    let share = sample(&proxy, "iguazu_events_in_memory_max_bytes", "it.stuck").await;
+    assert!(share == 524_288.0 && held <= share && held > 0.9 * share, "{held} of {share}");
+    for n in 0..ALL as u64 - 1 {
+        let numbers = n * 20 + 1..n * 20 + 21;
+        let event = |number| {
+            oracle.sent(number);
+            Oracle::event(&format!("it.good.{n}"), number)
+        };
+        let events: Vec<Value> = numbers.clone().map(event).collect();
+        let reply = proxy.post("/v1/events?reply=acknowledged", "application/json", json!(events).to_string()).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        numbers.for_each(|number| oracle.acknowledged(number));
+    }
+    let ledger = proxy.finish();
+    assert_eq!((ledger.delivered as usize, ledger.rejected), (oracle.owed(), refused), "{ledger:?}");
+    let topic = fixture_topic(&config, "it.good.0");
+    let findings = oracle.check(&Reader::new(&fixture.cluster, fixture.registry).read(&topic, oracle.owed()));
+    assert_eq!((findings.events, findings.duplicates.len()), (oracle.owed(), 0));
+}
+
+/// The topic of an event type, as its configuration says.
+fn fixture_topic(config: &str, event: &str) -> String {
+    let (_, table) = config.split_once(&format!("[events.{event:?}]")).expect("it is configured");
+    table.split('"').nth(3).expect("the cluster comes first, then the topic").to_owned()
+}
+
+async fn sample(proxy: &Proxy, name: &str, event: &str) -> f64 {
+    let samples = proxy.metrics().await;
+    let found =
+        samples.iter().find(|sample| sample.name == name && sample.labels.get("event").is_some_and(|e| e == event));
+    found.unwrap_or_else(|| panic!("no {name} of {event}")).value
 }
 
 /// Tables of event types that nothing is wrong with: `it.good.0`, `it.good.1`, … They share a topic.

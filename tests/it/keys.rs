@@ -52,6 +52,30 @@ async fn a_key_lands_in_the_partition_that_javas_client_chooses() {
 }
 
 #[tokio::test]
+async fn a_key_that_comes_too_often_is_dropped_and_named_in_a_header() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic("it.hot");
+    let config = fixture.config() + &fixture.event_type("it.hot", &topic, "hot_key_events_per_second = 5");
+    let proxy = Proxy::start(&config).await;
+    // The events of a request are received at the same time.
+    let event = |n: usize| json!({"event": "it.hot", "payload": {}, "key": if n % 10 == 0 { "cold" } else { "hot" }});
+    let reply = proxy.send(&json!((0..40).map(event).collect::<Vec<_>>())).await;
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    proxy.settled().await;
+    let dropped = proxy.metrics().await.into_iter().find(|sample| sample.name == "iguazu_events_hot_key_total");
+    assert_eq!(dropped.map(|sample| sample.value), Some(31.0));
+    proxy.finish();
+    let mut found = BTreeMap::<(Option<String>, Option<String>), usize>::new();
+    for record in Reader::new(&fixture.cluster, fixture.registry).read(&topic, 40) {
+        let key = record.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned());
+        *found.entry((key, record.header("iguazu-hot-key").map(str::to_owned))).or_default() += 1;
+    }
+    let text = |text: &str| Some(text.to_owned());
+    let expected = [((None, text("hot")), 31), ((text("cold"), None), 4), ((text("hot"), None), 5)];
+    assert_eq!(found, BTreeMap::from(expected));
+}
+
+#[tokio::test]
 async fn no_key_is_not_an_empty_key() {
     let fixture = Fixture::new();
     let topic = fixture.topic("it.null");
