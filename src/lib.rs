@@ -52,6 +52,7 @@
 //! - *lane*: one producer client of a cluster: `standard` (acks=1), `slow` (longer linger), `all` (acks=all, idempotent), `wal`.
 //! - *wal*: the log on disk that events of the lane `wal` go to first, and from which they are produced in order.
 //! - *breaker*: whether a cluster takes records: closed, open, or half-open while it is tried.
+//! - *stand in*: what a cluster does for another one whose breaker is open; an event counts for its *intended* cluster wherever it is.
 //! - *spool*: the disk beside the producers, one a cluster: an *entry* is a record that waits there, *replay* produces it.
 //! - *delivery*: what Kafka finally said of a record; *outcome*: what became of an event; *code*: its stable name.
 //! - *ledger*: the counts that show that no event fell between.

@@ -12,9 +12,11 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 mod awaiting;
+mod balance;
 mod in_memory;
 
 pub use awaiting::Awaiting;
+pub use balance::Balance;
 pub use in_memory::InMemory;
 
 use awaiting::tell;
@@ -275,6 +277,8 @@ pub struct Tracked {
     /// On the producing client's clock; fills what would be padding.
     sent_ms: u32,
     resends: u8,
+    /// The leader that owes its acknowledgement, as the producing client numbers them; 0 when nobody counts.
+    leader: u8,
     open: bool,
     kept: Kept,
     /// Why it was given up for good, while it is on its way to where it is kept for people.
@@ -312,6 +316,7 @@ impl Tracked {
             cost_bytes,
             sent_ms: 0,
             resends: 0,
+            leader: 0,
             open: true,
             kept,
             given_up,
@@ -413,6 +418,16 @@ impl Tracked {
     /// What [`Tracked::mark_sent`] noted.
     pub fn sent_ms(&self) -> u32 {
         self.sent_ms
+    }
+
+    /// Notes which leader owes its acknowledgement.
+    pub fn mark_leader(&mut self, leader: u8) {
+        self.leader = leader;
+    }
+
+    /// The leader that owes its acknowledgement; none does from then on.
+    pub fn take_leader(&mut self) -> u8 {
+        std::mem::take(&mut self.leader)
     }
 
     /// Counts one more try that the record needs through no fault of its own; returns how many it has had.
@@ -643,43 +658,6 @@ impl Account {
 
 fn by_code(counts: &[AtomicU64; Code::ALL.len()]) -> impl Iterator<Item = (Code, u64)> + '_ {
     Code::ALL.iter().zip(counts).map(|(code, n)| (*code, n.load(Relaxed))).filter(|(_, n)| *n > 0)
-}
-
-/// A reading of an [`Account`]; all numbers are events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of `Account`")]
-pub struct Balance {
-    pub received: u64,
-    pub recovered: u64,
-    pub delivered: u64,
-    pub rejected: u64,
-    pub failed: u64,
-    pub lost: u64,
-    pub in_memory: u64,
-    pub in_spool: u64,
-}
-
-impl Balance {
-    /// The ledger law: every event that came in is accounted for, and none is lost.
-    pub fn holds(&self) -> bool {
-        self.received + self.recovered
-            == self.delivered + self.rejected + self.failed + self.lost + self.in_memory + self.in_spool
-            && self.lost == 0
-    }
-
-    /// The sum of two readings.
-    pub fn plus(self, other: Balance) -> Balance {
-        Balance {
-            received: self.received + other.received,
-            recovered: self.recovered + other.recovered,
-            delivered: self.delivered + other.delivered,
-            rejected: self.rejected + other.rejected,
-            failed: self.failed + other.failed,
-            lost: self.lost + other.lost,
-            in_memory: self.in_memory + other.in_memory,
-            in_spool: self.in_spool + other.in_spool,
-        }
-    }
 }
 
 /// The accounts of every event type, for as long as the process lives: a snapshot that is replaced keeps its accounts.

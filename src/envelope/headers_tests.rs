@@ -17,6 +17,7 @@ fn event_type(envelope: EnvelopeForm) -> EventType {
         name: "delivery.status_changed".to_owned(),
         owner: None,
         cluster: "core".to_owned(),
+        failover: Vec::new(),
         topic: "delivery_status_changed".to_owned(),
         subject: None,
         schema_type: SchemaType::Protobuf,
@@ -34,6 +35,8 @@ fn event_type(envelope: EnvelopeForm) -> EventType {
         ordered: false,
         low_rate: false,
         unknown_fields: UnknownFields::Reject,
+        buffer_bytes_max: 1_048_576,
+        hot_key_events_per_second: None,
         limits: Limits::default(),
         sensitive: Vec::new(),
     }

@@ -20,7 +20,7 @@ use crate::outcome::Ledger;
 use crate::pipeline::{Live, Outage, Pipeline, Ready, Snapshot, State};
 use crate::produce::{Client, ProduceError, Producers, Topic, TopicHandle};
 use crate::route::{EventType, HotKeys};
-use crate::schema::{Loaded, Loader, Refreshed, SchemaError, SchemaSet, Stale};
+use crate::schema::{Loaded, Loader, Refreshed, SchemaError, Stale};
 use crate::telemetry::health::Health;
 
 mod stand_in;

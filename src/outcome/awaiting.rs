@@ -36,7 +36,7 @@ impl Tracked {
             return None;
         }
         self.open = false;
-        self.account.in_memory.fetch_sub(1, Relaxed);
+        self.account.in_memory.remove(self.cost_bytes);
         self.account.in_spool.fetch_add(1, Relaxed);
         let batch = self.batch.take()?;
         batch.note(self.index, Delivery::Spooled);

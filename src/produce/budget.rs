@@ -26,6 +26,8 @@ pub(super) enum NoRoom {
     Full,
     /// The event type's own share is taken.
     ShareFull,
+    /// The leader of its partition owes too much already, or each that it may go to does.
+    LeaderFull,
     Closed,
 }
 
@@ -37,15 +39,15 @@ impl Budget {
         Budget { held: AtomicU64::new(0), bytes_max: (bytes_max as u64).min(Self::BYTES_MAX) }
     }
 
-    /// Takes room for a record, or says why there is none.
-    pub(super) fn take(&self, cost_bytes: u32) -> Result<(), NoRoom> {
+    /// Takes room for a record, or says why there is none. The bytes that were held before.
+    pub(super) fn take(&self, cost_bytes: u32) -> Result<u64, NoRoom> {
         let before = self.held.fetch_add(RECORD + u64::from(cost_bytes), SeqCst);
         let refusal = if before & CLOSED != 0 {
             NoRoom::Closed
         } else if (before & BYTES) + u64::from(cost_bytes) > self.bytes_max {
             NoRoom::Full
         } else {
-            return Ok(());
+            return Ok(before & BYTES);
         };
         self.give_back(cost_bytes);
         Err(refusal)
@@ -92,9 +94,9 @@ mod tests {
         let budget = Budget::new(1000);
         assert_eq!(budget.take(1001), Err(NoRoom::Full));
         assert_eq!((budget.records(), budget.bytes()), (0, 0));
-        assert_eq!(budget.take(600), Ok(()));
+        assert_eq!(budget.take(600), Ok(0));
         assert_eq!(budget.take(401), Err(NoRoom::Full));
-        assert_eq!(budget.take(400), Ok(()));
+        assert_eq!(budget.take(400), Ok(600));
         assert_eq!((budget.records(), budget.bytes()), (2, 1000));
         budget.give_back(600);
         assert_eq!((budget.records(), budget.bytes()), (1, 400));
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn a_closed_budget_lets_nothing_in_and_still_counts_what_it_holds() {
         let budget = Budget::new(1000);
-        assert_eq!(budget.take(10), Ok(()));
+        assert_eq!(budget.take(10), Ok(0));
         budget.close();
         assert_eq!(budget.take(1), Err(NoRoom::Closed));
         assert_eq!((budget.records(), budget.bytes()), (1, 10));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use tracing::{debug, error, warn};
 
@@ -18,6 +19,7 @@ use super::breaker::Gate;
 use super::budget::NoRoom;
 use super::context::{Context, Resend};
 use super::keep::Keeper;
+use super::partition::{CARE_SHARE, Item, Partitions, Place};
 use super::wal::Wal;
 use super::{ClientError, ErrorKind, Failure, ProduceError, Record, Refused, TopicHandle, settings, topic};
 use crate::config::{self, Sasl};
@@ -34,6 +36,8 @@ const REST: Duration = Duration::from_millis(5);
 const IDLE_REST: Duration = Duration::from_millis(20);
 /// How long one call of a flush lasts; reports of that time count as received at its beginning.
 const FLUSH: Duration = Duration::from_millis(20);
+/// Records that wait for so long over their linger are a sign of a leader that hangs. More than the step in which ages are told.
+const UNEASY_AFTER: Duration = Duration::from_secs(2);
 /// What a stop keeps of its deadline for the reports of purged records: a quarter of it, within these bounds. 400,000 reports
 /// took 157 ms (measured).
 const PURGE_WAIT_MIN: Duration = Duration::from_millis(250);
@@ -173,16 +177,39 @@ impl Client {
         if tracked.account().is_over_share() && !tracked.is_from_spool() {
             return self.spool_or_refuse(NoRoom::ShareFull, topic.name(), record, tracked);
         }
-        if let Err(no_room) = context.budget.take(tracked.cost_bytes()) {
-            return self.spool_or_refuse(no_room, topic.name(), record, tracked);
-        }
+        let held_bytes = match context.budget.take(tracked.cost_bytes()) {
+            Ok(held_bytes) => held_bytes,
+            Err(no_room) => return self.spool_or_refuse(no_room, topic.name(), record, tracked),
+        };
         let now_ms = context.clock.now_ms();
+        let mut partition = partition;
+        if held_bytes >= context.care_from.load(Relaxed) && partition.is_none() {
+            match self.place(topic, record, &tracked, now_ms) {
+                Place::At(placed, leader) => {
+                    partition = placed;
+                    tracked.mark_leader(leader);
+                }
+                Place::Nowhere => {
+                    context.budget.give_back(tracked.cost_bytes());
+                    return self.spool_or_refuse(NoRoom::LeaderFull, topic.name(), record, tracked);
+                }
+            }
+        }
         tracked.mark_sent(now_ms);
         context.ages.add(now_ms);
-        topic.produce(record, partition, tracked).map_err(|(error, tracked)| {
+        topic.produce(record, partition, tracked).map_err(|(error, mut tracked)| {
+            context.settle_debt(&mut tracked, false);
             context.release(&tracked);
             self.refuse(&error, topic.name(), record, tracked)
         })
+    }
+
+    /// Chooses where a record goes while the buffer fills, or records wait for too long.
+    #[cold]
+    fn place(&self, topic: &TopicHandle, record: &Record<'_>, tracked: &Tracked, now_ms: u32) -> Place {
+        // What comes from the spool has its own pace.
+        let item = Item { key: record.key, cost_bytes: tracked.cost_bytes(), must_go: tracked.is_from_spool() };
+        self.context().leaders.place(topic.partitions(), item, now_ms)
     }
 
     /// Stops: flush, purge, poll until nothing is in flight, join the thread; all of it within `deadline`, of which the end is
@@ -337,6 +364,49 @@ impl Client {
         context.health.cut_off(context.clock.now_ms())
     }
 
+    /// Places records with care when some wait for too long, and as usual when none does; says whether they do.
+    pub(super) fn look_out(&self) -> bool {
+        let context = self.context();
+        if self.lane() == Lane::Wal {
+            // Its sender keeps the order of partitions, and holds little at a time.
+            return false;
+        }
+        let is_uneasy = self.oldest_age().is_some_and(|age| age > context.linger + UNEASY_AFTER);
+        let care_from = if is_uneasy { 0 } else { context.budget.bytes_max() * CARE_SHARE / 8 };
+        context.care_from.store(care_from, Relaxed);
+        is_uneasy
+    }
+
+    /// Asks the cluster which brokers lead its partitions now. Blocking.
+    pub(super) fn learn_leaders(&self, timeout: Duration) {
+        match self.producer().client().fetch_metadata(None, timeout) {
+            Ok(metadata) => {
+                let leaders = &self.context().leaders;
+                metadata
+                    .topics()
+                    .iter()
+                    .filter(|topic| leaders.knows(topic.name()))
+                    .for_each(|topic| self.learn(topic));
+            }
+            Err(error) => debug!(cluster = self.cluster(), %error, "the leaders are not told"),
+        }
+    }
+
+    /// Takes in which brokers lead the partitions of a topic.
+    pub(super) fn learn(&self, topic: &MetadataTopic) {
+        self.context().leaders.learn(topic.name(), topic.partitions().iter().map(|partition| partition.leader()));
+    }
+
+    /// What is known of a topic's partitions.
+    pub(super) fn partitions(&self, topic: &str) -> Arc<Partitions> {
+        self.context().leaders.topic(topic)
+    }
+
+    /// Bytes that each broker owes, of records that were placed with care.
+    pub fn debts(&self) -> Vec<(i32, u64)> {
+        self.context().leaders.debts()
+    }
+
     /// Notes a topic that exists, or may.
     pub(super) fn note_topic(&self, topic: &str) {
         let mut known = self.topic_known.lock().expect("no code panics while it holds this lock");
@@ -420,6 +490,12 @@ impl Client {
             NoRoom::ShareFull => {
                 let (limit, event) = (tracked.account().share_bytes(), &tracked.account().event);
                 let message = format!("event `{event}`: the {limit} bytes that it may take of the buffer are taken");
+                (Code::BufferFull, message)
+            }
+            NoRoom::LeaderFull => {
+                let message = format!(
+                    "cluster `{cluster}`: the broker that it would go to is behind, and has its part of the buffer"
+                );
                 (Code::BufferFull, message)
             }
             NoRoom::Full => {

@@ -223,6 +223,47 @@ fn a_stop_delivers_what_can_be_delivered_and_is_done_once() {
 }
 
 #[test]
+fn a_leader_that_hangs_gets_no_more_than_half_of_the_buffer_and_the_others_go_on() {
+    let mut bench = Bench::new(3, 6);
+    for partition in 0..6 {
+        bench.brokers.set_leader("orders", partition, Some(partition % 3 + 1)).expect("the brokers obey");
+    }
+    let client = bench.start(|cluster| cluster.buffer_bytes_max = 200_000, Lane::Standard);
+    client.topic("orders", WAIT).expect("it exists");
+    bench.brokers.set_round_trip(1, Duration::from_secs(8)).expect("the brokers obey");
+    let (begin, mut taken) = (Instant::now(), 0);
+    // The client holds 588 of them at most, so many go on while one leader answers nothing.
+    while taken < 5_000 {
+        assert!(
+            begin.elapsed() < Duration::from_secs(7),
+            "after {taken} records nothing went on: {:?}",
+            client.debts()
+        );
+        match bench.send_value(&client, &[7; 100]) {
+            Ok(()) => taken += 1,
+            Err(code) => assert_eq!(code, Code::BufferFull),
+        }
+    }
+    let headers = HeaderBuffer::default();
+    let mut refused = BTreeMap::<usize, u32>::new();
+    for n in 0..600 {
+        let key = format!("key-{}", n % 6);
+        let record =
+            Record { key: Some(key.as_bytes()), value: &[7; 600], headers: &headers, timestamp_ms: RECEIVED_MS };
+        let sent = bench.send(&client, &record);
+        *refused.entry(n % 6).or_default() += u32::from(sent.is_err());
+    }
+    assert!(client.buffered_bytes() < client.buffer_bytes_max(), "there is room for others all the time");
+    assert!(refused.values().any(|count| *count > 0), "keys of the silent leader are refused: {refused:?}");
+    bench.brokers.set_round_trip(1, Duration::ZERO).expect("the brokers obey");
+    let settled = failed(&bench.settled());
+    assert_eq!(settled.keys().collect::<Vec<_>>(), [&"delivered"], "{settled:?}");
+    assert!(client.debts().iter().all(|(_, bytes)| *bytes == 0), "{:?}", client.debts());
+    client.stop(WAIT);
+    bench.assert_balanced(&client);
+}
+
+#[test]
 fn a_stop_amid_senders_loses_nothing() {
     let bench = Bench::new(1, 4);
     let client = bench.start(|_| (), Lane::Standard);

@@ -24,6 +24,7 @@ use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
 use super::keep::Keep;
+use super::partition::{CARE_SHARE, Leaders};
 use super::settings;
 use super::token::TokenSource;
 use crate::config::Cluster;
@@ -58,6 +59,9 @@ pub(super) struct Context {
     /// Whether the cluster takes records, as far as its breaker knows.
     pub(super) gate: Arc<Gate>,
     pub(super) budget: Budget,
+    /// When so many bytes are held, records are placed with care.
+    pub(super) care_from: AtomicU64,
+    pub(super) leaders: Leaders,
     pub(super) ages: Ages,
     ack_latency: Histogram,
     pub(super) health: Health,
@@ -76,6 +80,11 @@ pub(super) struct Context {
     token: Option<TokenSource>,
 }
 
+/// Bytes held from which on records are placed with care, as long as no record waits for too long.
+fn care_from(cluster: &Cluster, lane: Lane) -> u64 {
+    if lane == Lane::Wal { u64::MAX } else { cluster.buffer_bytes_max as u64 * CARE_SHARE / 8 }
+}
+
 impl Context {
     pub(super) fn new(cluster: &Cluster, lane: Lane, surroundings: &Surroundings) -> Self {
         Context {
@@ -87,6 +96,8 @@ impl Context {
             called: AtomicBool::new(false),
             gate: Arc::clone(&surroundings.gate),
             budget: Budget::new(cluster.buffer_bytes_max),
+            care_from: AtomicU64::new(care_from(cluster, lane)),
+            leaders: Leaders::new(cluster.buffer_bytes_max as u64, settings::linger(cluster, lane).as_millis() as u32),
             ages: Ages::new(cluster.message_timeout),
             ack_latency: export::histogram(&PRODUCER_ACK_LATENCY, &[&cluster.name, lane.as_str()]),
             health: Health::default(),
@@ -106,6 +117,17 @@ impl Context {
     pub(super) fn release(&self, tracked: &Tracked) {
         self.ages.remove(tracked.sent_ms());
         self.budget.give_back(tracked.cost_bytes());
+    }
+
+    /// The leader of the record's partition owes it no more.
+    pub(super) fn settle_debt(&self, tracked: &mut Tracked, is_acknowledged: bool) {
+        match tracked.take_leader() {
+            0 => {}
+            leader => {
+                let acknowledged_ms = is_acknowledged.then(|| self.polled_ms.load(Relaxed));
+                self.leaders.settle(leader, tracked.cost_bytes(), acknowledged_ms);
+            }
+        }
     }
 
     /// The records that wait to be sent again. Filled only after a broker refused a batch for one record of it.
@@ -214,6 +236,7 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, mut tracked: Box<Tracked>) {
         self.called.store(true, Relaxed);
+        self.settle_debt(&mut tracked, result.is_ok());
         match result {
             Ok(message) => self.acknowledge(message, tracked),
             // The broker refused the whole batch for another record of it, which by now is out of the way.

@@ -17,6 +17,7 @@ use rdkafka::error::{IsError, KafkaError};
 use rdkafka::producer::Producer;
 use rdkafka::util::IntoOpaque;
 
+use super::partition::Partitions;
 use super::{Client, ProduceError, Record, Refused};
 use crate::outcome::Tracked;
 
@@ -28,6 +29,7 @@ pub struct TopicHandle {
     // Declared first, so dropped first: a handle must not outlive its client.
     native: Native,
     client: Arc<Client>,
+    partitions: Arc<Partitions>,
     name: String,
 }
 
@@ -49,12 +51,22 @@ impl TopicHandle {
         let native = NonNull::new(native)
             .ok_or_else(|| failed(KafkaError::MessageProduction(unsafe { bindings::rd_kafka_last_error() }.into())))?;
         client.note_topic(topic);
-        Ok(TopicHandle { native: Native(native), client: Arc::clone(client), name: topic.to_owned() })
+        Ok(TopicHandle {
+            native: Native(native),
+            client: Arc::clone(client),
+            partitions: client.partitions(topic),
+            name: topic.to_owned(),
+        })
     }
 
     /// The client whose topic it is.
     pub fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// What is known of its partitions.
+    pub(super) fn partitions(&self) -> &Partitions {
+        &self.partitions
     }
 
     /// The topic's name.

@@ -5,7 +5,7 @@
 //! a topic, or drops a record without counting it.
 //!
 //! Reading order: [`client`] (start, send, stop), `handle` (librdkafka's C interface), `context` (what librdkafka calls back), `failure` (its errors in our
-//! codes), `beside` and `replay` (what waits on disk, in and out), [`wal`] and `wal_sender` (what is on disk first), `keep` (what is given up for good), `breaker` and `watch` (whether the cluster takes records), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
+//! codes), `beside` and `replay` (what waits on disk, in and out), [`wal`] and `wal_sender` (what is on disk first), `keep` (what is given up for good), `breaker` and `watch` (whether the cluster takes records), `partition` (which of its leaders do), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,6 +25,7 @@ mod wal_sender;
 mod age;
 mod breaker;
 mod watch;
+mod partition;
 pub mod failure;
 mod health;
 pub mod settings;

@@ -52,7 +52,10 @@ impl Client {
             Some(found) => found.error().map(Kafka::from),
         };
         match refusal {
-            None => Ok(metadata),
+            None => {
+                metadata.topics().iter().for_each(|topic| self.learn(topic));
+                Ok(metadata)
+            }
             Some(Kafka::UnknownTopicOrPartition | Kafka::UnknownTopic | Kafka::InvalidTopic) => {
                 Err(ProduceError::UnknownTopic { cluster: cluster(), topic: topic.to_owned() })
             }

@@ -1,4 +1,4 @@
-//! Looks at a cluster's clients ten times a second and works its breaker.
+//! Looks at a cluster's clients ten times a second, works its breaker, and sees when a leader hangs.
 //!
 //! In: what the clients of all lanes count. Out: the state of the [`Gate`] that they share. One thread a cluster. Never: on the
 //! path of an event.
@@ -18,6 +18,9 @@ use super::{Client, ClientError};
 const TICK: Duration = Duration::from_millis(100);
 /// How long an answer may take that tells whether the cluster is back.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the leaders are asked for while records wait for too long, and how long that may take.
+const LEARN_EVERY: Duration = Duration::from_secs(2);
+const LEARN_TIMEOUT: Duration = Duration::from_millis(500);
 /// When it comes this late, the machine was asleep and not the cluster.
 const OVERSLEPT: Duration = Duration::from_secs(2);
 
@@ -94,6 +97,7 @@ impl Shared {
         let mut breaker = Breaker::new(patience, Instant::now());
         let mut waiting_since = None;
         let mut looked = Instant::now();
+        let mut learnt = looked;
         while !self.stop.load(Relaxed) {
             std::thread::park_timeout(TICK);
             let clients = self.living();
@@ -103,6 +107,12 @@ impl Shared {
                 waiting_since = None;
             }
             looked = now;
+            let uneasy: Vec<_> = clients.iter().filter(|client| client.look_out()).collect();
+            if !uneasy.is_empty() && now - learnt > LEARN_EVERY {
+                // Leaders move while a broker is away.
+                uneasy.iter().for_each(|client| client.learn_leaders(LEARN_TIMEOUT));
+                learnt = Instant::now();
+            }
             let acknowledged = self.has_news();
             let is_waiting = clients.iter().any(|client| client.is_waiting());
             waiting_since = waiting_since.filter(|_| !acknowledged).or(Some(now)).filter(|_| is_waiting);

@@ -121,7 +121,12 @@ async fn a_topic_that_takes_nothing_leaves_the_others_their_room_and_they_lose_n
         + &fixture.event_type("it.stuck", &stuck, "acks = \"all\"")
         + &good(&fixture, ALL - 1).replace("\nsubject", "\nacks = \"all\"\nsubject");
     let mut proxy = Proxy::start(&config).await;
-    for told in ["producer stopped before", "record was not delivered", "records could not be delivered"] {
+    for told in [
+        "less than `message_timeout_ms`",
+        "producer stopped before",
+        "record was not delivered",
+        "records could not be delivered",
+    ] {
         proxy.expect_log(told);
     }
     // It is offered more than the whole buffer.

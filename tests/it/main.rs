@@ -20,6 +20,7 @@ mod outage;
 mod wal;
 mod dead_letters;
 mod failover;
+mod frozen;
 mod hostile;
 mod bulkhead;
 mod registry;
