@@ -14,10 +14,12 @@ use tokio::sync::Notify;
 mod awaiting;
 mod balance;
 mod in_memory;
+mod kept_in;
 
 pub use awaiting::Awaiting;
 pub use balance::Balance;
 pub use in_memory::InMemory;
+pub use kept_in::KeptIn;
 
 use awaiting::tell;
 
@@ -155,32 +157,6 @@ pub enum Delivery {
     Failed(Code),
     /// Neither yet: it is on the disk of the spool, from where it will be tried again.
     Spooled,
-}
-
-/// Where a record is kept that was accepted and then given up for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum KeptIn {
-    /// In the dead-letter topic of its event type, acknowledged.
-    DeadLetterTopic,
-    /// In the failed log, on disk.
-    FailedLog,
-    /// Nowhere: there is no such place, or none that took it.
-    Nowhere,
-}
-
-impl KeptIn {
-    /// Every place.
-    pub const ALL: [KeptIn; 3] = [KeptIn::DeadLetterTopic, KeptIn::FailedLog, KeptIn::Nowhere];
-
-    /// The label in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            KeptIn::DeadLetterTopic => "dead_letter_topic",
-            KeptIn::FailedLog => "failed_log",
-            KeptIn::Nowhere => "nowhere",
-        }
-    }
 }
 
 /// The deliveries that one request waits for. Made only when a request waits.

@@ -67,7 +67,7 @@ pub(super) struct Signs {
     pub(super) stalled: Option<Duration>,
     /// No broker can be reached, or they refuse our login.
     pub(super) is_cut_off: bool,
-    /// At least one record was acknowledged.
+    /// At least one record was acknowledged, or refused for good, which is an answer too.
     pub(super) acknowledged: bool,
     /// Records were let through since it became half-open.
     pub(super) tried: bool,

@@ -353,6 +353,12 @@ impl Client {
         self.context().gate.lets_pass()
     }
 
+    /// Records that the cluster has answered so far, with an acknowledgement or a refusal for good.
+    pub(super) fn answered(&self) -> u64 {
+        let refused = self.failures().filter(|(failure, _)| failure.is_answer()).map(|(_, count)| count);
+        self.delivered() + refused.sum::<u64>()
+    }
+
     /// Whether records wait that should have been acknowledged by now.
     pub(super) fn is_waiting(&self) -> bool {
         self.oldest_age().is_some_and(|age| age > self.context().linger)

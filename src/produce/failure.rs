@@ -92,6 +92,14 @@ impl Failure {
         matches!(self.code(), Code::Unknown)
     }
 
+    /// Whether the cluster has answered: it found something wrong with the record or its topic, and is well itself.
+    pub const fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Failure::TooLarge | Failure::Invalid | Failure::Neighbour | Failure::Forbidden | Failure::UnknownTopic
+        )
+    }
+
     /// Whether it is the topic on this cluster that takes no record.
     pub const fn is_of_the_topic(self) -> bool {
         matches!(self, Failure::Forbidden | Failure::UnknownTopic)

@@ -39,11 +39,11 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// A client, and what it had delivered at the last look.
+/// A client, and how many records were answered at the last look.
 #[derive(Debug)]
 struct Watched {
     client: Weak<Client>,
-    delivered: u64,
+    answered: u64,
 }
 
 impl Watch {
@@ -69,7 +69,7 @@ impl Watch {
 
     /// Watches one more client, until it is gone.
     pub(super) fn add(&self, client: &Arc<Client>) {
-        self.shared.clients().push(Watched { client: Arc::downgrade(client), delivered: 0 });
+        self.shared.clients().push(Watched { client: Arc::downgrade(client), answered: 0 });
     }
 
     /// Looks no more; the thread ends soon.
@@ -138,12 +138,12 @@ impl Shared {
         clients.iter().filter_map(|watched| watched.client.upgrade()).collect()
     }
 
-    /// Whether a record was acknowledged since the last look.
+    /// Whether a record was acknowledged, or refused for good, since the last look.
     fn has_news(&self) -> bool {
         let mut news = false;
         for watched in self.clients().iter_mut() {
             let Some(client) = watched.client.upgrade() else { continue };
-            news |= std::mem::replace(&mut watched.delivered, client.delivered()) != watched.delivered;
+            news |= std::mem::replace(&mut watched.answered, client.answered()) != watched.answered;
         }
         news
     }
