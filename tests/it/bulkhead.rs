@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::support::fixture::Fixture;
-use super::support::kafka::Topic;
-use super::support::oracle::Oracle;
-use super::support::proxy::{Proxy, event_type, with_settings};
+use super::support::kafka::{self, Topic};
+use super::support::oracle::{self, Oracle};
+use super::support::proxy::{Proxy, config, event_type, with_settings};
 use super::support::read_back::Reader;
-use super::support::{ports, unique, wait_until};
+use super::support::{ports, registry, unique, wait_until};
 
 /// Event types of each test, the bad ones among them.
 const ALL: usize = 20;
@@ -110,25 +110,21 @@ async fn a_topic_that_is_deleted_takes_its_event_type_out_until_it_is_back() {
 
 #[tokio::test]
 async fn a_topic_that_takes_nothing_leaves_the_others_their_room_and_they_lose_nothing() {
-    let fixture = Fixture::new();
-    // More replicas must be in sync than there are, so that no record is ever taken.
-    let unwritable = Topic { settings: &[("min.insync.replicas", "3")], ..Topic::default() };
-    let stuck = fixture.cluster.topic("it.stuck", unwritable);
-    let http = "drain_seconds = 6\nread_timeout_seconds = 5\nack_timeout_seconds = 130";
+    let (cluster, registry) = (kafka::alone(), registry::shared());
+    let (subject, avro_subject) = oracle::register(registry);
+    let settings = format!("subject = {subject:?}\navro_subject = {avro_subject:?}\nacks = \"all\"");
+    // As many replicas must be in sync as there are, so that no record is taken while a broker is away.
+    let everywhere = Topic { partitions: 3, replicas: 3, settings: &[("min.insync.replicas", "3")] };
+    let (stuck, topic) = (cluster.topic("it.stuck", everywhere), cluster.topic("it.good", Topic::default()));
     // The smallest buffer, and records that are tried for longer than the test.
-    let cluster = "buffer_bytes_max = 1048576\nmessage_timeout_ms = 120000\nbreaker_open_after_ms = 600000";
-    let config = with_settings(&with_settings(&fixture.config(), "http", http), "clusters.core", cluster)
-        + &fixture.event_type("it.stuck", &stuck, "acks = \"all\"")
-        + &good(&fixture, ALL - 1).replace("\nsubject", "\nacks = \"all\"\nsubject");
+    let tuned = "buffer_bytes_max = 1048576\nmessage_timeout_ms = 120000\nbreaker_open_after_ms = 600000";
+    let http = "ack_timeout_seconds = 130\ndrain_seconds = 130";
+    let config = with_settings(&with_settings(&config(&cluster, registry), "clusters.core", tuned), "http", http)
+        + &event_type("it.stuck", &stuck, "avro", &settings)
+        + &(0..ALL - 1).map(|n| event_type(&format!("it.good.{n}"), &topic, "avro", &settings)).collect::<String>();
     let mut proxy = Proxy::start(&config).await;
-    for told in [
-        "less than `message_timeout_ms`",
-        "producer stopped before",
-        "record was not delivered",
-        "records could not be delivered",
-    ] {
-        proxy.expect_log(told);
-    }
+    proxy.expect_log("kafka client reports an error");
+    cluster.kill(1);
     // It is offered more than the whole buffer.
     let mut oracle = Oracle::default();
     let mut refused = 0;
@@ -154,17 +150,13 @@ async fn a_topic_that_takes_nothing_leaves_the_others_their_room_and_they_lose_n
         assert_eq!(reply.status, 200, "{}", reply.text());
         numbers.for_each(|number| oracle.acknowledged(number));
     }
-    let ledger = proxy.finish();
-    assert_eq!((ledger.delivered as usize, ledger.rejected), (oracle.owed(), refused), "{ledger:?}");
-    let topic = fixture_topic(&config, "it.good.0");
-    let findings = oracle.check(&Reader::new(&fixture.cluster, fixture.registry).read(&topic, oracle.owed()));
+    assert_eq!(proxy.ledger_of("it.stuck").await.delivered, 0, "its topic takes nothing all the time");
+    cluster.restore();
+    let ledger = proxy.settled().await;
+    assert_eq!((ledger.received - ledger.delivered, ledger.rejected), (refused, refused), "{ledger:?}");
+    proxy.finish();
+    let findings = oracle.check(&Reader::new(&cluster, registry).read(&topic, oracle.owed()));
     assert_eq!((findings.events, findings.duplicates.len()), (oracle.owed(), 0));
-}
-
-/// The topic of an event type, as its configuration says.
-fn fixture_topic(config: &str, event: &str) -> String {
-    let (_, table) = config.split_once(&format!("[events.{event:?}]")).expect("it is configured");
-    table.split('"').nth(3).expect("the cluster comes first, then the topic").to_owned()
 }
 
 async fn sample(proxy: &Proxy, name: &str, event: &str) -> f64 {
