@@ -49,11 +49,14 @@
 //! - *plan*: a schema compiled to tables, once; it turns payloads into values. Of a Protobuf message, an Avro schema or a JSON
 //!   Schema, by the language of the subject.
 //! - *record*: what goes to Kafka: key, value, headers, timestamp.
-//! - *lane*: one producer client of a cluster: `standard` (acks=1), `slow` (longer linger), `all` (acks=all, idempotent), `wal`.
+//! - *lane*: one producer client of a cluster: `standard` (acks=1), `slow` (longer linger), `all` (acks=all, idempotent), `wal`,
+//!   `dead_letter` (acks=all, a small buffer).
 //! - *wal*: the log on disk that events of the lane `wal` go to first, and from which they are produced in order.
 //! - *breaker*: whether a cluster takes records: closed, open, or half-open while it is tried.
 //! - *stand in*: what a cluster does for another one whose breaker is open; an event counts for its *intended* cluster wherever it is.
 //! - *spool*: the disk beside the producers, one a cluster: an *entry* is a record that waits there, *replay* produces it.
+//! - *dead letter*: a rejected event, or the record of a failed one, in a topic for people; *failed log*: the disk for records that
+//!   have no such topic; *redrive* takes both back.
 //! - *delivery*: what Kafka finally said of a record; *outcome*: what became of an event; *code*: its stable name.
 //! - *ledger*: the counts that show that no event fell between.
 //!

@@ -5,19 +5,19 @@
 //! Never: waits, does I/O, or carries a payload value in a message.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use dashmap::DashMap;
-use tokio::sync::Notify;
 
 mod awaiting;
 mod balance;
+mod batch;
 mod in_memory;
 mod kept_in;
 
 pub use awaiting::Awaiting;
 pub use balance::Balance;
+pub use batch::BatchState;
 pub use in_memory::InMemory;
 pub use kept_in::KeptIn;
 
@@ -119,6 +119,29 @@ impl Code {
         self as usize
     }
 
+    /// Whether it is the event itself that is refused: not who sent it, how often, or that it cannot be taken now.
+    pub const fn is_about_content(self) -> bool {
+        matches!(
+            self,
+            Code::EventTooLarge
+                | Code::InvalidEnvelope
+                | Code::WrongFormat
+                | Code::InvalidPayload
+                | Code::MalformedJson
+                | Code::MalformedProtobuf
+                | Code::MalformedAvro
+                | Code::InvalidUtf8
+                | Code::UnknownField
+                | Code::MissingField
+                | Code::OutOfRange
+                | Code::UnknownEnumValue
+                | Code::TooDeep
+                | Code::PayloadExpands
+                | Code::MissingKey
+                | Code::UnknownSchema
+        )
+    }
+
     /// Whether the event went through as far as the reply says.
     pub const fn is_success(self) -> bool {
         matches!(self.fault(), Fault::None)
@@ -157,88 +180,6 @@ pub enum Delivery {
     Failed(Code),
     /// Neither yet: it is on the disk of the spool, from where it will be tried again.
     Spooled,
-}
-
-/// The deliveries that one request waits for. Made only when a request waits.
-#[derive(Debug)]
-pub struct BatchState {
-    inner: Mutex<Waiting>,
-    done: Notify,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    /// Index in the request and what became of it.
-    settled: Vec<(u32, Delivery)>,
-    /// Records handed to a producer and not settled yet.
-    open: usize,
-    /// The reply was written without them.
-    is_over: bool,
-}
-
-impl Default for BatchState {
-    fn default() -> Self {
-        let inner = Waiting { settled: Vec::new(), open: 0, is_over: false };
-        BatchState { inner: Mutex::new(inner), done: Notify::new() }
-    }
-}
-
-impl BatchState {
-    /// One more record is on its way.
-    pub fn expect_one(&self) {
-        self.lock().open += 1;
-    }
-
-    /// The record at `index` is settled; says whether the reply was written without it.
-    fn settle(&self, index: u32, delivery: Delivery) -> bool {
-        let mut inner = self.lock();
-        inner.settled.push((index, delivery));
-        inner.open -= 1;
-        if inner.open == 0 {
-            self.done.notify_one();
-        }
-        inner.is_over
-    }
-
-    /// This much is known of the record at `index`, which is not settled yet.
-    fn note(&self, index: u32, delivery: Delivery) {
-        self.lock().settled.push((index, delivery));
-    }
-
-    /// A record that was announced by [`BatchState::expect_one`] was not taken after all.
-    fn forget_one(&self) {
-        let mut inner = self.lock();
-        inner.open -= 1;
-        if inner.open == 0 {
-            self.done.notify_one();
-        }
-    }
-
-    /// Waits until every record is settled. May be dropped at any time and called again.
-    pub async fn settled(&self) {
-        loop {
-            if self.lock().open == 0 {
-                return;
-            }
-            self.done.notified().await;
-        }
-    }
-
-    /// What is settled so far, by index in the request; of what is there twice, the later counts.
-    pub fn take(&self) -> Vec<(u32, Delivery)> {
-        std::mem::take(&mut self.lock().settled)
-    }
-
-    /// The same, and what comes later comes too late for the reply.
-    pub fn take_last(&self) -> Vec<(u32, Delivery)> {
-        let mut inner = self.lock();
-        inner.is_over = true;
-        std::mem::take(&mut inner.settled)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.inner.lock().expect("no code panics while it holds this lock")
-    }
 }
 
 /// Travels with a record through librdkafka and settles it exactly once: by [`Tracked::settle`] from a delivery

@@ -18,10 +18,11 @@ use arc_swap::ArcSwap;
 use crate::auth::{Limiter, Sender, Senders};
 use crate::envelope::{Event, Unreadable};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
-use crate::produce::TopicHandle;
+use crate::produce::{DeadLetters, TopicHandle};
 use crate::route::{EventType, HotKeys, Lane, Reply, Routes};
 use crate::schema::SchemaSet;
 
+mod letter;
 mod prepare;
 
 use prepare::{Work, prepare};
@@ -53,6 +54,8 @@ pub struct Live {
     pub account: Arc<Account>,
     /// Its limits over all senders; shared with the snapshots before and after.
     pub limiter: Arc<Limiter>,
+    /// Where its rejected events go, if they go anywhere; shared as well.
+    pub dead_letters: Option<Arc<DeadLetters>>,
     /// Whether it can be served, and with what.
     pub state: State,
 }
@@ -152,6 +155,8 @@ pub struct Ask<'a> {
     pub reply: Option<Reply>,
     /// Trace context of the request, for events without one.
     pub traceparent: Option<&'a str>,
+    /// The door by which it came, as metrics call it.
+    pub door: &'static str,
     /// When it arrived, milliseconds since 1970.
     pub received_ms: u64,
     /// Whether every event gets a result, or only those with something to say.
@@ -372,7 +377,11 @@ impl Pipeline {
                 slice.receive(live.map_or(self.ledger.unknown(), |live| &live.account));
                 let names = (unreadable.name.as_deref().unwrap_or(""), unreadable.id.as_deref().unwrap_or(""));
                 let forbidden = live.and_then(|live| may_send(live, ask).err());
-                return self.reject(slice, names, index, forbidden.unwrap_or(unreadable.error).into(), taken);
+                let error = forbidden.unwrap_or(unreadable.error);
+                if let Some(live) = live {
+                    letter::unreadable(live, unreadable.sent, names.1, &error, ask, slice.now_ms);
+                }
+                return self.reject(slice, names, index, error.into(), taken);
             }
         };
         let names = (event.name.as_ref(), event.envelope.id.as_deref().unwrap_or(""));
@@ -387,11 +396,17 @@ impl Pipeline {
         slice.receive(&live.account);
         let ready = match admit(live, &event, ask, slice.now_ms) {
             Ok(ready) => ready,
-            Err(no) => return self.reject(slice, names, index, no, taken),
+            Err(no) => {
+                letter::rejected(live, &event, names.1, &no.error, ask, slice.now_ms);
+                return self.reject(slice, names, index, no, taken);
+            }
         };
         let prepared = match prepare(live, ready, &event, ask, work) {
             Ok(prepared) => prepared,
-            Err(error) => return self.reject(slice, names, index, error.into(), taken),
+            Err(error) => {
+                letter::rejected(live, &event, names.1, &error, ask, slice.now_ms);
+                return self.reject(slice, names, index, error.into(), taken);
+            }
         };
         let reply = ask.reply.map_or(live.event_type.reply, |asked| asked.max(live.event_type.reply));
         let awaited = (reply > Reply::Enqueued).then(|| Arc::clone(taken.awaited.get_or_insert_default()));
@@ -415,6 +430,7 @@ impl Pipeline {
                 slice.in_hand = InHand::Received(&live.account);
                 refused.tracked.refused();
                 let error = EventError::new(refused.code, refused.message);
+                letter::rejected(live, &event, prepared.id, &error, ask, slice.now_ms);
                 self.reject(slice, (names.0, prepared.id), index, error.into(), taken);
             }
         }

@@ -29,6 +29,7 @@ use crate::http::Doors;
 use crate::outcome::{Balance, Ledger};
 use crate::pipeline::{Pipeline, Ready, Snapshot, State, Watch};
 use crate::produce::{Client, Gate, Producers, Trouble, Wal};
+use crate::route::Lane;
 use crate::schema::{Loader, Registry, RegistryError};
 use crate::serve::{self, BindError, Counts, Drain, Listener, Peer, Seat, Server, TlsError, Workers};
 use crate::spool::{Spool, SpoolError};
@@ -416,6 +417,11 @@ impl Shown {
         for (log, spool) in self.logs() {
             sources::spool(page, &spools::reading(log, spool));
         }
+        for letters in self.pipeline.snapshot().live().iter().filter_map(|live| live.dead_letters.as_ref()) {
+            let dropped = letters.dropped().map(|(why, count)| (why.as_str(), count)).collect();
+            let (event, cluster, sent) = (letters.event(), letters.cluster(), letters.sent());
+            sources::dead_letters(page, &sources::DeadLetters { event, cluster, sent, dropped });
+        }
         for log in &self.failed {
             sources::failed_log(page, &spools::reading("failed", log));
         }
@@ -478,7 +484,8 @@ impl Shown {
             silence_max: Duration::ZERO,
         });
         Measured {
-            buffers: clients.iter().map(buffer).collect(),
+            // Events find room however many dead letters there are.
+            buffers: clients.iter().filter(|client| client.lane() != Lane::DeadLetter).map(buffer).collect(),
             pulses: clients.iter().map(pulse).chain(stuck).collect(),
             spools: spools::levels(self.logs()),
             conditions: self.producers.gates().into_iter().filter_map(open_breaker).collect(),

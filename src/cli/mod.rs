@@ -215,6 +215,8 @@ mod tests {
         check("iguazu redrive iguazu.toml", USAGE);
         check("iguazu redrive no-such-file --failed", USAGE);
         check("iguazu redrive f --failed --since yesterday", USAGE);
+        check("iguazu redrive f --failed --dead-letters e", USAGE);
+        check("iguazu redrive f --failed --to http://127.0.0.1:1", USAGE);
         check("iguazu help", DONE);
         check("iguazu --version", DONE);
         check("iguazu load --help", DONE);

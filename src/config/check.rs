@@ -6,7 +6,8 @@ use toml::de::DeTable;
 
 use super::reader::{Source, Table};
 use super::{
-    Cluster, Config, Http, Problem, Sender, clusters, events, failed, http, registries, schemas, senders, spool,
+    Cluster, Config, Http, Problem, Sender, clusters, dead_letters, events, failed, http, registries, schemas, senders,
+    spool,
 };
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
@@ -80,6 +81,7 @@ fn read(mut root: Table<'_>) -> Config {
     let spool = spool::read(&mut root, &http, &http_table, &clusters);
     let events = events::read(&mut root, &http, &clusters, schemas.as_ref(), spool.as_ref());
     let senders = senders::read(&mut root, &http, &events);
+    let dead_letters = dead_letters::read(&mut root);
     let failed = failed::read(&mut root, spool.as_ref(), state_dir.as_deref());
     root.finish();
 
@@ -106,6 +108,7 @@ fn read(mut root: Table<'_>) -> Config {
         senders,
         spool,
         failed,
+        dead_letters,
         state_dir,
         startup_wait,
         schema_refresh,

@@ -9,9 +9,7 @@ use crate::route::{
 };
 
 use super::reader::{Item, Table};
-use super::{Cluster, Http, Schemas, Spool, clusters, names};
-
-const NOT_YET: &str = "not available in this version; leave it out";
+use super::{Cluster, Http, Schemas, Spool, clusters, dead_letters, names};
 
 /// Reads every event type and checks what must hold between them.
 pub(super) fn read(
@@ -32,6 +30,7 @@ pub(super) fn read(
     }
     check_avro_subjects(&events, &tables, clusters);
     share_buffers(&mut events, &tables, clusters);
+    dead_letters::check(&events, &tables, clusters);
     events
 }
 
@@ -61,7 +60,6 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
     if let Err(message) = names::event(&item.name) {
         item.problem(message);
     }
-    table.refuse("dead_letter", NOT_YET);
     let encodings = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson].map(|e| (e.as_str(), e));
     let encoding =
         table.need("encoding", "`avro`, `protobuf`, `json` or `raw_json`").and_then(|i| i.choice(&encodings));
@@ -117,6 +115,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
             .and_then(|item| item.number(1..=1_000_000_000))
             .map(|number| number as u32),
         limits: limits(&mut table, http),
+        dead_letter: table.take("dead_letter").and_then(|item| clusters::topic(&item)),
         sensitive: sensitive(&mut table),
     };
     table.finish();

@@ -19,6 +19,7 @@ mod senders;
 mod schemas;
 mod spool;
 mod failed;
+mod dead_letters;
 mod names;
 mod files;
 mod reader;
@@ -51,6 +52,8 @@ pub struct Config {
     pub spool: Option<Spool>,
     /// The log on disk of what was accepted and then given up for good. None: it is counted only.
     pub failed: Option<Failed>,
+    /// How many dead letters of rejected events are kept, for each event type that has a topic for them.
+    pub dead_letters: crate::produce::Sampling,
     /// Folder for the schema snapshot (later: routes). None: nothing is kept there.
     pub state_dir: Option<PathBuf>,
     /// How long start-up waits for everything to be warm before the proxy starts degraded.

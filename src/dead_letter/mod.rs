@@ -16,6 +16,13 @@
 //! | `iguazu-dead-letter-event` | both | event name |
 //! | `iguazu-dead-letter-at` | both | when it was rejected or given up, RFC 3339 |
 //! | `iguazu-dead-letter-topic` | failed | the topic that the record was meant for |
+//! | `iguazu-dead-letter-id` | rejected | the event's id: the sender's, or one that a redrive gives it; none where the id cannot be read |
+//! | `iguazu-dead-letter-door` | rejected | the door by which it came |
+//! | `iguazu-dead-letter-part` | rejected | `payload`: the value is the payload, the envelope is in the CloudEvents headers as far as it could be read; `event`: the value is envelope and payload together, in JSON or as `iguazu.v1.Event` |
+//! | `iguazu-dead-letter-encoding` | rejected | `base64` where the sender's bytes are that |
+//! | `iguazu-dead-letter-schema` | rejected | the schema that the event names, `version:N` or `id:N` |
+//!
+//! The `content-type` of a rejected event is that of the sender's bytes. The record's timestamp is when the event was received.
 
 use crate::envelope::headers::HeaderBuffer;
 use crate::envelope::time;
@@ -70,6 +77,68 @@ pub fn write_given_up(given_up: &GivenUp<'_>, out: &mut HeaderBuffer) {
     push(out, "topic", given_up.topic);
 }
 
+/// How much of an event the value of its dead letter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The payload.
+    Payload,
+    /// Envelope and payload together.
+    Event,
+}
+
+impl Part {
+    /// As it stands in the header.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Part::Payload => "payload",
+            Part::Event => "event",
+        }
+    }
+}
+
+/// Why the reply refused an event, and how it came.
+#[derive(Clone, Debug)]
+pub struct Rejected<'a> {
+    /// The reply's code.
+    pub code: &'a str,
+    /// The reply's message, which never holds a value of the payload.
+    pub message: &'a str,
+    /// Event name.
+    pub event: &'a str,
+    /// Its id; empty where that is not known.
+    pub id: &'a str,
+    /// The door's name in metrics.
+    pub door: &'a str,
+    /// How much of it the value is.
+    pub part: Part,
+    /// `base64` where the value is that.
+    pub encoding: Option<&'a str>,
+    /// The schema that it names.
+    pub schema: Option<&'a str>,
+    /// When it was received, milliseconds since 1970; it was rejected within the same request.
+    pub received_ms: i64,
+}
+
+/// Appends the headers that say why an event was rejected.
+pub fn write_rejected(rejected: &Rejected<'_>, out: &mut HeaderBuffer) {
+    out.push(PREFIX, VERSION.as_bytes());
+    push(out, "stage", Stage::Rejected.as_str());
+    push(out, "code", rejected.code);
+    push(out, "message", rejected.message);
+    push(out, "event", rejected.event);
+    push(out, "at", &at(rejected.received_ms));
+    if !rejected.id.is_empty() {
+        push(out, "id", rejected.id);
+    }
+    push(out, "door", rejected.door);
+    push(out, "part", rejected.part.as_str());
+    for (ending, value) in [("encoding", rejected.encoding), ("schema", rejected.schema)] {
+        if let Some(value) = value {
+            push(out, ending, value);
+        }
+    }
+}
+
 /// What the headers of a kept record say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
@@ -83,6 +152,14 @@ pub struct Reason {
     pub event: String,
     /// The topic that a record was meant for that was given up.
     pub topic: Option<String>,
+    /// The id of an event that was rejected.
+    pub id: Option<String>,
+    /// How much of a rejected event the value is.
+    pub part: Option<Part>,
+    /// Whether the value is base64 of that.
+    pub is_base64: bool,
+    /// The schema that a rejected event names, `version:N` or `id:N`.
+    pub schema: Option<String>,
 }
 
 /// Why headers say nothing that we understand.
@@ -120,6 +197,11 @@ pub fn read<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Re
         message: need("message")?,
         event: need("event")?,
         topic: find("topic"),
+        id: find("id"),
+        part: find("part")
+            .and_then(|part| [Part::Payload, Part::Event].into_iter().find(|known| known.as_str() == part)),
+        is_base64: find("encoding").is_some_and(|encoding| encoding == "base64"),
+        schema: find("schema"),
     })
 }
 
@@ -167,6 +249,34 @@ mod tests {
         assert!(headers.iter().any(|header| header == ("iguazu-dead-letter-at", b"2023-11-14T22:13:20.123Z")));
         let own: Vec<_> = headers.iter().filter(|(name, _)| !is_ours(name)).collect();
         assert_eq!(own, [("ce_id", &b"1"[..])]);
+    }
+
+    #[test]
+    fn what_was_written_of_a_rejected_event_is_read_back() {
+        let mut headers = HeaderBuffer::default();
+        let rejected = Rejected {
+            code: "invalid_payload",
+            message: "at `a.b`: a string is expected",
+            event: "a.b",
+            id: "7",
+            door: "events",
+            part: Part::Event,
+            encoding: Some("base64"),
+            schema: Some("version:3"),
+            received_ms: 1_700_000_000_123,
+        };
+        write_rejected(&rejected, &mut headers);
+        let reason = read(headers.iter()).expect("it was just written");
+        assert_eq!(
+            (reason.stage, reason.code.as_str(), reason.message.as_str()),
+            (Stage::Rejected, rejected.code, rejected.message)
+        );
+        assert_eq!(
+            (reason.part, reason.is_base64, reason.schema.as_deref()),
+            (Some(Part::Event), true, Some("version:3"))
+        );
+        assert_eq!((reason.id.as_deref(), reason.topic), (Some("7"), None));
+        assert!(headers.iter().all(|(name, _)| is_ours(name)));
     }
 
     #[test]

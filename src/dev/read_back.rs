@@ -245,7 +245,8 @@ fn first_of_all(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32) -> 
     }))
 }
 
-pub(super) fn consumed(message: &BorrowedMessage<'_>) -> Consumed {
+/// A copy of a record.
+pub fn consumed(message: &BorrowedMessage<'_>) -> Consumed {
     let headers = message.headers().map(|headers| {
         headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
     });

@@ -21,7 +21,7 @@ use crate::route::{EnvelopeForm, EventType};
 /// The header of the form `single`.
 pub const SINGLE: &str = "iguazu-envelope";
 /// The header that names the authenticated sender.
-const SENDER: &str = "iguazu-sender";
+pub const SENDER: &str = "iguazu-sender";
 /// The header of a record that went to another cluster than the one that its event type is mapped to: the name of that one.
 pub const INTENDED_CLUSTER: &str = "iguazu-intended-cluster";
 /// The header of a record that goes without its key, because too many others have it: the key.
@@ -110,17 +110,26 @@ pub struct Stamp<'a> {
 /// has the rest, and the record its key.
 pub fn write(envelope: &Envelope<'_>, stamp: &Stamp<'_>, event_type: &EventType, out: &mut HeaderBuffer) {
     match event_type.envelope {
-        EnvelopeForm::CloudEvents => write_cloud_events(envelope, stamp, event_type, out),
+        EnvelopeForm::CloudEvents => {
+            write_cloud_events(envelope, stamp, &event_type.name, event_type.encoding.content_type(), out);
+        }
         EnvelopeForm::Single => write_single(envelope, stamp, event_type, out),
     }
 }
 
-fn write_cloud_events(envelope: &Envelope<'_>, stamp: &Stamp<'_>, event_type: &EventType, out: &mut HeaderBuffer) {
+/// Writes the form `cloudevents`, with a value of this content type.
+pub fn write_cloud_events(
+    envelope: &Envelope<'_>,
+    stamp: &Stamp<'_>,
+    event: &str,
+    content_type: &str,
+    out: &mut HeaderBuffer,
+) {
     out.push("ce_specversion", b"1.0");
     push_attribute(out, "ce_id", stamp.id.as_bytes());
     push_attribute(out, "ce_source", stamp.source.as_bytes());
-    push_attribute(out, "ce_type", event_type.name.as_bytes());
-    out.push("content-type", event_type.encoding.content_type().as_bytes());
+    push_attribute(out, "ce_type", event.as_bytes());
+    out.push("content-type", content_type.as_bytes());
     if let Some(time) = &envelope.time {
         out.push("ce_time", time.as_bytes());
     }

@@ -39,6 +39,7 @@ fn event_type(envelope: EnvelopeForm) -> EventType {
         hot_key_events_per_second: None,
         limits: Limits::default(),
         sensitive: Vec::new(),
+        dead_letter: None,
     }
 }
 

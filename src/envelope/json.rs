@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::scan::{Kind, Problem, Scanner, SyntaxError};
-use super::{Envelope, Event, Payload, SchemaReference, Unreadable, depth, rules};
+use super::{Envelope, Event, Payload, SchemaReference, Sent, Unreadable, depth, rules};
 use crate::config;
 use crate::outcome::EventError;
 
@@ -77,12 +77,13 @@ pub(super) fn event<'a>(scanner: &mut Scanner<'a>) -> Result<Event<'a>, Failure>
 /// An event that cannot be read, with what can be read of it all the same: name and id, as far as its text is JSON.
 #[cold]
 pub(super) fn unreadable(text: &[u8], error: EventError) -> Unreadable<'_> {
+    let sent = Sent::JsonEvent(text);
     // Whatever comes after the first byte that is no text is not looked at.
     let text = match std::str::from_utf8(text) {
         Ok(text) => text,
         Err(e) => std::str::from_utf8(&text[..e.valid_up_to()]).expect("it was just found valid up to here"),
     };
-    let mut found = Unreadable { name: None, id: None, error };
+    let mut found = Unreadable { name: None, id: None, error, sent };
     // Stops where the text is no JSON; what was found by then is found.
     let _ = find_names(&mut Scanner::new(text), &mut found);
     found

@@ -49,6 +49,29 @@ pub struct Unreadable<'a> {
     pub id: Option<Cow<'a, str>>,
     /// Why.
     pub error: EventError,
+    /// What was sent.
+    pub sent: Sent<'a>,
+}
+
+/// What a sender sent of one event, as far as it can be told apart from its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent<'a> {
+    /// The payload; the envelope is known beside it, or cannot be read.
+    Payload(Payload<'a>),
+    /// Envelope and payload together, an event as `POST /v1/events` takes it in JSON.
+    JsonEvent(&'a [u8]),
+    /// The same as the message `iguazu.v1.Event` on the wire.
+    ProtobufEvent(&'a [u8]),
+}
+
+impl<'a> Sent<'a> {
+    /// The bytes as they were sent.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Sent::Payload(payload) => payload.bytes(),
+            Sent::JsonEvent(bytes) | Sent::ProtobufEvent(bytes) => bytes,
+        }
+    }
 }
 
 /// A payload as sent.

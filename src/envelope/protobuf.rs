@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::wire::{Field, Fields, WireError};
-use super::{Envelope, Event, Payload, SchemaReference, Unreadable, rules, time};
+use super::{Envelope, Event, Payload, SchemaReference, Sent, Unreadable, rules, time};
 use crate::outcome::{Code, EventError};
 
 /// Reads an event.
@@ -27,7 +27,7 @@ pub(super) fn event(message: &[u8]) -> Result<Event<'_>, EventError> {
 /// An event that cannot be read, with what can be read of it all the same: name and id, up to the first byte that is wrong.
 #[cold]
 pub(super) fn unreadable(message: &[u8], error: EventError) -> Unreadable<'_> {
-    let mut found = Unreadable { name: None, id: None, error };
+    let mut found = Unreadable { name: None, id: None, error, sent: Sent::ProtobufEvent(message) };
     let mut fields = Fields::new(message);
     while let Ok(Some((number, field))) = fields.next() {
         match (number, field) {

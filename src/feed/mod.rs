@@ -23,6 +23,7 @@ use crate::route::{EventType, HotKeys};
 use crate::schema::{Loaded, Loader, Refreshed, SchemaError, Stale};
 use crate::telemetry::health::Health;
 
+mod dead_letters;
 mod stand_in;
 
 use stand_in::{StandIns, stand_ins};
@@ -52,6 +53,7 @@ pub struct Feed {
     entries: Vec<Entry>,
     /// What is being warmed or refreshed: the task and the index of its event type.
     under_way: HashMap<task::Id, usize>,
+    dead_letters: dead_letters::Topics,
     /// Clients that another one took over from, to be retired at the next tick: by then no worker is inside a slice of
     /// events that it began with the snapshot before.
     outgoing: Vec<Arc<Client>>,
@@ -108,7 +110,10 @@ impl Feed {
         let entries = config.events.iter().map(|event_type| Entry::new(event_type, pipeline.ledger())).collect();
         let senders = Senders::new(&config.senders);
         let (under_way, outgoing) = (HashMap::new(), Vec::new());
-        let feed = Feed { config, pipeline, producers, loaders, health, senders, entries, under_way, outgoing };
+        let mut dead_letters = dead_letters::Topics::default();
+        dead_letters.adopt(&config, &producers, &health);
+        let feed =
+            Feed { config, pipeline, producers, loaders, health, senders, entries, under_way, dead_letters, outgoing };
         feed.publish();
         feed
     }
@@ -136,6 +141,7 @@ impl Feed {
                 _ = tick.tick() => {
                     self.renew_clients();
                     self.begin_what_is_due(&mut work, &room);
+                    self.dead_letters.look(&self.config, &self.producers, &self.health);
                 }
             }
             self.note_start(patience);
@@ -298,7 +304,11 @@ impl Feed {
     }
 
     fn publish(&self) {
-        let live: Vec<Live> = self.entries.iter().map(|entry| entry.live.clone()).collect();
+        let live = |entry: &Entry| {
+            let dead_letters = self.dead_letters.find(&entry.live.event_type.name);
+            Live { dead_letters, ..entry.live.clone() }
+        };
+        let live: Vec<Live> = self.entries.iter().map(live).collect();
         let unavailable = live.iter().filter_map(|live| match &live.state {
             State::Ready(_) => None,
             State::Unavailable(outage) => Some((live.event_type.name.clone(), outage.reason.clone())),
@@ -332,6 +342,7 @@ impl Entry {
             event_type: Arc::new(event_type.clone()),
             account: ledger.account(&event_type.name, &event_type.cluster),
             limiter: Arc::new(Limiter::new(&event_type.limits)),
+            dead_letters: None,
             state: State::Unavailable(Outage::new("it is being warmed")),
         };
         Entry { live, failures: 0, due: Some(Instant::now()) }

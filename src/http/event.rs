@@ -13,7 +13,7 @@ use super::body::{self, Body};
 use super::media::{self, Media};
 use super::refusal::Refusal;
 use super::{Asked, Doors, dry_run};
-use crate::envelope::{Event, Payload, Unreadable, bare};
+use crate::envelope::{Event, Payload, Sent, Unreadable, bare};
 use crate::outcome::{Code, EventError};
 
 pub(super) async fn answer(
@@ -38,7 +38,8 @@ pub(super) async fn answer(
     };
     // An envelope that cannot be read is that event's error, and is counted like any other.
     let event = event(name, payload, asked.headers);
-    let mut events = iter::once(event.map_err(|error| Unreadable { name: Some(name.into()), id: None, error }));
+    let sent = Sent::Payload(payload);
+    let mut events = iter::once(event.map_err(|error| Unreadable { name: Some(name.into()), id: None, error, sent }));
     if asked.params.dry_run {
         return dry_run::answer(&doors.pipeline, events, &asked.ask(), asked.form, hold).await;
     }

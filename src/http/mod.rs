@@ -81,12 +81,18 @@ struct Meters {
     other: Arc<Door>,
 }
 
+/// The doors' names in metrics and dead letters.
+const EVENTS: &str = "events";
+const EVENT: &str = "event";
+
 /// A request that found its door: everything but the body.
 struct Asked<'a> {
     headers: &'a HeaderMap,
     params: Params,
     sender: Option<&'a Sender>,
     form: Form,
+    /// The door's name in metrics.
+    door: &'static str,
 }
 
 impl Doors {
@@ -98,7 +104,7 @@ impl Doors {
             read_timeout: settings.read_timeout,
             ack_timeout: settings.ack_timeout,
         };
-        let doors = Meters { events: meters.door("events"), event: meters.door("event"), other: meters.door("other") };
+        let doors = Meters { events: meters.door(EVENTS), event: meters.door(EVENT), other: meters.door("other") };
         let budget = Budget::new(settings.in_flight_bytes_max, meters);
         Doors { pipeline, limits, budget, drain: Drain::new(), meters: doors }
     }
@@ -128,7 +134,8 @@ impl Doors {
         let answer = async {
             let sender = self.authenticate(&head.headers)?;
             let params = Params::parse(head.uri.query())?;
-            let asked = Asked { headers: &head.headers, params, sender: sender.as_deref(), form };
+            let door = if event.is_some() { EVENT } else { EVENTS };
+            let asked = Asked { headers: &head.headers, params, sender: sender.as_deref(), form, door };
             match event {
                 None => events::answer(self, &asked, body).await,
                 Some(name) => event::answer(self, name, &asked, body).await,
@@ -175,6 +182,7 @@ impl<'a> Asked<'a> {
             sender: self.sender,
             reply: self.params.reply,
             traceparent: traceparent.filter(|text| envelope::is_traceparent(text)),
+            door: self.door,
             received_ms: now.as_millis() as u64,
             all_results: self.params.all_results,
         }

@@ -93,6 +93,7 @@ impl Setup {
         });
         let pipeline = Arc::new(Pipeline::new(Arc::new(Ledger::default()), None));
         let live = |event_type: &EventType| Live {
+            dead_letters: None,
             event_type: Arc::new(event_type.clone()),
             account: pipeline.ledger().account(&event_type.name, &event_type.cluster),
             limiter: Arc::new(Limiter::new(&event_type.limits)),

@@ -11,6 +11,30 @@ fn codes_are_distinct_and_lowercase() {
 }
 
 #[test]
+fn what_another_try_or_another_sender_may_mend_is_not_about_the_content() {
+    let not: Vec<_> =
+        Code::ALL.iter().filter(|code| code.fault() == Fault::Sender && !code.is_about_content()).collect();
+    let expected = [
+        Code::InvalidBody,
+        Code::InvalidParameter,
+        Code::ReplyNotOffered,
+        Code::Unauthenticated,
+        Code::ForbiddenEvent,
+        Code::NotFound,
+        Code::UnknownEvent,
+        Code::MethodNotAllowed,
+        Code::BodyTimeout,
+        Code::BodyTooLarge,
+        Code::BatchTooLong,
+        Code::UnsupportedMediaType,
+        Code::RateLimited,
+        Code::RecordRefused,
+    ];
+    assert_eq!(not, expected.iter().collect::<Vec<_>>());
+    assert!(Code::ALL.iter().all(|code| code.fault() == Fault::Sender || !code.is_about_content()));
+}
+
+#[test]
 fn a_record_is_settled_once_whatever_happens_to_it() {
     let ledger = Ledger::default();
     let account = ledger.account("a", "core");

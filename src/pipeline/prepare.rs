@@ -10,7 +10,7 @@ use crate::transcode::{Output, Scratch};
 use super::{Ask, Live, Ready};
 
 /// The source of an event that names none and whose sender is not known.
-const ANONYMOUS: &str = "anonymous";
+pub(super) const ANONYMOUS: &str = "anonymous";
 
 /// A thread's buffers. Their contents are one event's; their memory is reused.
 #[derive(Debug)]

@@ -113,6 +113,17 @@ pub struct Stopped {
     pub spooled: u64,
 }
 
+impl Stopped {
+    /// The sum of two.
+    pub(super) fn plus(self, other: Stopped) -> Stopped {
+        Stopped {
+            purged: self.purged + other.purged,
+            unreported: self.unreported + other.unreported,
+            spooled: self.spooled + other.spooled,
+        }
+    }
+}
+
 impl Client {
     /// Makes the client and starts its poll thread. Does not wait for a broker. With a spool, records that the cluster does not
     /// take now wait there.

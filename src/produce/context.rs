@@ -23,7 +23,7 @@ use super::breaker::Gate;
 use super::budget::Budget;
 use super::failure::{Failure, classify};
 use super::health::{ErrorKind, Health};
-use super::keep::Keep;
+use super::keep::{Keep, Taken};
 use super::partition::{CARE_SHARE, Leaders};
 use super::settings;
 use super::token::TokenSource;
@@ -184,16 +184,19 @@ impl Context {
     /// try may help.
     pub(super) fn give_up(&self, message: &impl Message, error: &KafkaError, tracked: Box<Tracked>) {
         let (failure, topic) = (classify(error), message.topic());
-        if tracked.is_from_spool() && failure.is_worth_another_try() {
+        if tracked.is_from_spool() && tracked.given_up().is_none() && failure.is_worth_another_try() {
             self.release(&tracked);
             self.note_spooled(failure, topic, error);
             return tracked.settle(Delivery::Spooled);
         }
         let sent_ms = tracked.sent_ms();
         let kept_in = match self.keep.take(message, failure, self.lane, tracked) {
-            Ok(kept_in) => {
+            Ok(taken) => {
                 self.ages.remove(sent_ms);
-                kept_in
+                if let Taken::Sent { freed_bytes } = taken {
+                    self.budget.give_back(freed_bytes);
+                }
+                taken.kept_in()
             }
             Err(tracked) => {
                 self.release(&tracked);

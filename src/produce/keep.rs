@@ -1,17 +1,21 @@
 //! Where records go that are given up for good: they are kept for people, and `iguazu redrive` takes them back.
 //!
-//! In: records whose events have failed. Out: the same in the failed log of their cluster, with headers that say why. Never:
-//! waits (the poll thread comes here), spools, or tries the record's own topic again.
+//! In: records whose events have failed. Out: the same with headers that say why, in the dead-letter topic of their event type, else
+//! in the failed log of their cluster. Never: waits (the poll thread comes here), spools, tries the record's own topic again, or
+//! makes a dead letter of a dead letter.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use rdkafka::message::Message;
 use tracing::error;
 
 use super::beside::{Beside, headers_of};
 use super::failure::Failure;
+use super::{DeadLetters, Record};
 use crate::dead_letter::{self, GivenUp};
 use crate::envelope::headers::HeaderBuffer;
 use crate::outcome::{Code, KeptIn, Tracked};
@@ -25,12 +29,19 @@ const LOG_EVERY_MS: u32 = 10_000;
 #[derive(Debug, Default)]
 pub struct Keeper {
     log: OnceLock<Arc<Spool>>,
+    /// Dead-letter topics, by event name.
+    letters: ArcSwap<HashMap<String, Arc<DeadLetters>>>,
 }
 
 impl Keeper {
     /// Keeps in this log what is given up from now on, by clients that are started from now on.
     pub fn keep_in(&self, log: &Arc<Spool>) {
         let _ = self.log.set(Arc::clone(log));
+    }
+
+    /// Sends what is given up to these dead-letter topics from now on, by event name.
+    pub fn send_to(&self, letters: HashMap<String, Arc<DeadLetters>>) {
+        self.letters.store(Arc::new(letters));
     }
 
     /// Takes an entry of the spool whose record no client takes. Gives it back when it is to be tried again: the log's disk is
@@ -45,37 +56,68 @@ impl Keeper {
     }
 }
 
+/// Who has a record that was given up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Taken {
+    /// The client of its dead-letter topic: so many bytes of this client's budget are free.
+    Sent {
+        /// What the record took.
+        freed_bytes: u32,
+    },
+    /// The failed log, until it is on disk in this client's budget: its room comes with [`Keep::take_back`].
+    Lent,
+}
+
+impl Taken {
+    /// Where it will be kept, if all goes well.
+    pub(super) fn kept_in(self) -> KeptIn {
+        match self {
+            Taken::Sent { .. } => KeptIn::DeadLetterTopic,
+            Taken::Lent => KeptIn::FailedLog,
+        }
+    }
+}
+
 /// One client's way to those places.
 pub(super) struct Keep {
+    keeper: Arc<Keeper>,
     way: Option<Beside>,
     logged_ms: AtomicU32,
 }
 
 impl Keep {
     pub(super) fn new(keeper: &Arc<Keeper>) -> Self {
-        Keep { way: keeper.log.get().map(Beside::new), logged_ms: AtomicU32::new(0) }
+        Keep { keeper: Arc::clone(keeper), way: keeper.log.get().map(Beside::new), logged_ms: AtomicU32::new(0) }
     }
 
-    /// Takes a record that is given up, or gives it back when nothing keeps it. Its room in the client's budget comes with
-    /// [`Keep::take_back`].
+    /// Takes a record that is given up, or gives it back when nothing keeps it.
     pub(super) fn take(
         &self,
         message: &impl Message,
         failure: Failure,
         lane: Lane,
         mut tracked: Box<Tracked>,
-    ) -> Result<KeptIn, Box<Tracked>> {
+    ) -> Result<Taken, Box<Tracked>> {
         if !tracked.is_worth_keeping() {
             return Err(tracked);
         }
-        tracked.give_up(failure.code());
-        let Some(way) = &self.way else { return Err(tracked) };
         let account = Arc::clone(tracked.account());
         let mut headers = headers_of(message);
-        stamp(failure.code(), failure.as_str(), &account.event, message.topic(), &mut headers);
+        // What did not get into its dead-letter topic says already where it was meant for.
+        let meant_for = tracked.given_up().and_then(|_| dead_letter::read(headers.iter()).ok()?.topic);
+        let topic = meant_for.as_deref().unwrap_or(message.topic());
+        if tracked.given_up().is_none() {
+            tracked.give_up(failure.code());
+            stamp(failure.code(), failure.as_str(), &account.event, topic, &mut headers);
+            match self.send(message, &headers, tracked) {
+                Ok(freed_bytes) => return Ok(Taken::Sent { freed_bytes }),
+                Err(back) => tracked = back,
+            }
+        }
+        let Some(way) = &self.way else { return Err(tracked) };
         let entry = Entry {
             event: &account.event,
-            topic: message.topic(),
+            topic,
             lane,
             partition: None,
             tried: failure.may_be_written(),
@@ -84,8 +126,33 @@ impl Keep {
             headers: &headers,
             value: message.payload().unwrap_or_default(),
         };
-        way.take_lent(&entry, tracked).map(|()| KeptIn::FailedLog).map_err(|NotTaken { tracked, refusal }| {
+        way.take_lent(&entry, tracked).map(|()| Taken::Lent).map_err(|NotTaken { tracked, refusal }| {
             self.note_refusal(&account.cluster, refusal);
+            tracked
+        })
+    }
+
+    /// Sends a record to the dead-letter topic of its event type: the room in this client's budget that it frees, or the record
+    /// back, as it was.
+    fn send(
+        &self,
+        message: &impl Message,
+        headers: &HeaderBuffer,
+        mut tracked: Box<Tracked>,
+    ) -> Result<u32, Box<Tracked>> {
+        let letters = self.keeper.letters.load();
+        let Some(letters) = letters.get(&tracked.account().event) else { return Err(tracked) };
+        let record = Record {
+            key: message.key(),
+            value: message.payload().unwrap_or_default(),
+            headers,
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+        };
+        let (cost_bytes, sent_ms) = (tracked.cost_bytes(), tracked.sent_ms());
+        tracked.set_cost_bytes(record.cost_bytes());
+        letters.send_given_up(&record, tracked).map(|()| cost_bytes).map_err(|mut tracked| {
+            tracked.set_cost_bytes(cost_bytes);
+            tracked.mark_sent(sent_ms);
             tracked
         })
     }

@@ -5,7 +5,7 @@
 //! a topic, or drops a record without counting it.
 //!
 //! Reading order: [`client`] (start, send, stop), `handle` (librdkafka's C interface), `context` (what librdkafka calls back), `failure` (its errors in our
-//! codes), `beside` and `replay` (what waits on disk, in and out), [`wal`] and `wal_sender` (what is on disk first), `keep` (what is given up for good), `breaker` and `watch` (whether the cluster takes records), `partition` (which of its leaders do), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
+//! codes), `beside` and `replay` (what waits on disk, in and out), [`wal`] and `wal_sender` (what is on disk first), `keep` and `dead_letters` (what is given up for good, and what was rejected), `breaker` and `watch` (whether the cluster takes records), `partition` (which of its leaders do), `settings` (what it is configured with), `topic` and `canary` (warm-up), [`producers`] (the set of clients).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,6 +19,7 @@ mod context;
 mod budget;
 mod beside;
 mod keep;
+mod dead_letters;
 mod replay;
 pub mod wal;
 mod wal_sender;
@@ -38,6 +39,7 @@ pub mod producers;
 pub use breaker::{Gate, Patience, State, Trouble};
 pub use canary::Canary;
 pub use client::{Client, Stopped, Surroundings};
+pub use dead_letters::{DeadLetters, Dropped, Sampling};
 pub use failure::Failure;
 pub use handle::TopicHandle;
 pub use health::{ClientError, ErrorKind};

@@ -20,6 +20,10 @@ use crate::spool::Spool;
 
 /// How long a cluster that did not answer is taken to be silent.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Most bytes of dead letters in memory, for each cluster: a flood of bad events takes no more.
+const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The share of a stop's deadline that the clients of events have where there are clients of dead letters.
+const EVENTS_SHARE: f64 = 0.8;
 
 type Clients = BTreeMap<(String, Lane), Arc<Client>>;
 
@@ -124,11 +128,19 @@ impl Producers {
         }
         let (spool, wal) = match lane {
             Lane::Wal => (None, self.wals.get(&cluster.name).cloned()),
+            Lane::DeadLetter => (None, None),
             _ => (self.spools.get(&cluster.name).cloned(), None),
         };
-        let (keeper, gate) = (self.keeper(&cluster.name), self.gate_of(&cluster)?);
+        let (keeper, mut gate) = (self.keeper(&cluster.name), self.gate_of(&cluster)?);
+        if lane == Lane::DeadLetter {
+            // What becomes of dead letters neither opens the breaker nor closes it.
+            gate = Arc::default();
+            cluster.buffer_bytes_max = cluster.buffer_bytes_max.min(DEAD_LETTER_BYTES_MAX);
+        }
         let client = Client::start_amid(&cluster, lane, &Surroundings { spool, wal, keeper, gate })?;
-        self.watches().get(&cluster.name).expect("its gate was just asked for").add(&client);
+        if lane != Lane::DeadLetter {
+            self.watches().get(&cluster.name).expect("its gate was just asked for").add(&client);
+        }
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);
         Ok(client)
@@ -195,14 +207,16 @@ impl Producers {
         let displaced = std::mem::take(&mut *self.displaced.lock().expect("no code panics while it holds this lock"));
         let mut draining = std::mem::take(&mut *self.draining.lock().expect("no code panics while it holds this lock"));
         draining.iter().filter_map(|draining| draining.client.upgrade()).for_each(|client| client.hasten(deadline));
+        // What the others give up in the end goes to the clients of dead letters, which therefore end last.
+        let started = Instant::now();
         let all = clients.into_values().chain(displaced);
-        draining.extend(all.filter_map(|client| stop_behind(client, deadline)));
-        let stopped = draining.into_iter().map(|draining| draining.thread.join().unwrap_or_default());
-        stopped.fold(Stopped::default(), |sum, one| Stopped {
-            purged: sum.purged + one.purged,
-            unreported: sum.unreported + one.unreported,
-            spooled: sum.spooled + one.spooled,
-        })
+        let (letters, events): (Vec<_>, Vec<_>) = all.partition(|client| client.lane() == Lane::DeadLetter);
+        let for_events = if letters.is_empty() { deadline } else { deadline.mul_f64(EVENTS_SHARE) };
+        draining.extend(events.into_iter().filter_map(|client| stop_behind(client, for_events)));
+        let stopped = join(draining);
+        let left = deadline.saturating_sub(started.elapsed());
+        let letters = letters.into_iter().filter_map(|client| stop_behind(client, left)).collect();
+        stopped.plus(join(letters))
     }
 
     fn watches(&self) -> MutexGuard<'_, BTreeMap<String, Watch>> {
@@ -212,6 +226,12 @@ impl Producers {
     fn clients(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().expect("no code panics while it holds this lock")
     }
+}
+
+/// Waits for all of them; the sum of what they had to leave.
+fn join(draining: Vec<Draining>) -> Stopped {
+    let stopped = draining.into_iter().map(|draining| draining.thread.join().unwrap_or_default());
+    stopped.fold(Stopped::default(), |sum, one| sum.plus(one))
 }
 
 fn stop_behind(client: Arc<Client>, deadline: Duration) -> Option<Draining> {

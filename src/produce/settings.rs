@@ -29,6 +29,11 @@ pub fn producer(cluster: &Cluster, lane: Lane) -> Vec<Pair> {
             set("acks", "all");
             set("enable.idempotence", "true");
         }
+        // Kept for as long as Kafka keeps it. Without idempotence the client never turns fatal, and nobody minds a letter twice.
+        Lane::DeadLetter => {
+            set("acks", "all");
+            set("enable.idempotence", "false");
+        }
         Lane::Standard | Lane::Slow => {
             set("acks", "1");
             set("enable.idempotence", "false");

@@ -191,11 +191,13 @@ pub enum Lane {
     All,
     /// First to the wal on disk, and from there in order; acks=all, idempotent, tried until Kafka takes it or refuses it.
     Wal,
+    /// Dead letters: acks=all, with a small buffer of their own, so that they take nothing from events.
+    DeadLetter,
 }
 
 impl Lane {
     /// Every lane.
-    pub const ALL: [Lane; 4] = [Lane::Standard, Lane::Slow, Lane::All, Lane::Wal];
+    pub const ALL: [Lane; 5] = [Lane::Standard, Lane::Slow, Lane::All, Lane::Wal, Lane::DeadLetter];
 
     /// The name in metrics, logs and thread names.
     pub const fn as_str(self) -> &'static str {
@@ -204,6 +206,7 @@ impl Lane {
             Lane::Slow => "slow",
             Lane::All => "all",
             Lane::Wal => "wal",
+            Lane::DeadLetter => "dead_letter",
         }
     }
 }
@@ -280,6 +283,8 @@ pub struct EventType {
     pub hot_key_events_per_second: Option<u32>,
     /// Limits over all senders.
     pub limits: Limits,
+    /// Topic on the same cluster for what is rejected for its content, and for what fails for good.
+    pub dead_letter: Option<String>,
     /// Field paths that `tail` and other tools mask.
     pub sensitive: Vec<String>,
 }

@@ -51,6 +51,7 @@ fn event_type(encoding: Encoding) -> EventType {
         hot_key_events_per_second: None,
         limits: Limits::default(),
         sensitive: Vec::new(),
+        dead_letter: None,
     }
 }
 

@@ -165,6 +165,8 @@ const fn lane_code(lane: Lane) -> u8 {
         Lane::Slow => 1,
         Lane::All => 2,
         Lane::Wal => 3,
+        // Written only of what was given up in it, which is sent again by the configuration.
+        Lane::DeadLetter => 4,
     }
 }
 

@@ -67,7 +67,7 @@ pub struct FailedReader {
 }
 
 /// Names an entry of a [`FailedReader`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EntryId(u64);
 
 impl FailedReader {

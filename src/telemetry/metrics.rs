@@ -115,6 +115,9 @@ catalogue! {
     SPOOL_ERRORS = Counter "iguazu_spool_errors_total" ["cluster", "log", "kind"] "errors", "errors of the spool's disk: no space (`full`), `read_only`, `other`";
     SPOOL_DAMAGED = Counter "iguazu_spool_damaged_bytes_total" ["cluster", "log"] "bytes", "bytes of the spool that something changed or that cannot be read; the events in them are lost";
 
+    DEAD_LETTERS_SENT = Counter "iguazu_dead_letters_sent_total" ["event", "cluster"] "events", "rejected events that are in the dead-letter topic of their event type, acknowledged";
+    DEAD_LETTERS_DROPPED = Counter "iguazu_dead_letters_dropped_total" ["event", "cluster", "reason"] "events", "rejected events that are not kept there: there were too many (`rate_limited`), the `buffer_full`, one `too_large`, the topic `unavailable`, or Kafka did not take it (`failed`)";
+
     FAILED_LOG_BYTES = Gauge "iguazu_failed_log_bytes" ["cluster"] "bytes", "bytes of the cluster's failed log on disk and on their way there";
     FAILED_LOG_BYTES_MAX = Gauge "iguazu_failed_log_max_bytes" ["cluster"] "bytes", "most of them (`failed.bytes_max`); what is given up then is kept nowhere";
     FAILED_LOG_FAILING = Gauge "iguazu_failed_log_failing" ["cluster"] "1", "1 while the failed log's disk takes nothing; `/ready` says why";

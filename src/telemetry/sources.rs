@@ -166,6 +166,28 @@ pub fn spool(page: &mut Page, reading: &Spool<'_>) {
     }
 }
 
+/// A reading of one event type's dead letters of rejected events.
+#[derive(Clone, Debug)]
+pub struct DeadLetters<'a> {
+    /// Event name.
+    pub event: &'a str,
+    /// Its cluster.
+    pub cluster: &'a str,
+    /// Acknowledged.
+    pub sent: u64,
+    /// Not kept, by why; zeros are shown too.
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
+/// One event type's dead letters of rejected events.
+pub fn dead_letters(page: &mut Page, reading: &DeadLetters<'_>) {
+    let DeadLetters { event, cluster, sent, dropped } = reading;
+    page.set(&m::DEAD_LETTERS_SENT, &[event, cluster], *sent);
+    for (reason, count) in dropped {
+        page.set(&m::DEAD_LETTERS_DROPPED, &[event, cluster, reason], *count);
+    }
+}
+
 /// One cluster's failed log, which is a spool of which nothing is replayed.
 pub fn failed_log(page: &mut Page, reading: &Spool<'_>) {
     let cluster = reading.cluster;

@@ -61,6 +61,8 @@ fn exporter() -> Exporter {
             };
             spool(page, &shown);
             failed_log(page, &shown);
+            let dropped = vec![("rate_limited", 4)];
+            dead_letters(page, &DeadLetters { event: "orders.placed", cluster, sent: 6, dropped });
         }),
         Box::new(|page| {
             registry(page, &Registry { name: "main", stale: Duration::from_secs(9), ..Registry::default() })
@@ -122,6 +124,7 @@ fn the_numbers_are_those_of_the_ledger() {
         r#"iguazu_events_rejected_total{event="orders.placed",cluster="core",code="invalid_payload"} 1"#,
         r#"iguazu_events_failed_total{event="orders.placed",cluster="core",code="delivery_failed"} 1"#,
         r#"iguazu_events_failed_kept_total{event="orders.placed",cluster="core",place="nowhere"} 1"#,
+        r#"iguazu_dead_letters_dropped_total{event="orders.placed",cluster="core",reason="rate_limited"} 4"#,
         r#"iguazu_failed_log_refused_total{cluster="core",reason="full"} 7"#,
         r#"iguazu_events_delivered_total{event="orders.placed",cluster="core"} 1"#,
         r#"iguazu_events_lost_total{event="orders.placed",cluster="core"} 0"#,

@@ -19,6 +19,7 @@ mod spool;
 mod outage;
 mod wal;
 mod dead_letters;
+mod rejected;
 mod failover;
 mod frozen;
 mod hostile;

@@ -9,7 +9,8 @@ use super::{Filter, Progress, Tally};
 use crate::cli::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::config::{Cluster, Config};
-use crate::dead_letter;
+use crate::dead_letter::{self, Reason};
+use crate::dev::read_back::Consumed;
 use crate::envelope::headers::{self, HeaderBuffer};
 use crate::outcome::{Account, BatchState, Code, Delivery, Ledger, Tracked};
 use crate::produce::{Producers, Record, Refused, TopicHandle};
@@ -124,7 +125,7 @@ fn take_back(
 }
 
 /// The way to one cluster.
-struct Way<'c> {
+pub(super) struct Way<'c> {
     cluster: &'c Cluster,
     producers: Producers,
     /// Each topic's handle, or why there is none.
@@ -137,7 +138,7 @@ struct Way<'c> {
 }
 
 impl<'c> Way<'c> {
-    fn new(cluster: &'c Cluster) -> Self {
+    pub(super) fn new(cluster: &'c Cluster) -> Self {
         Way {
             cluster,
             producers: Producers::default(),
@@ -184,6 +185,46 @@ impl<'c> Way<'c> {
             }
             return;
         }
+    }
+
+    /// Sends the record that a dead letter holds to the topic that it was meant for.
+    pub(super) fn send_letter(&mut self, letter: &Consumed, reason: &Reason, tally: &mut Tally) {
+        let Some(topic) = &reason.topic else { return tally.refuse("it does not say which topic it was meant for") };
+        let handle = match self.topic(topic) {
+            Ok(handle) => handle,
+            Err(why) => return tally.refuse(why),
+        };
+        let mut headers = HeaderBuffer::default();
+        letter.headers.iter().for_each(|(name, value)| headers.push(name, value.as_deref().unwrap_or_default()));
+        let entry = Entry {
+            event: &reason.event,
+            topic,
+            lane: LANE,
+            partition: None,
+            tried: false,
+            timestamp_ms: letter.timestamp_ms.unwrap_or(0),
+            key: letter.key.as_deref(),
+            headers: &headers,
+            value: letter.value.as_deref().unwrap_or_default(),
+        };
+        // A letter has no place that is settled: its position is written down when all of the chunk are.
+        self.send(&handle, &entry, EntryId::default(), tally);
+    }
+
+    /// Waits until everything is acknowledged, or given up by the client.
+    pub(super) fn flush(&mut self, tally: &mut Tally) {
+        let end = Instant::now() + self.cluster.message_timeout + FLUSH;
+        while !self.in_flight.is_empty() && Instant::now() < end {
+            std::thread::sleep(REST);
+            self.settle(tally);
+        }
+    }
+
+    /// Ends the clients.
+    pub(super) fn stop(mut self, tally: &mut Tally) {
+        self.producers.stop(FLUSH);
+        self.settle(tally);
+        tally.open += self.in_flight.len() as u64;
     }
 
     /// Entries that Kafka has acknowledged since the last look. Waits while too many are on their way.

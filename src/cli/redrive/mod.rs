@@ -1,8 +1,9 @@
 //! `iguazu redrive`: sends what was kept of failed and rejected events back, after a fix.
 //!
-//! In: the failed log of a proxy that runs or is gone. Out: its records in the topics that they were meant for, byte for byte
-//! with the same key, headers and timestamp; what was taken back does not come again. Never: drops what is refused again, which
-//! stays where it is, or takes a record that the filters leave out.
+//! In: the failed log of a proxy that runs or is gone, or an event type's dead-letter topic. Out: failed records in the topics that
+//! they were meant for, byte for byte with the same key, headers and timestamp; rejected events through a proxy's door, as their
+//! senders sent them; what was taken back does not come again. Never: drops what is refused again, which stays where it is (a dead
+//! letter in its topic, where the proxy has put another), or takes a record that the filters leave out.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write};
@@ -14,7 +15,11 @@ use prost_reflect::prost_types::Timestamp;
 use super::Failure;
 use crate::dead_letter::Reason;
 
+mod dead_letters;
+mod door;
 mod failed;
+
+use door::Door;
 
 /// Arguments of `iguazu redrive`.
 #[derive(Debug, clap::Args)]
@@ -27,19 +32,40 @@ refused again; it stays, too.
 of one that is gone. Each goes to the topic that it was meant for, through the configuration's
 cluster, with acks=all.
 
+--dead-letters reads the event type's dead-letter topic. Events that were rejected go through the
+door of the proxy at --to, as their senders sent them, with the same id; the door's sender may have
+to be allowed to send them (--api-key-file). Records that failed go to the topic that they were
+meant for. The position is that of a consumer group, iguazu-redrive-…, one for each event and
+set of filters.
+
 Examples:
   iguazu redrive iguazu.toml --failed --dry-run
   iguazu redrive iguazu.toml --failed --event orders.placed --since 2026-01-31T08:00:00Z
-  iguazu redrive iguazu.toml --failed --folder /mnt/orphan/failed")]
+  iguazu redrive iguazu.toml --failed --folder /mnt/orphan/failed
+  iguazu redrive iguazu.toml --dead-letters orders.placed --code invalid_payload \\
+                 --to http://127.0.0.1:8080")]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["failed", "dead_letters"]))]
 pub struct Args {
     /// Configuration with the clusters
     config: PathBuf,
     /// Take back the records of the failed log
-    #[arg(long, required = true)]
+    #[arg(long)]
     failed: bool,
     /// The failed log's folder [default: the configuration's `failed.folder`]
-    #[arg(long)]
+    #[arg(long, requires = "failed")]
     folder: Option<PathBuf>,
+    /// Take back the dead letters of this event type
+    #[arg(long, value_name = "EVENT")]
+    dead_letters: Option<String>,
+    /// Base URL of the proxy through which rejected events go [default: the configuration's `http.listen`]
+    #[arg(long, value_name = "URL", requires = "dead_letters")]
+    to: Option<String>,
+    /// PEM file with the authority of an `https` proxy's certificate [default: those of this system]
+    #[arg(long, value_name = "FILE", requires = "to")]
+    ca: Option<PathBuf>,
+    /// File with the API key of a sender
+    #[arg(long, value_name = "FILE", requires = "dead_letters")]
+    api_key_file: Option<PathBuf>,
     #[command(flatten)]
     filter: Filter,
     /// Say what would be taken, and take nothing
@@ -87,8 +113,12 @@ impl Filter {
 
 /// Runs it.
 pub fn run(args: Args) -> Result<(), Failure> {
-    debug_assert!(args.failed, "it is the only source so far, and required");
     let config = super::check::load(&args.config)?;
+    if let Some(event) = &args.dead_letters {
+        let to = args.to.clone().unwrap_or_else(|| format!("http://{}", config.http.listen));
+        let door = Door::open(&to, args.ca.as_deref(), args.api_key_file.as_deref())?;
+        return dead_letters::run(&config, event, &door, &args.filter, args.dry_run);
+    }
     failed::run(&config, args.folder, &args.filter, args.dry_run)
 }
 
@@ -172,6 +202,10 @@ mod tests {
             message: "timed_out".to_owned(),
             event: "a.b".to_owned(),
             topic: None,
+            id: None,
+            part: None,
+            is_base64: false,
+            schema: None,
         };
         assert_eq!(filter.wants(&reason, 1_000, || Some("7".to_owned())), expected, "{filter:?}");
     }
