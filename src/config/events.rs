@@ -260,6 +260,16 @@ fn check_wal(event_type: &EventType, table: &Table<'_>, spool: Option<&Spool>) {
     if !event_type.failover.is_empty() {
         table.problem("failover", format!("contradicts {what}: such events wait for their own cluster"));
     }
+    if table.has("buffer_bytes_max") {
+        table
+            .problem("buffer_bytes_max", format!("has no effect with {what}: such events wait on disk, not in memory"));
+    }
+    if event_type.ordered && event_type.hot_key_events_per_second.is_some() {
+        table.problem(
+            "hot_key_events_per_second",
+            "contradicts `ordered = true`: what goes without its key goes to any partition, so that its order is lost",
+        );
+    }
 }
 
 /// Another cluster stands in for the intended one only if its consumers can read what then arrives there.
