@@ -35,22 +35,23 @@ async fn await_letters(proxy: &Proxy, count: u64) {
 /// Waits until dead letters are kept: their topic is looked up beside everything else.
 async fn await_topic(proxy: &Proxy) {
     wait_until("the dead-letter topic is known", async || {
-        let before = metric(proxy, "iguazu_dead_letters_sent_total", "").await;
+        let (sent, dropped) = counted(proxy).await;
         let refused = proxy.send(&json!({"event": EVENT, "id": "probe", "payload": 7})).await;
         assert_eq!(refused.status, 422, "{}", refused.text());
-        wait_until("the probe is counted", async || {
-            let dropped = metric(proxy, "iguazu_dead_letters_dropped_total", "unavailable").await;
-            let sent = metric(proxy, "iguazu_dead_letters_sent_total", "").await;
-            if sent > before || dropped > 0 { Ok(()) } else { Err(String::new()) }
-        })
-        .await;
-        if metric(proxy, "iguazu_dead_letters_sent_total", "").await > before {
-            Ok(())
-        } else {
-            Err("not yet".to_owned())
-        }
+        // Each is counted before the next one is sent, so that none is on its way when a test begins to count.
+        let now = wait_until("the probe is counted", async || {
+            let now = counted(proxy).await;
+            if now.0 + now.1 > sent + dropped { Ok(now) } else { Err(format!("{now:?}")) }
+        });
+        if now.await.0 > sent { Ok(()) } else { Err("not yet".to_owned()) }
     })
     .await;
+}
+
+/// Dead letters that are acknowledged, and those that found no topic.
+async fn counted(proxy: &Proxy) -> (u64, u64) {
+    let dropped = metric(proxy, "iguazu_dead_letters_dropped_total", "unavailable").await;
+    (metric(proxy, "iguazu_dead_letters_sent_total", "").await, dropped)
 }
 
 /// The letters of a topic by the event's id, but for the probes.
