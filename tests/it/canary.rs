@@ -34,6 +34,9 @@ async fn every_leading_broker_acknowledges_a_canary_before_the_proxy_is_ready() 
 async fn the_first_request_after_the_start_takes_no_longer_than_twice_the_following_ones() {
     const STARTS: usize = 5;
     const FOLLOWING: u64 = 20;
+    // What a process that is not optimised takes to touch its code and memory for the first time. A connection to a broker, its
+    // metadata or a schema, were one of them left to the first request, would take several times as long.
+    const FIRST_TOUCH: Duration = Duration::from_millis(1);
     // Alone, so that no other test's brokers and proxies are measured with it.
     let (kafka, registry) = (kafka::alone(), registry::shared());
     let (subject, avro_subject) = oracle::register(registry);
@@ -57,7 +60,8 @@ async fn the_first_request_after_the_start_takes_no_longer_than_twice_the_follow
         let first = firsts.into_iter().min().expect("there were starts");
         let following = median(followings);
         println!("{reply}: the first request took {first:?}, the following ones {following:?}");
-        assert!(first <= 2 * following, "{reply}: the first request took {first:?}, the following ones {following:?}");
+        let most = 2 * following + FIRST_TOUCH;
+        assert!(first <= most, "{reply}: the first request took {first:?}, the following ones {following:?}");
     }
 }
 
