@@ -29,6 +29,8 @@ use crate::telemetry::health::Health;
 mod adopt;
 mod dead_letters;
 mod stand_in;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod warm;
 
@@ -368,7 +370,8 @@ impl Feed {
                 };
                 changed |= std::mem::replace(&mut ready.record_bytes_max, limit) != limit;
                 changed |= stand_ins.put_into(ready);
-                use_current(&self.producers, ready);
+                // The snapshot has the client of before, and the tick sees none of that any more.
+                changed |= use_current(&self.producers, ready);
                 let Some(schemas) = schemas else { return changed };
                 match *schemas {
                     Refreshed::Changed(loaded) => {
