@@ -174,23 +174,17 @@ impl Producers {
         if let Some(bytes) = batch_bytes_max {
             cluster.librdkafka.push(("batch.size".to_owned(), bytes.to_string()));
         }
-        let surroundings = match lane {
-            // What is on disk first waits there in order, whatever becomes of its cluster.
-            Lane::Wal => Surroundings {
-                wal: self.wals().get(&cluster.name).cloned(),
-                keeper: self.keeper(&cluster.name),
-                ..Surroundings::default()
-            },
-            _ => Surroundings {
-                spool: self.spool_of(&cluster.name),
-                keeper: self.keeper(&cluster.name),
-                gate: self.gate_of(&cluster)?,
-                wal: None,
-            },
+        // Only events that come in say whether the cluster takes records, and only they wait in its spool: what is in the wal waits
+        // there in order, and what becomes of a dead letter is no event's.
+        let of_events = !matches!(lane, Lane::Wal | Lane::DeadLetter);
+        let surroundings = Surroundings {
+            spool: self.spool_of(&cluster.name).filter(|_| of_events),
+            keeper: self.keeper(&cluster.name),
+            gate: if of_events { self.gate_of(&cluster)? } else { Arc::default() },
+            wal: self.wals().get(&cluster.name).filter(|_| lane == Lane::Wal).cloned(),
         };
         let client = Client::start_amid(&cluster, lane, &surroundings)?;
-        // Events that come in say whether the cluster takes records; a breaker for others is not theirs to open.
-        if !matches!(lane, Lane::Wal | Lane::DeadLetter) {
+        if of_events {
             self.watches().get(&cluster.name).expect("its gate was just asked for").add(&client);
         }
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
