@@ -65,7 +65,7 @@ fn block(name: &str, hash: &[u8; 32], events: &[String]) -> String {
     let events = if events.is_empty() { &every } else { events };
     let quoted: Vec<_> = events.iter().map(|event| toml::Value::String(event.clone()).to_string()).collect();
     let name = toml::Value::String(name.to_owned());
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(hash);
     format!("[senders.{name}]\nkey_hashes = [\"sha256:{hash}\"]\nevents = [{}]\n", quoted.join(", "))
 }
 

@@ -28,6 +28,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// How often a step is tried that failed in a way that may pass; then the request waits for the next round.
 const TRIES_MAX: u32 = 3;
+/// After how many rounds a step that may pass has failed for good.
+const ATTEMPTS_MAX: i64 = 60;
 /// The actor of what the plane does by itself.
 const SELF: &str = "control";
 
@@ -96,7 +98,6 @@ impl Applier {
         let Some(row) = row else { return Ok(()) };
         let stopped = self.steps(&lease, &row).await?;
         self.finish(&lease, id, stopped.err()).await?;
-        let lease = self.lease().await?;
         self.store.release(&lease).await?;
         Ok(())
     }
@@ -172,7 +173,7 @@ impl Applier {
                     let result = json!({ "acted": acted, "ms": began.elapsed().as_millis() as u64 });
                     self.note_step(lease, &row.id, step.seq, StepState::Done, Some(&result)).await?;
                 }
-                Err(error) if error.may_pass() && step.attempts < i64::from(TRIES_MAX) * 20 => {
+                Err(error) if error.may_pass() && step.attempts < ATTEMPTS_MAX => {
                     let result = json!({ "error": error.to_string() });
                     self.note_step(lease, &row.id, step.seq, StepState::Todo, Some(&result)).await?;
                     return Err(ApplyError::Later { step: step.document.summary, source: error });

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::actor::{Actor, Role, topic_of};
 use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
 use super::provider::Providers;
-use super::resource::{Kind, ManagedBy, ResourceId, Spec, Violation};
+use super::resource::{Found, Kind, ManagedBy, ResourceId, Spec, Violation};
 use super::store::{Audit, Need, NewRequest, Reservation, ResourceState, Store, StoreError, Tx};
 use super::world::{Change, ClusterView, World};
 
@@ -341,21 +341,20 @@ impl Desk {
         let mut planned = Vec::with_capacity(changes.len());
         let mut seen = BTreeSet::new();
         for change in &changes {
-            let mut violations = self.violations(actor, change, &world, ask);
+            let mut found = Found::of(&change.id);
+            found.extend(self.violations(actor, change, &world, ask));
             if !seen.insert(&change.id) {
-                violations.push(violation(
-                    &change.id,
-                    "",
-                    "twice",
-                    "it stands in the request twice",
-                    "ask for it once",
-                ));
+                found.add("", "twice", "it stands in the request twice", "ask for it once");
             }
-            let (facts, need) = self.facts(tx, actor, change, &world, &violations, id).await?;
+            let violations = found.violations();
+            let (facts, need, over) = self.facts(tx, actor, change, &world, &violations, id).await?;
             let mut decision = table.decide(facts);
             if decision.verdict == Verdict::Reject && !violations.is_empty() {
                 decision.reason =
                     violations.iter().map(|v| format!("{}: {}", v.resource, v.problem)).collect::<Vec<_>>().join("; ");
+            } else if let Some(over) = over {
+                // What would fit says more than the rule that looked at it.
+                decision.reason = format!("{}: {over}", decision.reason);
             }
             planned.push(Planned {
                 resource: change.id.clone(),
@@ -386,19 +385,19 @@ impl Desk {
 
     fn violations(&self, actor: &Actor, change: &Change, world: &World, ask: &Ask) -> Vec<Violation> {
         let id = &change.id;
-        let mut found = Vec::new();
+        let mut found = Found::of(id);
         if !actor.may_ask(id, change.desired.as_ref(), world) {
             let problem = format!("`{}` is of no group that owns it", actor.name);
-            found.push(violation(id, "", "not-yours", &problem, "ask its owner, or join the group"));
+            found.add("", "not-yours", problem, "ask its owner, or join the group");
             // What is wrong with what is not theirs is not theirs to know.
-            return found;
+            return found.violations();
         }
         let before = world.before(id);
         if let (Some(wanted), found_revision) = (change.if_match, before.map_or(0, |resource| resource.revision))
             && wanted != found_revision
         {
             let problem = format!("it is at revision {found_revision}, not {wanted}");
-            found.push(violation(id, "", "stale", &problem, "read it again"));
+            found.add("", "stale", problem, "read it again");
         }
         if let Some(before) = before {
             if before.managed_by != ask.managed_by {
@@ -407,14 +406,14 @@ impl Desk {
                     ManagedBy::Repository(name) => format!("repository `{name}`"),
                 };
                 let problem = format!("it is managed by {owner}");
-                found.push(violation(id, "", "managed-elsewhere", &problem, "change it there, or hand it over first"));
+                found.add("", "managed-elsewhere", problem, "change it there, or hand it over first");
             }
             if matches!(before.state, ResourceState::Applying | ResourceState::Deleting) {
-                found.push(violation(id, "", "busy", "it is being changed", "wait until that is done"));
+                found.add("", "busy", "it is being changed", "wait until that is done");
             }
         } else if change.desired.is_none() {
-            found.push(violation(id, "", "unknown", "there is nothing of this name", "look at the list"));
-            return found;
+            found.add("", "unknown", "there is nothing of this name", "look at the list");
+            return found.violations();
         }
         if let Some(spec) = &change.desired {
             found.extend(spec.violations(id));
@@ -425,26 +424,20 @@ impl Desk {
                 && !dedicated_operator(actor, id, world)
             {
                 let fix = "leave `expert` out and say what capacity is needed, or ask somebody with the role `expert`";
-                found.push(violation(
-                    id,
-                    "expert",
-                    "not-an-expert",
-                    "Kafka's own settings need the role `expert`",
-                    fix,
-                ));
+                found.add("expert", "not-an-expert", "Kafka's own settings need the role `expert`", fix);
             }
         }
         match self.providers.of(id.kind) {
             Some(provider) => found.extend(provider.violations(change, world)),
             None => {
                 let problem = format!("{} is managed by no provider", id.kind.as_str());
-                found.push(violation(id, "", "unmanaged-kind", &problem, "leave it out"));
+                found.add("", "unmanaged-kind", problem, "leave it out");
             }
         }
-        found
+        found.violations()
     }
 
-    /// What is known of a change; what it needs is reserved.
+    /// What is known of a change, what it needs, and what of that is not free; what it needs is reserved if it is.
     async fn facts(
         &self,
         tx: &mut Tx,
@@ -453,7 +446,7 @@ impl Desk {
         world: &World,
         violations: &[Violation],
         request: &str,
-    ) -> Result<(Facts, Option<Need>), RequestError> {
+    ) -> Result<(Facts, Option<Need>, Option<String>), RequestError> {
         let id = &change.id;
         let mut facts = Facts::default();
         facts.set("kind", id.kind.as_str()).set("operation", world.operation(change).as_str());
@@ -472,20 +465,21 @@ impl Desk {
             facts.set("topic_visibility", visibility);
         }
         if !violations.is_empty() {
-            return Ok((facts, None));
+            return Ok((facts, None, None));
         }
-        let Some(provider) = self.providers.of(id.kind) else { return Ok((facts, None)) };
+        let Some(provider) = self.providers.of(id.kind) else { return Ok((facts, None, None)) };
         provider.facts(change, world, &mut facts);
         let need = provider.need(change, world);
+        let mut over = None;
         if let (Some(need), Some(cluster)) = (need, &id.cluster) {
-            let over = over_budget(tx, world, id, cluster, need).await?;
+            over = over_budget(tx, world, id, cluster, need).await?;
             facts.set("over_budget", over.is_some());
             if over.is_none() {
                 let (cluster, resource, request) = (cluster.clone(), id.to_string(), request.to_owned());
                 tx.reserve(&Reservation { cluster, resource, request, need }).await?;
             }
         }
-        Ok((facts, need))
+        Ok((facts, need, over))
     }
 
     /// Everything that these changes are judged with, as of this transaction.
@@ -610,16 +604,6 @@ fn stale(request: &Request, plan_hash: &str, world: &World) -> Option<String> {
     moved.map(|planned| planned.resource.to_string())
 }
 
-fn violation(resource: &ResourceId, field: &str, rule: &str, problem: &str, fix: &str) -> Violation {
-    Violation {
-        resource: resource.clone(),
-        field: field.to_owned(),
-        rule: rule.to_owned(),
-        problem: problem.to_owned(),
-        fix: fix.to_owned(),
-    }
-}
-
 impl Planned {
     /// The change that it was planned from.
     pub fn change(&self) -> Change {
@@ -678,7 +662,7 @@ impl Request {
             })
             .collect();
         let text = serde_json::to_vec(&planned).expect("documents of ours have string keys and finite numbers");
-        Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(Sha256::digest(&text))
     }
 }
 

@@ -132,13 +132,13 @@ impl Snapshots {
         hash.update(registry.len().to_be_bytes());
         hash.update(registry);
         hash.update(event);
-        self.folder.join(format!("{}.snapshot", hex(&hash.finalize()[..16])))
+        self.folder.join(format!("{}.snapshot", hex::encode(&hash.finalize()[..16])))
     }
 }
 
 fn encode(content: &Content) -> Vec<u8> {
     let body = serde_json::to_vec(content).expect("strings, numbers and lists are always JSON");
-    let mut bytes = format!("{MAGIC} {FORMAT} {}\n", hex(&Sha256::digest(&body))).into_bytes();
+    let mut bytes = format!("{MAGIC} {FORMAT} {}\n", hex::encode(Sha256::digest(&body))).into_bytes();
     bytes.extend_from_slice(&body);
     bytes
 }
@@ -163,7 +163,7 @@ fn read_file(path: &Path) -> Result<Option<Content>, SnapshotError> {
     if format != FORMAT {
         return Err(SnapshotError::Format { path: path.to_owned(), format });
     }
-    if words.next() != Some(hex(&Sha256::digest(body)).as_str()) {
+    if words.next() != Some(hex::encode(Sha256::digest(body)).as_str()) {
         return Err(damaged("its checksum is another"));
     }
     serde_json::from_slice(body).map(Some).map_err(|_| damaged("its content does not fit its format"))
@@ -179,14 +179,6 @@ pub(crate) fn replace_file(folder: &Path, path: &Path, bytes: &[u8]) -> io::Resu
     drop(file);
     fs::rename(&beside, path)?;
     fs::File::open(folder)?.sync_all()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes everything");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -242,7 +234,7 @@ mod tests {
             "checksum",
         );
         let body = b"{\"other\":1}";
-        let line = format!("{MAGIC} {FORMAT} {}\n", hex(&Sha256::digest(body)));
+        let line = format!("{MAGIC} {FORMAT} {}\n", hex::encode(Sha256::digest(body)));
         check_refused(|_| [line.as_bytes(), body].concat(), "does not fit");
     }
 

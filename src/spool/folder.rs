@@ -74,7 +74,7 @@ impl Folder {
 /// The folder of a cluster.
 pub(super) fn of_cluster(root: &Path, cluster: &str) -> PathBuf {
     let hash = Sha256::digest(cluster);
-    root.join(hash[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    root.join(hex::encode(&hash[..16]))
 }
 
 /// The folders of all clusters, sorted.

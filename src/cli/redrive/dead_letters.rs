@@ -94,7 +94,7 @@ fn wanted(letter: &Consumed, event: &str, filter: &Filter, tally: &mut Tally) ->
 /// another run.
 fn group(event: &str, filter: &Filter) -> String {
     let hash = Sha256::digest(format!("{event}\n{filter:?}"));
-    let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&hash[..8]);
     format!("iguazu-redrive-{hash}")
 }
 

@@ -4,11 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, read_wish};
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, read_wish};
 use crate::control::kafka::AdminError;
 use crate::control::kafka::acls::{AclBinding, AclFilter, AclOperation, AclPattern, AclPermission, AclResource};
 use crate::control::policy::Facts;
-use crate::control::resource::{AccessSpec, Kind, Level, Pattern, ResourceId, Spec, Violation};
+use crate::control::resource::{AccessSpec, Found, Kind, Level, Pattern, ResourceId, Spec, Violation};
 use crate::control::store::Need;
 use crate::control::world::{Change, Operation, World};
 
@@ -174,46 +174,15 @@ impl Provider for AccessProvider {
 
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
         let cluster = change.id.cluster.as_deref().unwrap_or_default();
-        let mut found = Vec::new();
-        let mut add = |field: &str, rule: &str, problem: String, fix: &str| {
-            found.push(Violation {
-                resource: change.id.clone(),
-                field: field.to_owned(),
-                rule: rule.to_owned(),
-                problem,
-                fix: fix.to_owned(),
-            });
-        };
-        match world.cluster(cluster) {
-            None => {
-                add("", "unknown-cluster", format!("there is no cluster `{cluster}`"), "name one that is registered")
-            }
-            Some(_) if !world.is_writable(cluster) => {
-                add(
-                    "",
-                    "observed-cluster",
-                    format!("cluster `{cluster}` is only looked at"),
-                    "let an operator change its mode",
-                );
-            }
-            Some(view) => {
-                if let Some(why) = view.unsupported.get(&Kind::Access) {
-                    add(
-                        "",
-                        "unsupported",
-                        format!("cluster `{cluster}` does not let us manage access: {why}"),
-                        "choose another cluster",
-                    );
-                }
-            }
-        }
-        let Some(Spec::Access(access)) = &change.desired else { return found };
+        let mut found = Found::of(&change.id);
+        check_cluster(&mut found, world, "access");
+        let Some(Spec::Access(access)) = &change.desired else { return found.violations() };
         let (principal, what) = match access.level {
             Level::Publish => (ResourceId::of(Kind::Sender, &access.principal), "sender"),
             _ => (ResourceId::on(Kind::User, cluster, &access.principal), "user"),
         };
         match world.after(&principal) {
-            None => add(
+            None => found.add(
                 "principal",
                 "unknown-principal",
                 format!("there is no {what} `{}`", access.principal),
@@ -221,7 +190,7 @@ impl Provider for AccessProvider {
             ),
             Some(spec) if spec.service(&principal) != Some(&access.service) => {
                 let problem = format!("{what} `{}` is not of service `{}`", access.principal, access.service);
-                add("principal", "not-yours", problem, "grant access to a principal of the service that asks");
+                found.add("principal", "not-yours", problem, "grant access to a principal of the service that asks");
             }
             Some(_) => {}
         }
@@ -230,14 +199,14 @@ impl Provider for AccessProvider {
             _ => ResourceId::on(Kind::Topic, cluster, &access.target),
         };
         if access.pattern == Pattern::Literal && world.after(&target).is_none() {
-            add(
+            found.add(
                 "target",
                 "unknown-target",
                 format!("there is no {}", target),
                 "create it first, or in the same request",
             );
         }
-        found
+        found.violations()
     }
 
     fn facts(&self, change: &Change, world: &World, facts: &mut Facts) {

@@ -16,15 +16,15 @@ use serde_json::Value;
 
 use super::kafka::{AdminError, KafkaAdmin, Settings};
 use super::policy::Facts;
-use super::resource::{Kind, ResourceId, Violation};
+use super::resource::{Found, Kind, ResourceId, Violation};
 use super::seal::Sealer;
 use super::store::{Need, Store};
 use super::world::{Change, World};
 
 mod access;
-mod ledger_only;
 mod quota;
 mod sender;
+mod store_only;
 mod topic;
 mod user;
 
@@ -169,7 +169,7 @@ impl Default for Providers {
         providers.add(Arc::new(SenderProvider));
         providers.add(Arc::new(QuotaProvider));
         for kind in [Kind::Service, Kind::Cluster, Kind::Group] {
-            providers.add(Arc::new(ledger_only::LedgerOnly(kind)));
+            providers.add(Arc::new(store_only::StoreOnly(kind)));
         }
         providers
     }
@@ -190,4 +190,29 @@ impl Providers {
 /// What a step wishes, in a provider's own words.
 fn read_wish<W: serde::de::DeserializeOwned>(step: &Step) -> Result<W, String> {
     serde_json::from_value(step.wish.clone()).map_err(|error| format!("the step is none of this version: {error}"))
+}
+
+/// What is wrong with the cluster that a change is on, for a kind in the plural.
+fn check_cluster(found: &mut Found<'_>, world: &World, kinds: &str) {
+    let id = found.id();
+    let cluster = id.cluster.as_deref().unwrap_or_default();
+    let Some(view) = world.cluster(cluster) else {
+        let problem = format!("there is no cluster `{cluster}`");
+        return found.add("", "unknown-cluster", problem, "name one that is registered");
+    };
+    if !world.is_writable(cluster) {
+        let problem = format!("cluster `{cluster}` is only looked at");
+        found.add("", "observed-cluster", problem, "let an operator change its mode");
+    } else if let Some(why) = view.unsupported.get(&id.kind) {
+        let problem = format!("cluster `{cluster}` does not let us manage {kinds}: {why}");
+        found.add("", "unsupported", problem, "choose another cluster");
+    }
+}
+
+/// What is wrong with the service that is to own a resource.
+fn check_service(found: &mut Found<'_>, world: &World, service: &str) {
+    if world.service(service).is_none() {
+        let problem = format!("there is no service `{service}`");
+        found.add("service", "unknown-service", problem, "create the service, or name another");
+    }
 }

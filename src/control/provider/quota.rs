@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, read_wish};
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, read_wish};
 use crate::control::kafka::Mode;
 use crate::control::kafka::quotas::{QuotaChange, QuotaEntity, QuotaFilter, QuotaMatch, QuotaName};
 use crate::control::policy::Facts;
-use crate::control::resource::{Kind, QuotaSpec, ResourceId, Spec, Violation};
+use crate::control::resource::{Found, Kind, QuotaSpec, ResourceId, Spec, Violation};
 use crate::control::store::Need;
 use crate::control::world::{Change, World};
 
@@ -65,48 +65,19 @@ impl Provider for QuotaProvider {
 
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
         let cluster = change.id.cluster.as_deref().unwrap_or_default();
-        let mut found = Vec::new();
-        let mut add = |field: &str, rule: &str, problem: String, fix: &str| {
-            found.push(Violation {
-                resource: change.id.clone(),
-                field: field.to_owned(),
-                rule: rule.to_owned(),
-                problem,
-                fix: fix.to_owned(),
-            });
-        };
-        match world.cluster(cluster) {
-            None => {
-                add("", "unknown-cluster", format!("there is no cluster `{cluster}`"), "name one that is registered")
-            }
-            Some(_) if !world.is_writable(cluster) => {
-                add(
-                    "",
-                    "observed-cluster",
-                    format!("cluster `{cluster}` is only looked at"),
-                    "let an operator change its mode",
-                );
-            }
-            Some(view) => {
-                if let Some(why) = view.unsupported.get(&Kind::Quota) {
-                    add(
-                        "",
-                        "unsupported",
-                        format!("cluster `{cluster}` does not let us manage quotas: {why}"),
-                        "choose another cluster",
-                    );
-                }
-            }
-        }
-        let Some(quota) = Self::spec(change) else { return found };
+        let mut found = Found::of(&change.id);
+        check_cluster(&mut found, world, "quotas");
+        let Some(quota) = Self::spec(change) else { return found.violations() };
         let limited = quota.user.as_ref().map(|user| ("user", ResourceId::on(Kind::User, cluster, user)));
         let limited =
             limited.or_else(|| Some(("event_type", ResourceId::of(Kind::EventType, quota.event_type.as_ref()?))));
         if let Some((field, id)) = limited {
             match world.after(&id) {
-                None => add(field, "unknown", format!("there is no {id}"), "create it first, or in the same request"),
+                None => {
+                    found.add(field, "unknown", format!("there is no {id}"), "create it first, or in the same request")
+                }
                 Some(spec) if spec.service(&id) != Some(&quota.service) => {
-                    add(
+                    found.add(
                         field,
                         "not-yours",
                         format!("{id} is not of service `{}`", quota.service),
@@ -116,7 +87,7 @@ impl Provider for QuotaProvider {
                 Some(_) => {}
             }
         }
-        found
+        found.violations()
     }
 
     fn facts(&self, change: &Change, world: &World, facts: &mut Facts) {

@@ -4,10 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, read_wish};
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_service, read_wish};
 use crate::auth;
 use crate::control::policy::Facts;
-use crate::control::resource::{Kind, ResourceId, SenderSpec, Spec, Violation};
+use crate::control::resource::{Found, Kind, ResourceId, SenderSpec, Spec, Violation};
 use crate::control::store::{Need, Secret};
 use crate::control::world::{Change, World};
 
@@ -46,31 +46,15 @@ impl Provider for SenderProvider {
 
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
         let Some(sender) = Self::spec(change) else { return vec![] };
-        let mut found = Vec::new();
-        let mut add = |field: &str, rule: &str, problem: String, fix: &str| {
-            found.push(Violation {
-                resource: change.id.clone(),
-                field: field.to_owned(),
-                rule: rule.to_owned(),
-                problem,
-                fix: fix.to_owned(),
-            });
-        };
-        if world.service(&sender.service).is_none() {
-            add(
-                "service",
-                "unknown-service",
-                format!("there is no service `{}`", sender.service),
-                "create the service, or name another",
-            );
-        }
+        let mut found = Found::of(&change.id);
+        check_service(&mut found, world, &sender.service);
         if let Some(Spec::Sender(before)) = world.before(&change.id).map(|resource| &resource.spec)
             && sender.generation < before.generation
         {
             let problem = format!("its key is of generation {}, and none before it comes back", before.generation);
-            add("generation", "no-way-back", problem, "a greater number makes a new key");
+            found.add("generation", "no-way-back", problem, "a greater number makes a new key");
         }
-        found
+        found.violations()
     }
 
     fn facts(&self, _: &Change, _: &World, _: &mut Facts) {}
@@ -125,7 +109,7 @@ impl Provider for SenderProvider {
                     let sealed = sealed.map_err(|error| StepError::Conflict(error.to_string()))?;
                     let generation = i64::from(generation);
                     tx.expire_secrets(&resource, generation, i64::from(overlap_hours) * HOUR_MS).await?;
-                    let digest = Some(hash.iter().map(|byte| format!("{byte:02x}")).collect());
+                    let digest = Some(hex::encode(hash));
                     let sealed = Some(sealed);
                     tx.put_secret(&Secret { resource, generation, sealed, digest, reader, expires_ms: None }).await?;
                 }

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, read_wish};
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, check_service, read_wish};
 use crate::control::capacity::{self, Resolved, Unresolvable};
 use crate::control::kafka::configs::{ConfigChange, ConfigResource, ConfigSource};
 use crate::control::kafka::topics::NewTopic;
 use crate::control::kafka::{AdminError, Mode};
 use crate::control::policy::Facts;
-use crate::control::resource::{Kind, ResourceId, Spec, TopicSpec, Violation};
+use crate::control::resource::{Found, Kind, ResourceId, Spec, TopicSpec, Violation};
 use crate::control::store::Need;
 use crate::control::world::{Change, World};
 
@@ -107,58 +107,26 @@ impl Provider for TopicProvider {
 
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
         let (cluster, spec) = Self::change(change);
-        let mut found = Vec::new();
-        let mut add = |field: &str, rule: &str, problem: String, fix: &str| {
-            found.push(Violation {
-                resource: change.id.clone(),
-                field: field.to_owned(),
-                rule: rule.to_owned(),
-                problem,
-                fix: fix.to_owned(),
-            });
-        };
-        let Some(view) = world.cluster(cluster) else {
-            add("", "unknown-cluster", format!("there is no cluster `{cluster}`"), "name one that is registered");
-            return found;
-        };
-        if !world.is_writable(cluster) {
-            add(
-                "",
-                "observed-cluster",
-                format!("cluster `{cluster}` is only looked at"),
-                "choose another, or let an operator change its mode",
-            );
+        let mut found = Found::of(&change.id);
+        check_cluster(&mut found, world, "topics");
+        if world.cluster(cluster).is_none() {
+            return found.violations();
         }
-        if let Some(why) = view.unsupported.get(&Kind::Topic) {
-            add(
-                "",
-                "unsupported",
-                format!("cluster `{cluster}` does not let us manage topics: {why}"),
-                "choose another cluster",
-            );
-        }
-        let Some(spec) = spec else { return found };
-        if world.service(&spec.service).is_none() {
-            add(
-                "service",
-                "unknown-service",
-                format!("there is no service `{}`", spec.service),
-                "create the service, or name another",
-            );
-        }
+        let Some(spec) = spec else { return found.violations() };
+        check_service(&mut found, world, &spec.service);
         let resolved = match resolve(spec, world, cluster) {
             Ok(resolved) => resolved,
             Err(wrong) => {
                 for Unresolvable { field, problem, fix } in wrong {
-                    add(field, "capacity", problem, &fix);
+                    found.add(field, "capacity", problem, &fix);
                 }
-                return found;
+                return found.violations();
             }
         };
         if let Some(before) = Self::before(change, world).and_then(|before| resolve(before, world, cluster).ok()) {
             if resolved.partitions < before.partitions {
                 let (now, wanted) = (before.partitions, resolved.partitions);
-                add(
+                found.add(
                     "capacity",
                     "no-shrinking",
                     format!("it has {now} partitions, this would be {wanted}, and Kafka cannot take partitions away"),
@@ -166,7 +134,7 @@ impl Provider for TopicProvider {
                 );
             }
             if resolved.replicas != before.replicas {
-                add(
+                found.add(
                     "tier",
                     "no-recopying",
                     format!("it has {} copies, this tier has {}", before.replicas, resolved.replicas),
@@ -174,7 +142,7 @@ impl Provider for TopicProvider {
                 );
             }
         }
-        found
+        found.violations()
     }
 
     fn facts(&self, change: &Change, world: &World, facts: &mut Facts) {

@@ -1,18 +1,18 @@
 //! Kafka users: a password is made, sealed, given to Kafka, and tried by logging in with it.
 //!
 //! Never: a password in a step, a log line, an error or the audit log; a password that replaces another one unless a new generation
-//! was asked for; a user deleted in the way that locks others out (its access is taken away and its password replaced by one that
-//! nobody knows: `reference/kafka-for-tests.md` §3).
+//! was asked for; a user's credential deleted: Kafka 4.1 and 4.3 brokers that restart after such a deletion may let no SCRAM user
+//! log in any more. Its access is taken away and its password replaced by one that nobody knows.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, read_wish};
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, check_service, read_wish};
 use crate::config::{Sasl, Secret};
 use crate::control::kafka::scram::ScramMechanism;
 use crate::control::kafka::users::NewCredential;
 use crate::control::kafka::{AdminError, KafkaAdmin as _, KafkaClient};
 use crate::control::policy::Facts;
-use crate::control::resource::{Kind, Mechanism, ResourceId, Spec, UserSpec, Violation};
+use crate::control::resource::{Found, Kind, Mechanism, ResourceId, Spec, UserSpec, Violation};
 use crate::control::seal;
 use crate::control::store::{self, Need};
 use crate::control::world::{Change, World};
@@ -63,12 +63,11 @@ impl UserProvider {
         let of = format!("{id}#{generation}");
         let known = reach.store.sealed_secret(&id.to_string(), i64::from(generation)).await?;
         let password = match known {
-            Some(sealed) => reach.sealer.open(&sealed, &of).map_err(|error| StepError::Conflict(error.to_string()))?,
+            Some(sealed) => reach.sealer.open(&sealed, &of).map_err(conflict)?,
             None => {
                 // Written down before Kafka has it: whoever goes on after a crash gives Kafka the same one.
-                let password = seal::password().map_err(|error| StepError::Conflict(error.to_string()))?;
-                let sealed =
-                    reach.sealer.seal(&password, &of).map_err(|error| StepError::Conflict(error.to_string()))?;
+                let password = seal::password().map_err(conflict)?;
+                let sealed = reach.sealer.seal(&password, &of).map_err(conflict)?;
                 let secret = store::Secret {
                     resource: id.to_string(),
                     generation: i64::from(generation),
@@ -84,14 +83,7 @@ impl UserProvider {
             }
         };
         let secret = Secret::new((*password).clone());
-        let credential = NewCredential {
-            user: id.name.clone(),
-            mechanism: scram(mechanism),
-            iterations: ITERATIONS,
-            password: secret.clone(),
-        };
-        let done = reach.cluster(id)?.upsert_credentials(&[credential]).await?;
-        done.into_iter().next().unwrap_or(Ok(()))?;
+        upsert(id, mechanism, secret.clone(), reach).await?;
 
         let cluster = id.cluster.as_deref().unwrap_or_default();
         let Some(settings) = reach.settings.get(cluster) else { return Ok(()) };
@@ -102,7 +94,7 @@ impl UserProvider {
         };
         let mut settings = settings.clone();
         settings.sasl = Some(sasl);
-        let client = KafkaClient::new(settings).map_err(|error| StepError::Conflict(error.to_string()))?;
+        let client = KafkaClient::new(settings).map_err(conflict)?;
         // Brokers learn of a credential a little later than the controller; until then the login is refused.
         let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         loop {
@@ -134,69 +126,30 @@ impl Provider for UserProvider {
     }
 
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
-        let cluster = change.id.cluster.as_deref().unwrap_or_default();
-        let mut found = Vec::new();
-        let mut add = |field: &str, rule: &str, problem: String, fix: &str| {
-            found.push(Violation {
-                resource: change.id.clone(),
-                field: field.to_owned(),
-                rule: rule.to_owned(),
-                problem,
-                fix: fix.to_owned(),
-            });
-        };
-        match world.cluster(cluster) {
-            None => {
-                add("", "unknown-cluster", format!("there is no cluster `{cluster}`"), "name one that is registered")
-            }
-            Some(_) if !world.is_writable(cluster) => {
-                add(
-                    "",
-                    "observed-cluster",
-                    format!("cluster `{cluster}` is only looked at"),
-                    "let an operator change its mode",
-                );
-            }
-            Some(view) => {
-                if let Some(why) = view.unsupported.get(&Kind::User) {
-                    add(
-                        "",
-                        "unsupported",
-                        format!("cluster `{cluster}` does not let us manage users: {why}"),
-                        "choose another cluster",
-                    );
-                }
-            }
-        }
-        let Some(user) = Self::spec(change) else { return found };
-        if world.service(&user.service).is_none() {
-            add(
-                "service",
-                "unknown-service",
-                format!("there is no service `{}`", user.service),
-                "create the service, or name another",
-            );
-        }
+        let mut found = Found::of(&change.id);
+        check_cluster(&mut found, world, "users");
+        let Some(user) = Self::spec(change) else { return found.violations() };
+        check_service(&mut found, world, &user.service);
         if let Some(Spec::User(before)) = world.before(&change.id).map(|resource| &resource.spec) {
             if user.generation < before.generation {
                 let problem =
                     format!("its password is of generation {}, and none before it comes back", before.generation);
-                add("generation", "no-way-back", problem, "a greater number makes a new password");
+                found.add("generation", "no-way-back", problem, "a greater number makes a new password");
             }
             if user.mechanism != before.mechanism && user.generation == before.generation {
                 let problem = "another mechanism needs a new password".to_owned();
-                add("mechanism", "needs-rotation", problem, "raise `generation` with it");
+                found.add("mechanism", "needs-rotation", problem, "raise `generation` with it");
             }
         }
         if user.sink.is_some() {
-            add(
+            found.add(
                 "sink",
                 "unknown-sink",
                 "there are no sinks yet".to_owned(),
                 "leave it out; whoever asks reads the password once",
             );
         }
-        found
+        found.violations()
     }
 
     fn facts(&self, _: &Change, _: &World, _: &mut Facts) {}
@@ -270,15 +223,8 @@ impl Provider for UserProvider {
                     Self::set(id, mechanism, generation, &reader, reach).await
                 }
                 Wish::LockOut { mechanism } => {
-                    let password = seal::password().map_err(|error| StepError::Conflict(error.to_string()))?;
-                    let credential = NewCredential {
-                        user: id.name.clone(),
-                        mechanism: scram(mechanism),
-                        iterations: ITERATIONS,
-                        password: Secret::new((*password).clone()),
-                    };
-                    let done = reach.cluster(id)?.upsert_credentials(&[credential]).await?;
-                    done.into_iter().next().unwrap_or(Ok(()))?;
+                    let password = seal::password().map_err(conflict)?;
+                    upsert(id, mechanism, Secret::new((*password).clone()), reach).await?;
                     let mut tx = reach.store.begin().await?;
                     tx.lock_secrets(&id.to_string()).await?;
                     Ok(tx.commit().await?)
@@ -286,6 +232,18 @@ impl Provider for UserProvider {
             }
         })
     }
+}
+
+/// Gives Kafka this password of a user.
+async fn upsert(id: &ResourceId, mechanism: Mechanism, password: Secret, reach: &Reach) -> Result<(), StepError> {
+    let (user, mechanism) = (id.name.clone(), scram(mechanism));
+    let credential = NewCredential { user, mechanism, iterations: ITERATIONS, password };
+    let done = reach.cluster(id)?.upsert_credentials(&[credential]).await?;
+    Ok(done.into_iter().next().unwrap_or(Ok(()))?)
+}
+
+fn conflict(error: impl std::fmt::Display) -> StepError {
+    StepError::Conflict(error.to_string())
 }
 
 fn compare(wish: &Wish, seen: Option<&Seen>) -> Comparison {

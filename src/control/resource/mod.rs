@@ -8,9 +8,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod found;
 mod names;
 mod specs;
 
+pub(crate) use found::Found;
 pub use names::{NameError, check_topic};
 pub use specs::{
     AccessSpec, ClusterMode, ClusterSpec, EventTypeSpec, Expert, GroupSpec, Level, Mechanism, Pattern, QuotaSpec,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Kind, NameError, ResourceId, Violation, check_topic, names};
+use super::{Found, Kind, ResourceId, Violation, check_topic, names};
 use crate::control::capacity::{Capacity, Tier, Wanted};
 
 /// What is said of a resource, by its kind.
@@ -349,14 +349,16 @@ impl Spec {
 
     /// All that is wrong with it as far as it alone tells.
     pub fn violations(&self, id: &ResourceId) -> Vec<Violation> {
-        let mut found = Found { id, violations: Vec::new() };
+        let mut found = Found::of(id);
         let checked = match id.kind {
             Kind::Topic => check_topic(&id.name),
             // Its name is made of others' names.
             Kind::Access | Kind::EventType | Kind::Quota => Ok(()),
             _ => names::check_other(&id.name),
         };
-        found.name("", checked);
+        if let Err(error) = checked {
+            found.add("", "name", error.to_string(), "choose another name");
+        }
         match self {
             Spec::Service(spec) if spec.group.is_empty() => {
                 found.add("group", "required", "a service without a group has no owner", "name the group of its team");
@@ -373,7 +375,7 @@ impl Spec {
             Spec::Quota(spec) => spec.check(&mut found),
             _ => {}
         }
-        found.violations
+        found.violations()
     }
 }
 
@@ -395,9 +397,9 @@ impl AccessSpec {
         if self.pattern == Pattern::Prefix && self.level == Level::Publish {
             found.add("pattern", "no-prefix", "publishing is granted by event type", "grant each event type");
         }
-        if self.name() != found.id.name {
+        if self.name() != found.id().name {
             let name = self.name();
-            found.add("", "name", "a grant is named by what it grants", &format!("name it `{name}`"));
+            found.add("", "name", "a grant is named by what it grants", format!("name it `{name}`"));
         }
     }
 }
@@ -405,9 +407,9 @@ impl AccessSpec {
 impl QuotaSpec {
     fn check(&self, found: &mut Found<'_>) {
         if let Some(limited) = self.user.as_ref().or(self.event_type.as_ref())
-            && *limited != found.id.name
+            && *limited != found.id().name
         {
-            found.add("", "name", "a quota is named by what it limits", &format!("name it `{limited}`"));
+            found.add("", "name", "a quota is named by what it limits", format!("name it `{limited}`"));
         }
         match (&self.user, &self.event_type) {
             (None, None) => found.add("", "required", "it limits nobody", "name a `user` or an `event_type`"),
@@ -440,29 +442,6 @@ impl QuotaSpec {
                 "a limit of 0 lets nothing through",
                 "take the access away, or disable the event type",
             );
-        }
-    }
-}
-
-struct Found<'i> {
-    id: &'i ResourceId,
-    violations: Vec<Violation>,
-}
-
-impl Found<'_> {
-    fn add(&mut self, field: &str, rule: &str, problem: &str, fix: &str) {
-        self.violations.push(Violation {
-            resource: self.id.clone(),
-            field: field.to_owned(),
-            rule: rule.to_owned(),
-            problem: problem.to_owned(),
-            fix: fix.to_owned(),
-        });
-    }
-
-    fn name(&mut self, field: &str, checked: Result<(), NameError>) {
-        if let Err(error) = checked {
-            self.add(field, "name", &error.to_string(), "choose another name");
         }
     }
 }

@@ -79,7 +79,7 @@ impl AuditLine {
         );
         // JSON of a tuple is unambiguous: no field can run over into the next one.
         let bytes = Sha256::digest(text(&fields).as_bytes());
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(bytes)
     }
 
     /// Checks that each of these lines follows the one before it. The first one is taken as it is unless it is line 1.

@@ -43,7 +43,7 @@ pub(super) fn check(family: &Family) -> Result<Held, String> {
     hash.update([0]);
     hash.update(&content);
     let digest = hash.finalize();
-    let identity = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let identity = hex::encode(digest);
     let mut half = [0; 16];
     half.copy_from_slice(&digest[..16]);
     let guid = uuid::Builder::from_custom_bytes(half).into_uuid().to_string();

@@ -81,7 +81,7 @@ impl Locked {
             version: found.version,
             id: found.registered.id,
             guid: found.registered.guid.clone(),
-            sha256: Sha256::digest(&schema.text).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex::encode(Sha256::digest(&schema.text)),
             references,
         }
     }

@@ -1,15 +1,15 @@
 //! Kinds that are only written down: services, clusters, groups. Nothing is done anywhere else.
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step};
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, check_service};
 use crate::control::policy::Facts;
-use crate::control::resource::{Kind, ResourceId, Spec, Violation};
+use crate::control::resource::{Found, Kind, ResourceId, Spec, Violation};
 use crate::control::store::Need;
 use crate::control::world::{Change, World};
 
 /// A kind that has no other place than the store.
-pub(super) struct LedgerOnly(pub(super) Kind);
+pub(super) struct StoreOnly(pub(super) Kind);
 
-impl Provider for LedgerOnly {
+impl Provider for StoreOnly {
     fn kind(&self) -> Kind {
         self.0
     }
@@ -20,19 +20,11 @@ impl Provider for LedgerOnly {
     }
 
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
-        let mut violations = Vec::new();
-        if let Some(Spec::Group(group)) = &change.desired
-            && world.service(&group.service).is_none()
-        {
-            violations.push(Violation {
-                resource: change.id.clone(),
-                field: "service".to_owned(),
-                rule: "unknown-service".to_owned(),
-                problem: format!("there is no service `{}`", group.service),
-                fix: "create the service, or name another".to_owned(),
-            });
+        let mut found = Found::of(&change.id);
+        if let Some(Spec::Group(group)) = &change.desired {
+            check_service(&mut found, world, &group.service);
         }
-        violations
+        found.violations()
     }
 
     fn facts(&self, _: &Change, _: &World, _: &mut Facts) {}
