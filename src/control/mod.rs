@@ -21,6 +21,7 @@
 //! | [`actor`] | who asks, and what they may |
 //! | [`world`] | what a change is judged against |
 //! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
+//! | [`origin`] | which side changes a resource: the API, or the files of one repository |
 //! | [`request`] | a request on its way in, and its approvals |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
@@ -40,6 +41,7 @@ pub mod policy;
 pub mod actor;
 pub mod world;
 pub mod provider;
+pub mod origin;
 pub mod request;
 pub mod apply;
 pub mod store;

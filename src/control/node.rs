@@ -65,6 +65,15 @@ pub struct Node {
     bootstrap_file: PathBuf,
 }
 
+/// What a node is given in place of what it would make itself: another kind of Kafka than one that speaks its protocol.
+#[derive(Clone, Default)]
+pub struct Given {
+    /// Administration of clusters, by name.
+    pub admins: BTreeMap<String, Arc<dyn KafkaAdmin>>,
+    /// Why a kind cannot be managed on any of them, by kind.
+    pub unsupported: BTreeMap<Kind, String>,
+}
+
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -94,12 +103,17 @@ pub enum StartError {
 impl Node {
     /// Starts everything. Returns once the API is listened for.
     pub fn start(config: &ControlConfig) -> Result<Node, StartError> {
+        Node::start_with(config, Given::default())
+    }
+
+    /// [`Node::start`] with some of what it would make itself.
+    pub fn start_with(config: &ControlConfig, given: Given) -> Result<Node, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("control")
             .enable_all()
             .build()?;
-        let started = runtime.block_on(start(config));
+        let started = runtime.block_on(start(config, given));
         let Started { address, drain, stop, applier, store, bootstrap_file } = started?;
         info!(%address, "listening");
         Ok(Node { runtime, address, drain, stop, applier, store, bootstrap_file })
@@ -141,13 +155,15 @@ struct Started {
     bootstrap_file: PathBuf,
 }
 
-async fn start(config: &ControlConfig) -> Result<Started, StartError> {
+async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartError> {
     let control = &config.control;
     make_private(&control.state_dir)?;
     let store = Store::open(control.store.expose()).await?;
     let sealer = Arc::new(Sealer::new(&*seal_key(control)?));
-    let (clients, settings) = clients(&config.clusters)?;
-    let views = config.clusters.iter().map(|cluster| (cluster.name.clone(), ClusterView::default()));
+    let (mut clients, settings) = clients(&config.clusters)?;
+    clients.extend(given.admins);
+    let view = ClusterView { unsupported: given.unsupported, ..ClusterView::default() };
+    let views = config.clusters.iter().map(|cluster| (cluster.name.clone(), view.clone()));
     let clusters = Arc::new(ArcSwap::from_pointee(views.collect::<BTreeMap<_, _>>()));
     register(&store, config).await?;
     let policy = Arc::new(ArcSwap::from_pointee(policy(&store).await?));
@@ -336,6 +352,7 @@ fn spec_of(said: Option<&ManagedCluster>) -> ClusterSpec {
         disk_bytes: said.disk_bytes,
         partitions_max: said.partitions_max,
         ingress_bytes_per_second: said.ingress_bytes_per_second,
+        replicas_max: said.replicas_max,
         ..ClusterSpec::default()
     }
 }

@@ -79,6 +79,9 @@ pub struct ClusterSpec {
     /// Most partitions of one topic without a person's consent.
     #[serde(default)]
     pub topic_partitions_max: Option<u32>,
+    /// Most copies of each partition, whatever a topic's tier: for clusters of one broker, for development. Tiers promise less there.
+    #[serde(default)]
+    pub replicas_max: Option<u32>,
     /// Price of a reserved gigabyte (10^9) for a month.
     #[serde(default)]
     pub gb_month_price: f64,
