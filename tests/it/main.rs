@@ -18,6 +18,7 @@ mod drain;
 mod spool;
 mod outage;
 mod wal;
+mod ctl;
 mod dead_letters;
 mod rejected;
 mod failover;
