@@ -24,12 +24,13 @@
 //! | [`request`] | a request on its way in, and its approvals |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
+//! | [`snapshot`] | what the proxies get of it: event types, senders, limits, brakes; signed, by long poll |
 //! | [`seal`] | secrets at rest |
 //! | [`kafka`] | administration of a Kafka cluster: one trait, and the client that speaks Kafka's protocol |
 //!
 //! # Where things will go
 //!
-//! The API comes as `api/`, the snapshot for proxies as `snapshot.rs`, reconciliation and findings as `reconcile/`; import, incident
+//! The API comes as `api/`, reconciliation and findings as `reconcile/`; import, incident
 //! operations and rotation jobs beside them.
 
 pub mod resource;
@@ -41,5 +42,6 @@ pub mod provider;
 pub mod request;
 pub mod apply;
 pub mod store;
+pub mod snapshot;
 pub mod seal;
 pub mod kafka;

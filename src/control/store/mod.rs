@@ -15,6 +15,7 @@ use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 mod schema;
 mod audit;
 mod leases;
+mod published;
 mod query;
 mod requests;
 mod reservations;
@@ -23,6 +24,7 @@ mod small;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
 pub use leases::{Fence, Lease};
+pub use published::{ProxySeen, Published, SenderKey};
 pub use requests::{NewRequest, RequestRow, StepRow, StepState};
 pub use reservations::{Need, Reservation, Taken};
 pub use resources::{Filter, Page, Resource, ResourceState};
