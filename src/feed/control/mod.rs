@@ -208,6 +208,20 @@ pub struct NoteInForce {
     next_expiry_ms: Option<i64>,
 }
 
+/// A configuration with the routes that its proxy keeps on disk, for tools beside it; as it is where routes stand in the file.
+/// Blocking.
+pub fn with_last_good(base: Config) -> Result<Config, String> {
+    let (Some(routes), Some(state_dir)) = (&base.routes, &base.state_dir) else { return Ok(base) };
+    let nothing = || {
+        let folder = state_dir.display();
+        format!("its event types come from the control plane, and `{folder}` holds none yet: has its proxy run?")
+    };
+    let kept::Kept { accepted, good, .. } = kept::load(state_dir, &routes.public_keys)?.ok_or_else(nothing)?;
+    let mut config = config::merge(&base, &accepted.document, &good, accepted.proxies, now_ms() as i64).config;
+    config.revision = Some(accepted.revision);
+    Ok(config)
+}
+
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::Fixture;
+use super::gate::{Gate, Gatekeeper};
 use super::kafka::ADMIN;
 use super::{folder, wait_until};
 use crate::kafka_admin::{TIMEOUTS, admin, password};
@@ -47,7 +49,7 @@ pub struct Plane {
     pub instead: Arc<Mutex<Option<String>>>,
     folder: PathBuf,
     server: Option<Server>,
-    address: SocketAddr,
+    gate: Gatekeeper,
     public_key: String,
     makes: Option<(CancellationToken, JoinHandle<()>)>,
 }
@@ -55,6 +57,18 @@ pub struct Plane {
 struct Server {
     stop: CancellationToken,
     task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(snapshots: &Arc<Snapshots>, instead: &Arc<Mutex<Option<String>>>) -> (SocketAddr, Server) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let app = router(Arc::clone(snapshots)).layer(from_fn_with_state(Arc::clone(instead), door));
+        let served = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let task = tokio::spawn(async move { served.await.unwrap() });
+        (address, Server { stop, task })
+    }
 }
 
 impl Plane {
@@ -91,21 +105,22 @@ impl Plane {
         let stop = CancellationToken::new();
         let makes = tokio::spawn(Arc::clone(&snapshots).run(stop.clone()));
         std::fs::write(folder.join("token"), TOKEN).unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut plane = Plane {
+        std::fs::set_permissions(folder.join("token"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let instead = Arc::default();
+        let (address, server) = Server::start(&snapshots, &instead).await;
+        let plane = Plane {
             desk,
             applier,
             store,
             snapshots,
             sealer,
-            instead: Arc::default(),
+            instead,
             folder,
-            server: None,
-            address,
+            server: Some(server),
+            gate: Gatekeeper::start(&address.to_string()),
             public_key,
             makes: Some((stop, makes)),
         };
-        plane.listen().await;
         plane.register().await;
         plane
     }
@@ -120,32 +135,19 @@ impl Plane {
         self.done(vec![change("service/orders", json!({ "group": "team-orders" }))]).await;
     }
 
-    /// Listens, where it did before if it did.
-    pub async fn listen(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        self.address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let app = router(Arc::clone(&self.snapshots)).layer(from_fn_with_state(Arc::clone(&self.instead), door));
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                served = axum::serve(listener, app) => served.unwrap(),
-                () = stopped.cancelled() => {}
-            }
-        });
-        self.server = Some(Server { stop, task });
+    /// Resets the connections of those who ask, until it is back.
+    pub fn go_down(&self) {
+        self.gate.set(Gate::Shut);
     }
 
-    /// Answers nobody until it listens again.
-    pub async fn go_down(&mut self) {
-        let Server { stop, task } = self.server.take().expect("it listens");
-        stop.cancel();
-        task.await.unwrap();
+    /// Answers again, where it did before.
+    pub fn come_back(&self) {
+        self.gate.set(Gate::Open);
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.gate.address())
     }
 
     /// What a proxy's configuration says of it: to stand before any table.
@@ -207,12 +209,12 @@ impl Plane {
 
     /// Ends it.
     pub async fn finish(mut self) {
-        if self.server.is_some() {
-            self.go_down().await;
-        }
         let (stop, makes) = self.makes.take().expect("it is finished once");
         stop.cancel();
         makes.await.unwrap();
+        let Server { stop, task } = self.server.take().expect("it is finished once");
+        stop.cancel();
+        task.await.unwrap();
         self.store.close().await;
     }
 
