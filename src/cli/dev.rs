@@ -51,6 +51,9 @@ pub struct Args {
     /// Port for the management API [default: a free one]
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     control_port: u16,
+    /// Serve what the management plane has, as `iguazu ctl` asks for it, in place of the samples
+    #[arg(long, conflicts_with_all = ["proto", "config", "once"])]
+    self_serve: bool,
     /// A real Kafka with users and access rules in place of the embedded brokers: the folder with its jars
     #[arg(long, value_name = "DIR")]
     kafka: Option<PathBuf>,
@@ -83,6 +86,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         port: args.port,
         admin_port: args.admin_port,
         control_port: args.control_port,
+        self_serve: args.self_serve,
         kafka,
     };
     let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
@@ -106,9 +110,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let stay = if args.once { Stay::No } else { Stay::UntilInterrupted(site.as_ref()) };
     let mut screen = if args.quiet { Screen::nowhere() } else { Screen::stdout() };
-    let right = match args.quiet {
-        true => true,
-        false => demo::show(&dev, &mut screen, took, stay)?,
+    let right = match (args.quiet, args.self_serve) {
+        (true, _) => true,
+        (false, true) => demo::greet_self_serve(&dev, &mut screen, took)?,
+        (false, false) => demo::show(&dev, &mut screen, took, stay)?,
     };
     if !args.once {
         interrupt.wait_forever();

@@ -267,8 +267,11 @@ impl Applier {
             }
             let outcome = match (&message, &planned.desired) {
                 (None, Some(_)) => {
-                    resource.state = ResourceState::Ready;
-                    resource.message.clear();
+                    // It is as it was wished, and yet not in use: the provider says what it waits for.
+                    let waits_for = resource.observed.as_ref().and_then(|seen| seen.get("waiting")?.as_str());
+                    let message = waits_for.filter(|_| observed.is_some()).map(str::to_owned);
+                    resource.state = if message.is_some() { ResourceState::Waiting } else { ResourceState::Ready };
+                    resource.message = message.unwrap_or_default();
                     tx.put_resource(&resource).await?;
                     "done"
                 }

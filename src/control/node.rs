@@ -31,14 +31,16 @@ use super::api::{self, Api, tokens};
 use super::apply::{Applier, ApplyError};
 use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
 use super::policy::Table;
-use super::provider::{Providers, Reach};
+use super::provider::{EventChecks, EventTypeProvider, Providers, Reach};
 use super::request::Desk;
 use super::resource::{ClusterMode, ClusterSpec, Kind, ManagedBy, ResourceId, Spec};
+use super::snapshot::{KeyError, Keys, Snapshots};
 use super::seal::{KEY_BYTES, NoRandomness, Sealer};
 use super::store::{Audit, Resource, ResourceState, Store, StoreError};
 use super::world::ClusterView;
 use crate::auth::oidc::Issuer;
 use crate::config::{Cluster, Control, ControlConfig, ManagedCluster};
+use crate::schema::RegistryError;
 use crate::serve::{self, BindError, Drain, Encryption, Listener, Peer, Seat, Server, TlsError};
 
 /// Threads of a node: what it does is wait for Kafka and the store.
@@ -60,9 +62,10 @@ pub struct Node {
     address: SocketAddr,
     drain: Drain,
     stop: CancellationToken,
-    applier: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     store: Store,
     bootstrap_file: PathBuf,
+    public_keys: Vec<String>,
 }
 
 /// What a node is given in place of what it would make itself: another kind of Kafka than one that speaks its protocol.
@@ -93,6 +96,10 @@ pub enum StartError {
     #[error("`control.oidc` cannot be used: {0}")]
     Oidc(String),
     #[error(transparent)]
+    Snapshot(#[from] KeyError),
+    #[error("a registry cannot be asked: {0}")]
+    Registry(#[source] RegistryError),
+    #[error(transparent)]
     Random(#[from] NoRandomness),
     #[error("`{}` cannot be used: {source}", folder.display())]
     Folder { folder: PathBuf, source: io::Error },
@@ -114,9 +121,9 @@ impl Node {
             .enable_all()
             .build()?;
         let started = runtime.block_on(start(config, given));
-        let Started { address, drain, stop, applier, store, bootstrap_file } = started?;
+        let Started { address, drain, stop, tasks, store, bootstrap_file, public_keys } = started?;
         info!(%address, "listening");
-        Ok(Node { runtime, address, drain, stop, applier, store, bootstrap_file })
+        Ok(Node { runtime, address, drain, stop, tasks, store, bootstrap_file, public_keys })
     }
 
     /// Where the API is.
@@ -129,6 +136,11 @@ impl Node {
         &self.bootstrap_file
     }
 
+    /// What proxies know it by: `routes.public_key` of their configuration.
+    pub fn public_keys(&self) -> &[String] {
+        &self.public_keys
+    }
+
     /// Stops in order. Blocking.
     pub fn stop(self) {
         info!("stopping");
@@ -137,8 +149,10 @@ impl Node {
         if drained.cut_off > 0 {
             warn!(connections = drained.cut_off, "connections did not finish in time and were cut off");
         }
-        if let Err(error) = self.runtime.block_on(self.applier) {
-            error!(%error, "the applier ended by itself");
+        for task in self.tasks {
+            if let Err(error) = self.runtime.block_on(task) {
+                error!(%error, "a part of the node ended by itself");
+            }
         }
         self.runtime.block_on(self.store.close());
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -150,9 +164,10 @@ struct Started {
     address: SocketAddr,
     drain: Drain,
     stop: CancellationToken,
-    applier: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     store: Store,
     bootstrap_file: PathBuf,
+    public_keys: Vec<String>,
 }
 
 async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartError> {
@@ -170,7 +185,13 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let bootstrap_file = control.state_dir.join("bootstrap-token");
     tokens::bootstrap(&store, &bootstrap_file).await?;
 
-    let providers = Providers::default();
+    let checks = EventChecks::new(&config.clusters, &config.registries).map_err(StartError::Registry)?;
+    let checks = Arc::new(checks);
+    let mut providers = Providers::default();
+    providers.add(Arc::new(EventTypeProvider::new(Arc::clone(&checks))));
+    let keys = Keys::open(&snapshot_key_file(control))?;
+    let public_keys = keys.public().iter().map(ToString::to_string).collect();
+    let snapshots = Arc::new(Snapshots::new(store.clone(), keys, checks));
     let desk = Desk::new(store.clone(), providers.clone(), Arc::clone(&policy), Arc::clone(&clusters));
     let reach = Reach { clusters: clients, settings, store: store.clone(), sealer };
     // Another name each time: what an older process of this node may still be about to write is fenced off.
@@ -185,6 +206,7 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         reach,
         wake: Arc::clone(&wake),
         stop: stop.clone(),
+        snapshots: Arc::clone(&snapshots),
         bootstrap_file: bootstrap_file.clone(),
         issuer: control.oidc.clone().map(Issuer::new).transpose().map_err(StartError::Oidc)?,
         roles: control.roles.clone(),
@@ -194,8 +216,8 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let router = api::router(&api, api::routes::table());
     let (address, drain) = listen(control, router)?;
     let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node };
-    let applier = tokio::spawn(round.run());
-    Ok(Started { address, drain, stop, applier, store, bootstrap_file })
+    let tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone()))];
+    Ok(Started { address, drain, stop, tasks, store, bootstrap_file, public_keys })
 }
 
 fn listen(control: &Control, router: Router) -> Result<(SocketAddr, Drain), StartError> {
@@ -355,6 +377,11 @@ fn spec_of(said: Option<&ManagedCluster>) -> ClusterSpec {
         replicas_max: said.replicas_max,
         ..ClusterSpec::default()
     }
+}
+
+/// The file of the keys that snapshots are signed with; it is made at the first start.
+fn snapshot_key_file(control: &Control) -> PathBuf {
+    control.snapshot_key_file.clone().unwrap_or_else(|| control.state_dir.join("snapshot.pem"))
 }
 
 /// The key that secrets at rest are sealed with: of the configuration, else of a file that is made at the first start.

@@ -37,6 +37,8 @@ pub struct DevControl {
     pub token_file: PathBuf,
     /// File with the token of somebody who agrees to what the first one asks for.
     pub reviewer_file: PathBuf,
+    /// File with the token of the dev's proxy.
+    proxy_file: PathBuf,
     node: Node,
 }
 
@@ -66,16 +68,29 @@ impl DevControl {
             }
         };
         let node = Node::start_with(&checked, given)?;
-        let (token_file, reviewer_file) = (folder.join("control-token"), folder.join("reviewer-token"));
-        let made = runtime.block_on(make_tokens(&node, &token_file, &reviewer_file));
+        let file = |name: &str| folder.join(name);
         let address = node.address();
+        let (token_file, reviewer_file, proxy_file) =
+            (file("control-token"), file("reviewer-token"), file("proxy-token"));
+        let made = runtime.block_on(make_tokens(&node, &token_file, &reviewer_file, &proxy_file));
         match made {
-            Ok(()) => Ok(DevControl { address, token_file, reviewer_file, node }),
+            Ok(()) => Ok(DevControl { address, token_file, reviewer_file, proxy_file, node }),
             Err(error) => {
                 node.stop();
                 Err(error)
             }
         }
+    }
+
+    /// `[routes]` of a proxy that serves what this plane has.
+    pub fn routes(&self) -> Table {
+        let keys: Vec<toml::Value> = self.node.public_keys().iter().map(|key| key.as_str().into()).collect();
+        Table::from_iter([
+            ("source".to_owned(), "control".into()),
+            ("url".to_owned(), format!("http://{}", self.address).into()),
+            ("token_file".to_owned(), self.proxy_file.display().to_string().into()),
+            ("public_key".to_owned(), keys.into()),
+        ])
     }
 
     /// Stops it in order. Blocking.
@@ -109,7 +124,12 @@ fn configuration(listen: SocketAddr, config: &Table, folder: &Path) -> Table {
 }
 
 /// Comes in with the token that is made for the first admin, as anybody would.
-async fn make_tokens(node: &Node, token_file: &Path, reviewer_file: &Path) -> Result<(), DevError> {
+async fn make_tokens(
+    node: &Node,
+    token_file: &Path,
+    reviewer_file: &Path,
+    proxy_file: &Path,
+) -> Result<(), DevError> {
     let first = read(node.bootstrap_file())?;
     let roles = ["admin"];
     let admin =
@@ -118,7 +138,9 @@ async fn make_tokens(node: &Node, token_file: &Path, reviewer_file: &Path) -> Re
     write(token_file, &admin)?;
     let reviewer =
         make_token(node, &admin, json!({ "name": "reviewer", "groups": [GROUP], "expires_hours": 0 })).await?;
-    write(reviewer_file, &reviewer)
+    write(reviewer_file, &reviewer)?;
+    let proxy = make_token(node, &admin, json!({ "name": "proxy", "roles": ["proxy"], "expires_hours": 0 })).await?;
+    write(proxy_file, &proxy)
 }
 
 async fn make_token(node: &Node, by: &str, new: Value) -> Result<String, DevError> {

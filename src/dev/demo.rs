@@ -50,6 +50,24 @@ pub fn show(dev: &Dev, screen: &mut Screen, took: Duration, stay: Stay<'_>) -> i
     Ok(right)
 }
 
+/// Shows where everything is, and how to begin where there are no events yet.
+pub fn greet_self_serve(dev: &Dev, screen: &mut Screen, took: Duration) -> io::Result<bool> {
+    greet(dev, screen, took)?;
+    screen.heading("Try it", "^C ends it")?;
+    let binary = std::env::current_exe().unwrap_or_else(|_| Path::new("iguazu").to_owned());
+    let binary = shell_word(&binary.to_string_lossy());
+    let group = super::control::GROUP;
+    let mut say = |what: &str, command: &str| {
+        screen.paragraph(what)?;
+        screen.command(&format!("{binary} ctl {command}"))?;
+        screen.line("")
+    };
+    say("a service, which owns everything else", &format!("create service checkout group={group}"))?;
+    say("all that an event needs", "onboard checkout.paid --service checkout --cluster dev")?;
+    say("the key to send it with, which is given out once", "secret sender checkout --out checkout.key")?;
+    Ok(true)
+}
+
 /// The last lines.
 pub fn farewell(screen: &mut Screen, balance: &Balance) -> io::Result<()> {
     let Balance { received, delivered, rejected, failed, lost, in_memory, .. } = balance;

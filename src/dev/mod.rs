@@ -73,6 +73,8 @@ pub struct Options {
     pub admin_port: u16,
     /// Port of the management API; 0 takes a free one.
     pub control_port: u16,
+    /// The proxy serves what the management plane has, and no event types of its own.
+    pub self_serve: bool,
     /// A real Kafka in place of the embedded brokers.
     pub kafka: Option<kafka::Installation>,
 }
@@ -194,11 +196,7 @@ impl Dev {
             control: String::new(),
         };
         let (mut config, left_out) = configuration(options, &files, &pool, &addresses)?;
-        let checked = config::parse(&config.to_string(), Path::new("")).map_err(|problems| {
-            // Lines are those of the moved text, which nobody has seen.
-            let told = problems.into_iter().map(|problem| config::Problem { line: 0, ..problem }.to_string());
-            DevError::Config { text: told.collect::<Vec<_>>().join("\n") }
-        })?;
+        let mut checked = parse(&config)?;
 
         let topics = topics(&checked);
         let mut readers = Vec::new();
@@ -212,6 +210,13 @@ impl Dev {
             admins.insert(named.name.clone(), admin);
         }
         runtime.block_on(register(&checked, &files))?;
+        let port = loopback(options.control_port);
+        let control = DevControl::start(port, &config, &cluster, admins, &folder.path, &runtime)?;
+        addresses.control = control.address.to_string();
+        if options.self_serve {
+            site::serve_control(&mut config, control.routes(), &folder.path);
+            checked = parse(&config)?;
+        }
         let seen = Seen::start(&readers, &topics, PARTITIONS)?;
         let decoder = Decoder::new(checked.registries.first(), Vec::new())?;
         let event_types = checked.events.clone();
@@ -219,10 +224,6 @@ impl Dev {
         let pages = Arc::new(Pages::new(seen, Arc::clone(&rejected), decoder, event_types.clone()));
         let proxy = Proxy::start_with(checked, extras(&pages, rejected))?;
         proxy.wait_ready(READY_TIMEOUT).map_err(|reasons| DevError::NotReady { reasons })?;
-
-        let port = loopback(options.control_port);
-        let control = DevControl::start(port, &config, &cluster, admins, &folder.path, &runtime)?;
-        addresses.control = control.address.to_string();
 
         addresses.http = proxy.http_addr().to_string();
         addresses.admin = proxy.admin_addr().to_string();
@@ -304,6 +305,9 @@ fn configuration(
     pool: &DescriptorPool,
     addresses: &Addresses,
 ) -> Result<(toml::Table, Vec<String>), DevError> {
+    if options.self_serve {
+        return Ok((site::from_messages(&[], addresses), Vec::new()));
+    }
     let Some(path) = &options.config else {
         return Ok((site::from_messages(&files.events(pool)?, addresses), Vec::new()));
     };
@@ -311,6 +315,14 @@ fn configuration(
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
     Ok(site::from_config(table, addresses))
+}
+
+fn parse(config: &toml::Table) -> Result<config::Config, DevError> {
+    config::parse(&config.to_string(), Path::new("")).map_err(|problems| {
+        // Lines are those of the moved text, which nobody has seen.
+        let told = problems.into_iter().map(|problem| config::Problem { line: 0, ..problem }.to_string());
+        DevError::Config { text: told.collect::<Vec<_>>().join("\n") }
+    })
 }
 
 /// Every topic of an event that the configuration names.

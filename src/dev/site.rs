@@ -144,6 +144,13 @@ pub fn settle(config: &mut Table, addresses: &Addresses) {
     }
 }
 
+/// Lets a management plane say which events are served, in place of the configuration.
+pub fn serve_control(config: &mut Table, routes: Table, folder: &Path) {
+    config.remove("events");
+    config.insert("routes".to_owned(), routes.into());
+    config.insert("state_dir".to_owned(), folder.join("proxy").display().to_string().into());
+}
+
 /// The field whose value is the record's key: the first text whose name says that it is an id.
 fn key_field(message: &MessageDescriptor) -> Option<String> {
     let is_id = |name: &str| name == "id" || name.ends_with("_id");

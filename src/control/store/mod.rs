@@ -16,6 +16,7 @@ mod schema;
 mod audit;
 mod files;
 mod leases;
+mod published;
 mod query;
 mod requests;
 mod reservations;
@@ -24,6 +25,7 @@ mod small;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
 pub use leases::{Fence, Lease};
+pub use published::{ProxySeen, Published, SenderKey};
 pub use requests::{NewRequest, RequestFilter, RequestRow, StepRow, StepState};
 pub use reservations::{Need, Reservation, Taken};
 pub use resources::{Filter, Page, Resource, ResourceState};
