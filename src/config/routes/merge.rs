@@ -182,7 +182,7 @@ fn blame(problems: &[Problem], wanted: &BTreeMap<String, Settings>) -> BTreeMap<
     for problem in problems {
         // The longest beginning that is an event type: keys and names have dots.
         let ends = problem.key.match_indices('.').map(|(at, _)| at).chain([problem.key.len()]);
-        let found = ends.filter_map(|end| Some((end, *names.get(&problem.key[..end])?))).last();
+        let found = ends.filter_map(|end| Some((end, *names.get(&problem.key[..end])?))).next_back();
         let Some((end, name)) = found else { continue };
         let field = problem.key[end..].trim_start_matches('.');
         let text = if field.is_empty() { problem.message.clone() } else { format!("{field}: {}", problem.message) };
