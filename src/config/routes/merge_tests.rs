@@ -75,6 +75,23 @@ fn of_two_that_contradict_each_other_one_is_held() {
 }
 
 #[test]
+fn an_event_type_may_not_contradict_those_that_are_there() {
+    let avro = |message: &str| {
+        event(json!({ "encoding": "avro", "subject": message, "avro_subject": "shared", "topic": message }))
+    };
+    let others: BTreeMap<String, Settings> =
+        [("b".to_owned(), avro("x.B")), ("bad".to_owned(), event(json!({ "no": 1 })))].into();
+    let clusters = base().clusters;
+    // The parser blames the second by name, whichever came first.
+    for name in ["a", "c"] {
+        let problem = check_beside(name, &avro("x.A"), &others, &clusters).unwrap();
+        assert!(problem.contains("two messages never share one"), "{problem}");
+    }
+    assert_eq!(check_beside("c", &avro("x.B"), &others, &clusters), None);
+    assert_eq!(check_beside("b", &avro("x.C"), &others, &clusters), None, "it takes its own place");
+}
+
+#[test]
 fn event_types_of_other_proxies_clusters_are_no_concern_and_no_problem() {
     let merged = of(
         &document(&[("here", event(json!({}))), ("there", event(json!({ "cluster": "far" })))], &[]),
