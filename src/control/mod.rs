@@ -25,6 +25,7 @@
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
 //! | [`seal`] | secrets at rest |
+//! | [`sink`] | where a new password is put instead of being shown |
 //! | [`api`] | HTTP and JSON in front of all this: who may come in, routes, replies |
 //! | [`node`] | a node put together, and its end |
 //! | [`kafka`] | administration of a Kafka cluster: one trait, and the client that speaks Kafka's protocol |
@@ -44,6 +45,8 @@ pub mod request;
 pub mod apply;
 pub mod store;
 pub mod seal;
+pub mod sink;
+mod private_file;
 pub mod kafka;
 pub mod api;
 pub mod node;

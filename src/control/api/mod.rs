@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -43,6 +42,7 @@ mod events;
 mod explain;
 mod extract;
 mod health;
+mod meters;
 mod onboardings;
 pub mod openapi;
 mod policies;
@@ -77,7 +77,7 @@ pub struct Inner {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
-    pub(super) meters: Meters,
+    meters: meters::Meters,
     bootstrap_file: std::path::PathBuf,
     issuer: Option<Issuer>,
     roles: config::Roles,
@@ -86,12 +86,6 @@ pub struct Inner {
     notes: Limiter,
     places: Semaphore,
     began: Instant,
-}
-
-/// What is counted.
-#[derive(Debug, Default)]
-pub(super) struct Meters {
-    pub(super) refused: AtomicU64,
 }
 
 /// What an API is put together from.
@@ -135,7 +129,7 @@ impl Api {
             reach,
             wake,
             stop,
-            meters: Meters::default(),
+            meters: meters::Meters::default(),
             bootstrap_file,
             issuer,
             roles,
