@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -44,6 +43,7 @@ mod events;
 mod explain;
 mod extract;
 mod health;
+mod meters;
 mod onboardings;
 pub mod openapi;
 mod policies;
@@ -79,7 +79,7 @@ pub struct Inner {
     /// Ends what waits.
     pub stop: CancellationToken,
     snapshots: Arc<Snapshots>,
-    pub(super) meters: Meters,
+    meters: meters::Meters,
     bootstrap_file: std::path::PathBuf,
     issuer: Option<Issuer>,
     roles: config::Roles,
@@ -88,12 +88,6 @@ pub struct Inner {
     notes: Limiter,
     places: Semaphore,
     began: Instant,
-}
-
-/// What is counted.
-#[derive(Debug, Default)]
-pub(super) struct Meters {
-    pub(super) refused: AtomicU64,
 }
 
 /// What an API is put together from.
@@ -140,7 +134,7 @@ impl Api {
             wake,
             stop,
             snapshots,
-            meters: Meters::default(),
+            meters: meters::Meters::default(),
             bootstrap_file,
             issuer,
             roles,

@@ -65,7 +65,7 @@ pub struct StepView {
 }
 
 /// A part of a list.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Page<T> {
     /// What is on it.
     pub items: Vec<T>,
@@ -261,6 +261,7 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
     if wish.dry_run {
         return Ok((StatusCode::OK, axum::Json(request)).into_response());
     }
+    api.meters.decided(&request);
     if key.is_some() {
         let known = request.changes.iter().map(|planned| (planned.resource.clone(), planned.desired.clone()));
         if known.collect::<BTreeMap<_, _>>() != asked {
