@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod audit;
 mod check;
+mod control;
 mod dev;
 mod find;
 mod interrupt;
@@ -63,6 +64,8 @@ enum Command {
     Dev(dev::Args),
     /// Serve a configuration.
     Proxy(proxy::Args),
+    /// Serve the API of the management plane: topics, users, access and quotas on request.
+    Control(control::Args),
     /// Report all problems of a configuration.
     Check(check::Args),
     /// Read an event's topic back, as JSON lines.
@@ -140,6 +143,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match cli.command {
         Command::Dev(args) => dev::run(args),
         Command::Proxy(args) => proxy::run(args),
+        Command::Control(args) => control::run(args),
         Command::Check(args) => check::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Find(args) => find::run(args),
@@ -178,6 +182,8 @@ mod tests {
         check("iguazu nonsense", USAGE);
         check("iguazu tail", USAGE);
         check("iguazu proxy", USAGE);
+        check("iguazu control", USAGE);
+        check("iguazu control no-such-file", USAGE);
         check("iguazu dev --port 70000", USAGE);
         check("iguazu dev --log-level loud", USAGE);
         check("iguazu dev --once --quiet", USAGE);

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::provider::{Comparison, Observed, Providers, Reach, Step, StepError};
 use super::request::{Desk, Planned, Request, RequestError, RequestState};
 use super::resource::{Kind, ResourceId, Spec};
-use super::store::{Audit, Lease, RequestRow, Resource, ResourceState, StepState, Store, StoreError};
+use super::store::{Audit, Lease, RequestFilter, RequestRow, Resource, ResourceState, StepState, Store, StoreError};
 
 /// For how long a node has the right to apply; it is kept before each step.
 const LEASE: Duration = Duration::from_secs(15);
@@ -76,7 +76,8 @@ impl Applier {
     pub async fn run_once(&self) -> Result<usize, ApplyError> {
         let mut ended = 0;
         for state in [RequestState::Applying, RequestState::Approved] {
-            let mut rows = self.store.requests::<Request>(Some(state.as_str()), None, 1_000).await?;
+            let mut rows =
+                self.store.requests::<Request>(&RequestFilter::in_state(state.as_str()), None, 1_000).await?;
             rows.reverse();
             for row in rows {
                 match self.apply(&row.id).await {

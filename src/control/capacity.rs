@@ -51,6 +51,19 @@ pub struct Capacity {
     pub growth: f64,
 }
 
+impl Capacity {
+    /// So much a second, and all else as it is when nobody says.
+    pub fn of(mb_per_second: f64) -> Capacity {
+        Capacity {
+            mb_per_second,
+            retention_hours: retention_hours(),
+            consumers: consumers(),
+            peak_factor: peak_factor(),
+            growth: growth(),
+        }
+    }
+}
+
 fn retention_hours() -> f64 {
     24.0
 }

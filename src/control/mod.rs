@@ -25,11 +25,13 @@
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
 //! | [`seal`] | secrets at rest |
+//! | [`api`] | HTTP and JSON in front of all this: who may come in, routes, replies |
+//! | [`node`] | a node put together, and its end |
 //! | [`kafka`] | administration of a Kafka cluster: one trait, and the client that speaks Kafka's protocol |
 //!
 //! # Where things will go
 //!
-//! The API comes as `api/`, the snapshot for proxies as `snapshot.rs`, reconciliation and findings as `reconcile/`; import, incident
+//! The snapshot for proxies comes as `snapshot.rs`, reconciliation and findings as `reconcile/`; import, incident
 //! operations and rotation jobs beside them.
 
 pub mod resource;
@@ -43,3 +45,5 @@ pub mod apply;
 pub mod store;
 pub mod seal;
 pub mod kafka;
+pub mod api;
+pub mod node;

@@ -180,6 +180,11 @@ impl Desk {
         Desk { store, providers, policy, clusters }
     }
 
+    /// The same desk with other rules: to try them.
+    pub fn with_policy(&self, policy: Arc<ArcSwap<Table>>) -> Desk {
+        Desk { policy, ..self.clone() }
+    }
+
     /// Takes a request in: it is refused with all reasons, waits for those who must agree, or is approved at once.
     pub async fn submit(&self, actor: &Actor, ask: Ask) -> Result<Request, RequestError> {
         let count = ask.changes.len();

@@ -129,7 +129,7 @@ fn topic_spec(mb_per_second: f64) -> String {
     format!(r#"{{ "service": "orders", "capacity": {{ "mb_per_second": {mb_per_second} }} }}"#)
 }
 
-fn as_user(cluster: &Cluster, user: &str, password: &str) -> ClientConfig {
+pub fn as_user(cluster: &Cluster, user: &str, password: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", cluster.sasl_brokers())
@@ -154,7 +154,7 @@ impl ProducerContext for Fates {
     }
 }
 
-fn produce(config: &ClientConfig, topic: &str) -> Result<(), RDKafkaErrorCode> {
+pub fn produce(config: &ClientConfig, topic: &str) -> Result<(), RDKafkaErrorCode> {
     let producer: BaseProducer<Fates> = config.create_with_context(Fates::default()).unwrap();
     producer
         .send(BaseRecord::<(), [u8]>::to(topic).payload(b"x"))

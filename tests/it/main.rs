@@ -30,6 +30,7 @@ mod registry;
 mod evolution;
 mod subjects;
 mod senders;
+mod control_api;
 mod control_requests;
 mod control_store;
 mod kafka_admin;

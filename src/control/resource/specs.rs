@@ -189,6 +189,19 @@ pub struct SenderSpec {
     pub bytes_per_second: Option<u64>,
 }
 
+impl SenderSpec {
+    /// A sender of a service, and all else as it is when nobody says.
+    pub fn of(service: &str) -> SenderSpec {
+        SenderSpec {
+            service: service.to_owned(),
+            generation: one(),
+            overlap_hours: overlap_hours(),
+            events_per_second: None,
+            bytes_per_second: None,
+        }
+    }
+}
+
 fn one() -> u32 {
     1
 }
@@ -301,19 +314,38 @@ pub struct QuotaSpec {
     pub events_per_second: Option<u64>,
 }
 
+/// A spec that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct SpecError {
+    /// Path of the field; empty when it is about the whole.
+    pub field: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
 impl Spec {
     /// Reads a spec of this kind.
-    pub fn read(kind: Kind, value: Value) -> Result<Spec, serde_json::Error> {
+    pub fn read(kind: Kind, value: Value) -> Result<Spec, SpecError> {
+        fn of<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, SpecError> {
+            serde_path_to_error::deserialize(value).map_err(|error| {
+                let field = error.path().to_string();
+                SpecError {
+                    field: if field == "." { String::new() } else { field },
+                    problem: error.inner().to_string(),
+                }
+            })
+        }
         Ok(match kind {
-            Kind::Service => Spec::Service(serde_json::from_value(value)?),
-            Kind::Cluster => Spec::Cluster(serde_json::from_value(value)?),
-            Kind::Topic => Spec::Topic(serde_json::from_value(value)?),
-            Kind::User => Spec::User(serde_json::from_value(value)?),
-            Kind::Sender => Spec::Sender(serde_json::from_value(value)?),
-            Kind::Group => Spec::Group(serde_json::from_value(value)?),
-            Kind::EventType => Spec::EventType(serde_json::from_value(value)?),
-            Kind::Access => Spec::Access(serde_json::from_value(value)?),
-            Kind::Quota => Spec::Quota(serde_json::from_value(value)?),
+            Kind::Service => Spec::Service(of(value)?),
+            Kind::Cluster => Spec::Cluster(of(value)?),
+            Kind::Topic => Spec::Topic(of(value)?),
+            Kind::User => Spec::User(of(value)?),
+            Kind::Sender => Spec::Sender(of(value)?),
+            Kind::Group => Spec::Group(of(value)?),
+            Kind::EventType => Spec::EventType(of(value)?),
+            Kind::Access => Spec::Access(of(value)?),
+            Kind::Quota => Spec::Quota(of(value)?),
         })
     }
 

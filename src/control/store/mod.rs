@@ -23,7 +23,7 @@ mod small;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
 pub use leases::{Fence, Lease};
-pub use requests::{NewRequest, RequestRow, StepRow, StepState};
+pub use requests::{NewRequest, RequestFilter, RequestRow, StepRow, StepState};
 pub use reservations::{Need, Reservation, Taken};
 pub use resources::{Filter, Page, Resource, ResourceState};
 pub use small::{Secret, SecretState, Token};
@@ -127,6 +127,12 @@ impl Store {
         // The pool hands out connections that may have died meanwhile; this one has not.
         inner.execute("SELECT 1").await?;
         Ok(Tx { inner, now_ms: now_ms() })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.pool.execute("SELECT 1").await?;
+        Ok(())
     }
 
     /// Closes every connection.

@@ -51,6 +51,24 @@ pub struct RequestRow<D> {
     pub updated_ms: i64,
 }
 
+/// Which requests are asked for. Empty: all.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFilter {
+    /// In this state.
+    pub state: Option<String>,
+    /// For this service.
+    pub service: Option<String>,
+    /// Made by this one.
+    pub actor: Option<String>,
+}
+
+impl RequestFilter {
+    /// Those in a state.
+    pub fn in_state(state: &str) -> RequestFilter {
+        RequestFilter { state: Some(state.to_owned()), ..RequestFilter::default() }
+    }
+}
+
 /// How far a step has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -198,15 +216,17 @@ impl Store {
         row.as_ref().map(read).transpose()
     }
 
-    /// Requests in this state (none: in any), the newest first, those before this id.
+    /// Requests, the newest first, those before this id.
     pub async fn requests<D: DeserializeOwned>(
         &self,
-        state: Option<&str>,
+        filter: &RequestFilter,
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<RequestRow<D>>, StoreError> {
         let mut query = Query::new("SELECT * FROM requests WHERE 1 = 1".to_owned());
-        query.and("state = ", state.map(str::to_owned));
+        query.and("state = ", filter.state.clone());
+        query.and("service = ", filter.service.clone());
+        query.and("actor = ", filter.actor.clone());
         query.and("id < ", before.map(str::to_owned));
         query.fetch(&self.pool, "id DESC", limit).await?.iter().map(read).collect()
     }
