@@ -151,6 +151,8 @@ pub struct Class {
     pub topic_partitions_max: u32,
     /// Brokers: no topic has more copies.
     pub brokers: u32,
+    /// Most copies of each partition where an operator has said so; a tier that keeps more keeps these.
+    pub replicas_max: Option<u32>,
     /// Largest record batch that the proxy produces.
     pub message_bytes_max: u64,
 }
@@ -162,8 +164,16 @@ impl Default for Class {
             consume_mb_per_second: 5.0,
             topic_partitions_max: 48,
             brokers: 3,
+            replicas_max: None,
             message_bytes_max: MIB,
         }
+    }
+}
+
+impl Class {
+    /// Copies of each partition of a tier's topics here.
+    pub fn replicas(&self, tier: Tier) -> u32 {
+        tier.replicas().min(self.replicas_max.unwrap_or(u32::MAX)).max(1)
     }
 }
 
@@ -255,7 +265,7 @@ pub fn resolve(wanted: &Wanted, class: &Class) -> Result<Resolved, Vec<Unresolva
         Some(bytes) => 2 * bytes.div_ceil(u64::from(partitions)) + segment_bytes,
         None => retention_bytes,
     };
-    let replicas = wanted.tier.replicas();
+    let replicas = class.replicas(wanted.tier);
     // Indexes of closed segments: 20 bytes for each 4,096 of data (`index.interval.bytes`).
     let late = (peak * 1e6 * DELETE_LAG_SECONDS).ceil() as u64;
     let indexes = (held + segment_bytes + late / u64::from(partitions)).div_ceil(200) + INDEX_BYTES;
@@ -272,7 +282,7 @@ pub fn resolve(wanted: &Wanted, class: &Class) -> Result<Resolved, Vec<Unresolva
         ("compression.type", "producer".to_owned()),
         ("max.message.bytes", class.message_bytes_max.to_string()),
         ("message.timestamp.type", "CreateTime".to_owned()),
-        ("min.insync.replicas", wanted.tier.min_insync().to_string()),
+        ("min.insync.replicas", wanted.tier.min_insync().min(replicas).to_string()),
         ("segment.bytes", segment_bytes.to_string()),
         ("segment.ms", segment_ms.to_string()),
     ]
@@ -341,7 +351,7 @@ fn problems(wanted: &Wanted, class: &Class) -> Vec<Unresolvable> {
         }),
         _ => {}
     }
-    if wanted.tier.replicas() > class.brokers {
+    if class.replicas(wanted.tier) > class.brokers {
         wrong.push(Unresolvable {
             field: "tier",
             problem: format!(

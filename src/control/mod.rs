@@ -21,9 +21,11 @@
 //! | [`actor`] | who asks, and what they may |
 //! | [`world`] | what a change is judged against |
 //! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
+//! | [`origin`] | which side changes a resource: the API, or the files of one repository |
 //! | [`request`] | a request on its way in, and its approvals |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
+//! | [`snapshot`] | what the proxies get of it: event types, senders, limits, brakes; signed, by long poll |
 //! | [`seal`] | secrets at rest |
 //! | [`api`] | HTTP and JSON in front of all this: who may come in, routes, replies |
 //! | [`node`] | a node put together, and its end |
@@ -31,7 +33,7 @@
 //!
 //! # Where things will go
 //!
-//! The snapshot for proxies comes as `snapshot.rs`, reconciliation and findings as `reconcile/`; import, incident
+//! Reconciliation and findings come as `reconcile/`; import, incident
 //! operations and rotation jobs beside them.
 
 pub mod resource;
@@ -40,9 +42,11 @@ pub mod policy;
 pub mod actor;
 pub mod world;
 pub mod provider;
+pub mod origin;
 pub mod request;
 pub mod apply;
 pub mod store;
+pub mod snapshot;
 pub mod seal;
 pub mod kafka;
 pub mod api;

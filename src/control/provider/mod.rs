@@ -22,6 +22,8 @@ use super::store::{Need, Store};
 use super::world::{Change, World};
 
 mod access;
+mod event_type;
+mod publish;
 mod quota;
 mod sender;
 mod store_only;
@@ -29,6 +31,7 @@ mod topic;
 mod user;
 
 pub use access::AccessProvider;
+pub use event_type::{EventChecks, EventTypeProvider};
 pub use quota::QuotaProvider;
 pub use sender::SenderProvider;
 pub use topic::{TopicProvider, resolve};
@@ -54,7 +57,7 @@ pub struct Step {
 pub enum Observed {
     /// Nothing of that name.
     Absent,
-    /// This, in the words of the kind's provider.
+    /// This, in the words of the kind's provider. A text under `waiting` says what it waits for before it is in use.
     Present(Value),
 }
 

@@ -14,7 +14,9 @@ use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 
 mod schema;
 mod audit;
+mod files;
 mod leases;
+mod published;
 mod query;
 mod requests;
 mod reservations;
@@ -23,6 +25,7 @@ mod small;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
 pub use leases::{Fence, Lease};
+pub use published::{ProxySeen, Published, SenderKey};
 pub use requests::{NewRequest, RequestFilter, RequestRow, StepRow, StepState};
 pub use reservations::{Need, Reservation, Taken};
 pub use resources::{Filter, Page, Resource, ResourceState};
