@@ -20,26 +20,33 @@
 //! | [`policy`] | who decides: an ordered table of rules, as data |
 //! | [`actor`] | who asks, and what they may |
 //! | [`world`] | what a change is judged against |
+//! | `admission` | whether a cluster has room for what is asked |
+//! | [`probe`] | what a cluster is, what it can do, how much room it has |
+//! | [`gate`] | the last door before a cluster: no write to one that is only looked at |
 //! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
 //! | [`request`] | a request on its way in, and its approvals |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
+//! | [`reconcile`] | what is there against what is desired: findings, diagnosis, budgets, forecasts |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
 //! | [`seal`] | secrets at rest |
 //! | [`kafka`] | administration of a Kafka cluster: one trait, and the client that speaks Kafka's protocol |
 //!
 //! # Where things will go
 //!
-//! The API comes as `api/`, the snapshot for proxies as `snapshot.rs`, reconciliation and findings as `reconcile/`; import, incident
-//! operations and rotation jobs beside them.
+//! The API comes as `api/`, the snapshot for proxies as `snapshot.rs`; import, incident operations and rotation jobs beside them.
 
 pub mod resource;
 pub mod capacity;
 pub mod policy;
 pub mod actor;
 pub mod world;
+mod admission;
+pub mod probe;
+pub mod gate;
 pub mod provider;
 pub mod request;
 pub mod apply;
+pub mod reconcile;
 pub mod store;
 pub mod seal;
 pub mod kafka;

@@ -31,6 +31,7 @@ mod evolution;
 mod subjects;
 mod senders;
 mod control_requests;
+mod control_reconcile;
 mod control_store;
 mod kafka_admin;
 mod kafka_admin_faults;

@@ -20,12 +20,14 @@ mod requests;
 mod reservations;
 mod resources;
 mod small;
+mod seen;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
 pub use leases::{Fence, Lease};
 pub use requests::{NewRequest, RequestRow, StepRow, StepState};
 pub use reservations::{Need, Reservation, Taken};
 pub use resources::{Filter, Page, Resource, ResourceState};
+pub use seen::{FindingRow, Unmanaged};
 pub use small::{Secret, SecretState, Token};
 
 /// How long a transaction waits for the one before it.
