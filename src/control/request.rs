@@ -12,6 +12,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::actor::{Actor, Role, topic_of};
+use super::admission::over_budget;
 use super::origin::{self, Origin};
 use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
 use super::provider::Providers;
@@ -471,6 +472,9 @@ impl Desk {
         facts.set("own_service", service.is_some_and(|service| actor.owns(service, world)));
         if let Some(view) = id.cluster.as_deref().and_then(|cluster| world.cluster(cluster)) {
             facts.set("environment", view.spec.environment.as_str());
+            if let Some(used) = view.disk_used {
+                facts.set("disk_used", used);
+            }
         }
         if let Some(topic) = topic_of(id, world)
             && let Some(Spec::Topic(topic)) = world.after(&topic)
@@ -483,11 +487,16 @@ impl Desk {
             return Ok((facts, None, None));
         }
         let Some(provider) = self.providers.of(id.kind) else { return Ok((facts, None, None)) };
+        // What is desired already can only be asked for because it is not so.
+        let is_desired = world.before(id).is_some_and(|before| change.desired.as_ref() == Some(&before.spec));
+        facts.set("restore", is_desired);
         provider.facts(change, world, &mut facts);
         let need = provider.need(change, world);
         let mut over = None;
         if let (Some(need), Some(cluster)) = (need, &id.cluster) {
-            over = over_budget(tx, world, id, cluster, need).await?;
+            let taken = tx.taken(cluster, &id.to_string()).await?;
+            facts.set("grows", need.disk_bytes > taken.own.disk_bytes);
+            over = world.cluster(cluster).and_then(|view| over_budget(view, taken, need));
             facts.set("over_budget", over.is_some());
             if over.is_none() {
                 let (cluster, resource, request) = (cluster.clone(), id.to_string(), request.to_owned());
@@ -549,43 +558,6 @@ async fn wanted_service(world: &mut World, tx: &mut Tx, service: &str) -> Result
         world.add(resource);
     }
     Ok(())
-}
-
-/// What is too much of a need, with what is free; the needs of the same request's earlier changes are reserved already.
-async fn over_budget(
-    tx: &mut Tx,
-    world: &World,
-    id: &ResourceId,
-    cluster: &str,
-    need: Need,
-) -> Result<Option<String>, RequestError> {
-    let Some(view) = world.cluster(cluster) else { return Ok(None) };
-    let taken = tx.taken(cluster, &id.to_string()).await?;
-    let limits = [
-        ("bytes of disk", view.disk_bytes_max, taken.all.disk_bytes, taken.own.disk_bytes, need.disk_bytes),
-        (
-            "partitions",
-            view.spec.partitions_max.map(u64::from),
-            taken.all.partitions,
-            taken.own.partitions,
-            need.partitions,
-        ),
-        (
-            "bytes a second",
-            view.spec.ingress_bytes_per_second,
-            taken.all.ingress_bytes_per_second,
-            taken.own.ingress_bytes_per_second,
-            need.ingress_bytes_per_second,
-        ),
-    ];
-    let over = limits.into_iter().find_map(|(what, limit, all, own, need)| {
-        let others = all.saturating_sub(own);
-        let limit = limit?;
-        // What is not more than it had is let through however full it is: to shrink must always be possible.
-        (need > own && others.saturating_add(need) > limit)
-            .then(|| format!("it needs {need} {what}, and {} of {limit} are free", limit.saturating_sub(others)))
-    });
-    Ok(over)
 }
 
 /// In which order changes are made: what others need first, and what needs others is taken away first.

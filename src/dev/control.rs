@@ -124,12 +124,7 @@ fn configuration(listen: SocketAddr, config: &Table, folder: &Path) -> Table {
 }
 
 /// Comes in with the token that is made for the first admin, as anybody would.
-async fn make_tokens(
-    node: &Node,
-    token_file: &Path,
-    reviewer_file: &Path,
-    proxy_file: &Path,
-) -> Result<(), DevError> {
+async fn make_tokens(node: &Node, token_file: &Path, reviewer_file: &Path, proxy_file: &Path) -> Result<(), DevError> {
     let first = read(node.bootstrap_file())?;
     let roles = ["admin"];
     let admin =

@@ -33,6 +33,7 @@ mod subjects;
 mod senders;
 mod control_api;
 mod control_requests;
+mod control_reconcile;
 mod control_routes;
 mod control_store;
 mod kafka_admin;

@@ -58,7 +58,7 @@ fn one_bad_route_is_held_at_its_last_good_version_and_all_others_go_on() {
     assert!(second.held[0].problem.contains("nonsense"), "{}", second.held[0].problem);
     // It stays there however many documents have it as it is.
     let third = of(&next, &second.good);
-    assert_eq!((events_of(&third), third.held), (events_of(&second), second.held.clone()));
+    assert_eq!((events_of(&third), third.held.clone()), (events_of(&second), second.held.clone()));
     // And goes when it is taken out.
     let last = of(&document(&[("a", event(json!({})))], &[]), &third.good);
     assert_eq!((events_of(&last), last.held.len()), (vec![("a", "t")], 0));

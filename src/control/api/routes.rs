@@ -19,10 +19,10 @@ use super::{
 use crate::control::actor::Role;
 use crate::control::policy::Table;
 use crate::control::request::Request;
-use crate::control::snapshot;
 use crate::control::resource::{
     AccessSpec, ClusterSpec, EventTypeSpec, GroupSpec, Kind, QuotaSpec, SenderSpec, ServiceSpec, TopicSpec, UserSpec,
 };
+use crate::control::snapshot;
 use crate::control::store::AuditLine;
 
 /// What a token may be used for. A person's own login may do all of it.
@@ -216,10 +216,15 @@ pub fn table() -> Vec<Route> {
             .gives::<Page<AuditLine>>(200),
         get("/v1/audit/verify", Right::AUDIT, audit::verify, "Whether the audit log is as it was written")
             .gives::<audit::Verified>(200),
-        get("/v1/snapshot", Right::SNAPSHOT, snapshot::poll, "What a proxy lives by, as soon as it is another (long poll)")
-            .asks::<snapshot::Poll>()
-            .gives_text("application/json")
-            .waits(POLL_TIME_MAX),
+        get(
+            "/v1/snapshot",
+            Right::SNAPSHOT,
+            snapshot::poll,
+            "What a proxy lives by, as soon as it is another (long poll)",
+        )
+        .asks::<snapshot::Poll>()
+        .gives_text("application/json")
+        .waits(POLL_TIME_MAX),
         get("/v1/snapshot/keys", Right::Known, snapshot::show_keys, "The keys that snapshots are signed with")
             .gives::<snapshot::PublicKeys>(200),
     ];

@@ -207,6 +207,8 @@ impl SenderSpec {
             overlap_hours: overlap_hours(),
             events_per_second: None,
             bytes_per_second: None,
+            disabled: false,
+            sample: None,
         }
     }
 }
