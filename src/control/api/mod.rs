@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::policy::Table;
 use super::provider::Reach;
+use super::reconcile::Reconciler;
 use super::request::Desk;
 use super::snapshot::Snapshots;
 use super::store::Store;
@@ -43,6 +44,7 @@ mod audit;
 mod events;
 mod explain;
 mod extract;
+mod findings;
 mod health;
 mod onboardings;
 pub mod openapi;
@@ -78,6 +80,8 @@ pub struct Inner {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
+    /// What is really there, as it was seen last.
+    pub reconciler: Reconciler,
     snapshots: Arc<Snapshots>,
     pub(super) meters: Meters,
     bootstrap_file: std::path::PathBuf,
@@ -112,6 +116,8 @@ pub struct Parts {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
+    /// What is really there, as it was seen last.
+    pub reconciler: Reconciler,
     /// What proxies poll for.
     pub snapshots: Arc<Snapshots>,
     /// The file of the token that the first admin comes in with.
@@ -130,7 +136,7 @@ impl Api {
     /// An API over these.
     pub fn new(parts: Parts) -> Api {
         let Parts { store, desk, policy, clusters, reach, wake, stop, snapshots, bootstrap_file, .. } = parts;
-        let Parts { issuer, roles, certificates, requests_per_second, .. } = parts;
+        let Parts { reconciler, issuer, roles, certificates, requests_per_second, .. } = parts;
         Api(Arc::new(Inner {
             store,
             desk,
@@ -139,6 +145,7 @@ impl Api {
             reach,
             wake,
             stop,
+            reconciler,
             snapshots,
             meters: Meters::default(),
             bootstrap_file,

@@ -62,6 +62,7 @@ pub mod kinds {
     pub const RATE: ProblemKind = ("rate-limited", "the caller asks too often", StatusCode::TOO_MANY_REQUESTS);
     pub const BUSY: ProblemKind = ("busy", "too much is asked at once", StatusCode::SERVICE_UNAVAILABLE);
     pub const SLOW: ProblemKind = ("timeout", "it took too long", StatusCode::GATEWAY_TIMEOUT);
+    pub const CLUSTER: ProblemKind = ("cluster-unavailable", "the cluster does not answer", StatusCode::BAD_GATEWAY);
     pub const STORE: ProblemKind = ("store-unavailable", "the store does not answer", StatusCode::SERVICE_UNAVAILABLE);
     pub const INTERNAL: ProblemKind = ("internal", "something of ours is wrong", StatusCode::INTERNAL_SERVER_ERROR);
 }

@@ -17,6 +17,7 @@ use super::*;
 use crate::auth::keys;
 use crate::control::actor::{Actor, Role};
 use crate::control::provider::{EventChecks, Providers};
+use crate::control::reconcile;
 use crate::control::seal::{KEY_BYTES, Sealer};
 use crate::control::snapshot::Keys;
 use crate::control::store::Token;
@@ -49,6 +50,15 @@ impl Plane {
         let checks = Arc::new(EventChecks::new(&[], &[]).unwrap());
         let api = Api::new(Parts {
             snapshots: Arc::new(Snapshots::new(store.clone(), keys, checks)),
+            reconciler: Reconciler::new(
+                store.clone(),
+                desk.clone(),
+                Providers::default(),
+                reach.clone(),
+                Arc::clone(&clusters),
+                "node",
+                reconcile::Settings::default(),
+            ),
             store,
             desk,
             policy,
