@@ -163,6 +163,8 @@ pub struct ManagedCluster {
     pub partitions_max: Option<u32>,
     /// Bytes a second of all producers at the peak.
     pub ingress_bytes_per_second: Option<u64>,
+    /// Most copies of each partition, for clusters of one broker.
+    pub replicas_max: Option<u32>,
 }
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
@@ -393,6 +395,7 @@ fn read_clusters(table: &mut Table<'_>, clusters: &[Cluster]) -> Vec<ManagedClus
             disk_bytes: number(&mut table, "disk_bytes"),
             partitions_max: number(&mut table, "partitions_max").map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
             ingress_bytes_per_second: number(&mut table, "ingress_bytes_per_second"),
+            replicas_max: table.has("replicas_max").then(|| table.number("replicas_max", 1, 1..=32) as u32),
             name: item.name,
         };
         table.finish();

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::origin;
 use super::provider::{Comparison, Observed, Providers, Reach, Step, StepError};
 use super::request::{Desk, Planned, Request, RequestError, RequestState};
-use super::resource::{Kind, ResourceId, Spec};
+use super::resource::{Kind, ManagedBy, ResourceId, Spec};
 use super::store::{Audit, Lease, RequestFilter, RequestRow, Resource, ResourceState, StepState, Store, StoreError};
 use crate::telemetry::export;
 use crate::telemetry::metrics::CONTROL_TIME_TO_READY;
@@ -139,7 +140,13 @@ impl Applier {
             let resource = match (&planned.desired, before) {
                 (None, None) => continue,
                 (None, Some(before)) => Resource { state, message: String::new(), ..before },
-                (Some(desired), before) => desired_row(&row.document, planned, desired, before, state),
+                (Some(desired), before) => {
+                    let managed_by = origin::after(change, &world, &row.document.managed_by);
+                    if managed_by == row.document.managed_by {
+                        tx.put_file(&planned.resource, planned.file.as_deref()).await?;
+                    }
+                    desired_row(managed_by, planned, desired, before, state)
+                }
             };
             tx.put_resource(&resource).await?;
         }
@@ -262,13 +269,17 @@ impl Applier {
             }
             let outcome = match (&message, &planned.desired) {
                 (None, Some(_)) => {
-                    resource.state = ResourceState::Ready;
-                    resource.message.clear();
+                    // It is as it was wished, and yet not in use: the provider says what it waits for.
+                    let waits_for = resource.observed.as_ref().and_then(|seen| seen.get("waiting")?.as_str());
+                    let message = waits_for.filter(|_| observed.is_some()).map(str::to_owned);
+                    resource.state = if message.is_some() { ResourceState::Waiting } else { ResourceState::Ready };
+                    resource.message = message.unwrap_or_default();
                     tx.put_resource(&resource).await?;
                     "done"
                 }
                 (None, None) => {
                     tx.delete_resource(&planned.resource).await?;
+                    tx.put_file(&planned.resource, None).await?;
                     if let Some(cluster) = &planned.resource.cluster {
                         tx.free(cluster, &planned.resource.to_string()).await?;
                     }
@@ -312,7 +323,7 @@ impl Applier {
 
 /// The row of a resource that is about to be as desired.
 fn desired_row(
-    request: &Request,
+    managed_by: ManagedBy,
     planned: &Planned,
     desired: &Spec,
     before: Option<Resource>,
@@ -330,7 +341,7 @@ fn desired_row(
         revision,
         state,
         message: String::new(),
-        managed_by: request.managed_by.clone(),
+        managed_by,
         kafka_id: before.as_ref().and_then(|before| before.kafka_id.clone()),
         observed: before.as_ref().and_then(|before| before.observed.clone()),
         observed_ms: before.as_ref().and_then(|before| before.observed_ms),

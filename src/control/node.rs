@@ -32,15 +32,17 @@ use super::apply::{Applier, ApplyError};
 use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
 use super::policy::Table;
 use super::private_file;
-use super::provider::{Providers, Reach, UserProvider};
+use super::provider::{EventChecks, EventTypeProvider, Providers, Reach, UserProvider};
 use super::request::Desk;
 use super::resource::{ClusterMode, ClusterSpec, Kind, ManagedBy, ResourceId, Spec};
 use super::seal::{KEY_BYTES, NoRandomness, Sealer};
 use super::sink::Sinks;
+use super::snapshot::{KeyError, Keys, Snapshots};
 use super::store::{Audit, Resource, ResourceState, Store, StoreError};
 use super::world::ClusterView;
 use crate::auth::oidc::Issuer;
 use crate::config::{self, Cluster, Control, ControlConfig, Files, ManagedCluster};
+use crate::schema::RegistryError;
 use crate::serve::{self, BindError, Drain, Encryption, Listener, Peer, Seat, Server, TlsError};
 use crate::telemetry::export;
 
@@ -63,9 +65,19 @@ pub struct Node {
     address: SocketAddr,
     drain: Drain,
     stop: CancellationToken,
-    applier: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     store: Store,
     bootstrap_file: PathBuf,
+    public_keys: Vec<String>,
+}
+
+/// What a node is given in place of what it would make itself: another kind of Kafka than one that speaks its protocol.
+#[derive(Clone, Default)]
+pub struct Given {
+    /// Administration of clusters, by name.
+    pub admins: BTreeMap<String, Arc<dyn KafkaAdmin>>,
+    /// Why a kind cannot be managed on any of them, by kind.
+    pub unsupported: BTreeMap<Kind, String>,
 }
 
 /// Why a node cannot start.
@@ -89,6 +101,10 @@ pub enum StartError {
     #[error("`control.oidc` cannot be used: {0}")]
     Oidc(String),
     #[error(transparent)]
+    Snapshot(#[from] KeyError),
+    #[error("a registry cannot be asked: {0}")]
+    Registry(#[source] RegistryError),
+    #[error(transparent)]
     Random(#[from] NoRandomness),
     #[error("`{}` cannot be used: {source}", folder.display())]
     Folder { folder: PathBuf, source: io::Error },
@@ -99,15 +115,20 @@ pub enum StartError {
 impl Node {
     /// Starts everything. Returns once the API is listened for.
     pub fn start(config: &ControlConfig) -> Result<Node, StartError> {
+        Node::start_with(config, Given::default())
+    }
+
+    /// [`Node::start`] with some of what it would make itself.
+    pub fn start_with(config: &ControlConfig, given: Given) -> Result<Node, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("control")
             .enable_all()
             .build()?;
-        let started = runtime.block_on(start(config));
-        let Started { address, drain, stop, applier, store, bootstrap_file } = started?;
+        let started = runtime.block_on(start(config, given));
+        let Started { address, drain, stop, tasks, store, bootstrap_file, public_keys } = started?;
         info!(%address, "listening");
-        Ok(Node { runtime, address, drain, stop, applier, store, bootstrap_file })
+        Ok(Node { runtime, address, drain, stop, tasks, store, bootstrap_file, public_keys })
     }
 
     /// Where the API is.
@@ -120,6 +141,11 @@ impl Node {
         &self.bootstrap_file
     }
 
+    /// What proxies know it by: `routes.public_key` of their configuration.
+    pub fn public_keys(&self) -> &[String] {
+        &self.public_keys
+    }
+
     /// Stops in order. Blocking.
     pub fn stop(self) {
         info!("stopping");
@@ -128,8 +154,10 @@ impl Node {
         if drained.cut_off > 0 {
             warn!(connections = drained.cut_off, "connections did not finish in time and were cut off");
         }
-        if let Err(error) = self.runtime.block_on(self.applier) {
-            error!(%error, "the applier ended by itself");
+        for task in self.tasks {
+            if let Err(error) = self.runtime.block_on(task) {
+                error!(%error, "a part of the node ended by itself");
+            }
         }
         self.runtime.block_on(self.store.close());
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -141,27 +169,36 @@ struct Started {
     address: SocketAddr,
     drain: Drain,
     stop: CancellationToken,
-    applier: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     store: Store,
     bootstrap_file: PathBuf,
+    public_keys: Vec<String>,
 }
 
-async fn start(config: &ControlConfig) -> Result<Started, StartError> {
+async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartError> {
     let control = &config.control;
     let folder = &control.state_dir;
     private_file::folder(folder).map_err(|source| StartError::Folder { folder: folder.clone(), source })?;
     let store = Store::open(control.store.expose()).await?;
     let sealer = Arc::new(Sealer::new(&*seal_key(control)?));
-    let (clients, settings) = clients(&config.clusters)?;
-    let views = config.clusters.iter().map(|cluster| (cluster.name.clone(), ClusterView::default()));
+    let (mut clients, settings) = clients(&config.clusters)?;
+    clients.extend(given.admins);
+    let view = ClusterView { unsupported: given.unsupported, ..ClusterView::default() };
+    let views = config.clusters.iter().map(|cluster| (cluster.name.clone(), view.clone()));
     let clusters = Arc::new(ArcSwap::from_pointee(views.collect::<BTreeMap<_, _>>()));
     register(&store, config).await?;
     let policy = Arc::new(ArcSwap::from_pointee(policy(&store).await?));
     let bootstrap_file = control.state_dir.join("bootstrap-token");
     tokens::bootstrap(&store, &bootstrap_file).await?;
 
+    let checks = EventChecks::new(&config.clusters, &config.registries).map_err(StartError::Registry)?;
+    let checks = Arc::new(checks);
     let mut providers = Providers::default();
+    providers.add(Arc::new(EventTypeProvider::new(Arc::clone(&checks))));
     providers.add(Arc::new(UserProvider::with(Sinks::new(&control.sinks).map_err(StartError::Sink)?)));
+    let keys = Keys::open(&snapshot_key_file(control))?;
+    let public_keys = keys.public().iter().map(ToString::to_string).collect();
+    let snapshots = Arc::new(Snapshots::new(store.clone(), keys, checks));
     let desk = Desk::new(store.clone(), providers.clone(), Arc::clone(&policy), Arc::clone(&clusters));
     let reach = Reach { clusters: clients, settings, store: store.clone(), sealer };
     // Another name each time: what an older process of this node may still be about to write is fenced off.
@@ -176,6 +213,7 @@ async fn start(config: &ControlConfig) -> Result<Started, StartError> {
         reach,
         wake: Arc::clone(&wake),
         stop: stop.clone(),
+        snapshots: Arc::clone(&snapshots),
         bootstrap_file: bootstrap_file.clone(),
         issuer: control.oidc.clone().map(Issuer::new).transpose().map_err(StartError::Oidc)?,
         roles: control.roles.clone(),
@@ -191,8 +229,8 @@ async fn start(config: &ControlConfig) -> Result<Started, StartError> {
         encryption,
     });
     let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node, renewal };
-    let applier = tokio::spawn(round.run());
-    Ok(Started { address, drain, stop, applier, store, bootstrap_file })
+    let tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone()))];
+    Ok(Started { address, drain, stop, tasks, store, bootstrap_file, public_keys })
 }
 
 fn listen(control: &Control, router: Router, tls: Option<Encryption>) -> Result<(SocketAddr, Drain), StartError> {
@@ -383,8 +421,14 @@ fn spec_of(said: Option<&ManagedCluster>) -> ClusterSpec {
         disk_bytes: said.disk_bytes,
         partitions_max: said.partitions_max,
         ingress_bytes_per_second: said.ingress_bytes_per_second,
+        replicas_max: said.replicas_max,
         ..ClusterSpec::default()
     }
+}
+
+/// The file of the keys that snapshots are signed with; it is made at the first start.
+fn snapshot_key_file(control: &Control) -> PathBuf {
+    control.snapshot_key_file.clone().unwrap_or_else(|| control.state_dir.join("snapshot.pem"))
 }
 
 /// The key that secrets at rest are sealed with: of the configuration, else of a file that is made at the first start.

@@ -83,6 +83,12 @@ catalogue! {
     CONFIG_RELOADS = Counter "iguazu_config_reloads_total" ["result"] "reloads", "configurations read again while running: `applied`, or `refused` because something in them is wrong (the one before stays in force, `/ready` says why)";
     CONFIG_AGE = Gauge "iguazu_config_age_seconds" [] "seconds", "time since the configuration in force was read";
     CONFIG_FINGERPRINT = Gauge "iguazu_config_fingerprint" [] "hash", "48 bits of a hash of the configuration in force and of all files that it names: the same number, the same files";
+    ROUTES_REVISION = Gauge "iguazu_routes_revision" [] "revision", "revision of the control plane's routes in force (`routes.source = \"control\"`): its milliseconds since 1970 when they were made, so the same number at all proxies that have the same routes; 0 before there are any";
+    ROUTES_AGE = Gauge "iguazu_routes_age_seconds" [] "seconds", "time since the control plane last said what is in force, or that there is nothing newer; since 1970 if it never did";
+    ROUTES_PROXIES = Gauge "iguazu_routes_proxies" [] "proxies", "proxies that share the rates of routes and senders, as the control plane counts them";
+    ROUTES_HELD = Gauge "iguazu_routes_held" [] "routes", "event types and senders that are not in force as the control plane has them, because that is refused: at their last good version, or left out; `/ready` says why";
+    ROUTES_REQUESTS = Counter "iguazu_routes_requests_total" ["result"] "requests", "questions to the control plane: `asked`, and among them `unanswered`";
+    ROUTES_REFUSED = Counter "iguazu_routes_refused_total" ["reason"] "documents", "what the control plane sent and was refused whole, by reason; `/ready` says more";
     SNAPSHOT_AGE = Gauge "iguazu_snapshot_age_seconds" [] "seconds", "time since they were last replaced";
 
     HTTP_REQUESTS = Counter "iguazu_http_requests_total" ["door", "status"] "requests", "requests that were answered, by door and HTTP status";

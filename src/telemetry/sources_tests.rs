@@ -68,6 +68,7 @@ fn exporter() -> Exporter {
             registry(page, &Registry { name: "main", stale: Duration::from_secs(9), ..Registry::default() })
         }),
         Box::new(|page| config(page, &Config { applied: 2, refused: 1, fingerprint: 77, ..Config::default() })),
+        Box::new(|page| routes(page, &Routes { revision: 5, refused: vec![("older", 1)], ..Routes::default() })),
         Box::new(|page| snapshot(page, &Snapshot { version: 3, ready: 19, unavailable: 1, ..Snapshot::default() })),
     ])
 }

@@ -289,11 +289,13 @@ async fn policies_and_snapshots_are_counted() {
         let mut tx = store.begin().await.unwrap();
         for revision in 1..=3 {
             assert_eq!(tx.put_policy(&json!({ "rules": revision }), "ann").await.unwrap(), revision, "{engine}");
-            assert_eq!(tx.put_snapshot(&json!([revision])).await.unwrap(), revision, "{engine}");
+            assert_eq!(tx.put_snapshot(&json!([revision]), 0).await.unwrap(), revision, "{engine}");
         }
+        assert_eq!(tx.put_snapshot(&json!([70]), 70).await.unwrap(), 70, "{engine}: time has gone on");
+        assert_eq!(tx.put_snapshot(&json!([71]), 60).await.unwrap(), 71, "{engine}: never back");
+        assert_eq!(tx.snapshot::<Value>().await.unwrap(), Some((71, json!([71]))), "{engine}");
         tx.commit().await.unwrap();
         assert_eq!(store.policy::<Value>().await.unwrap(), Some((3, json!({ "rules": 3 }))), "{engine}");
-        assert_eq!(store.snapshot::<Value>().await.unwrap(), Some((3, json!([3]))), "{engine}");
     }
 }
 
@@ -308,6 +310,6 @@ async fn a_store_that_a_newer_version_wrote_is_refused_and_kept() {
     let done = std::process::Command::new("python3").args(["-c", newer]).arg(&path).status().unwrap();
     assert!(done.success());
     let refused = Store::open(&address).await;
-    assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 1 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Newer { found: 99, .. })), "{refused:?}");
     assert!(matches!(Store::open("mysql://x").await, Err(StoreError::Address)));
 }

@@ -65,11 +65,13 @@ pub(super) struct Gate {
     api: Api,
     right: Right,
     time_max: std::time::Duration,
+    /// Whether it takes one of the places of those that are worked on.
+    takes_place: bool,
 }
 
 impl Gate {
     pub(super) fn before(api: &Api, route: &Route) -> Gate {
-        Gate { api: api.clone(), right: route.right, time_max: route.time_max }
+        Gate { api: api.clone(), right: route.right, time_max: route.time_max, takes_place: !route.is_waiting() }
     }
 }
 
@@ -82,7 +84,7 @@ pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next
 }
 
 async fn pass(gate: Gate, request: Request, next: Next) -> Response {
-    let Gate { api, right, time_max } = gate;
+    let Gate { api, right, time_max, takes_place } = gate;
     let (mut head, body) = request.into_parts();
     let source = head.extensions.get::<Peer>().map(|peer| peer.address.ip().to_string()).unwrap_or_default();
     match admit(&api, right, &head, &source).await {
@@ -94,7 +96,7 @@ async fn pass(gate: Gate, request: Request, next: Next) -> Response {
             return refusal.problem.into_response();
         }
     }
-    let Ok(_place) = api.places.try_acquire() else {
+    let Ok(_place) = takes_place.then(|| api.places.try_acquire()).transpose() else {
         return Problem::new(kinds::BUSY, "too many requests at once").retry_after(1).into_response();
     };
     match tokio::time::timeout(time_max, next.run(Request::from_parts(head, body))).await {

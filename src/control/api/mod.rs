@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::policy::Table;
 use super::provider::Reach;
 use super::request::Desk;
+use super::snapshot::Snapshots;
 use super::store::Store;
 use super::world::ClusterView;
 use crate::auth::Limiter;
@@ -77,6 +78,7 @@ pub struct Inner {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
+    snapshots: Arc<Snapshots>,
     meters: meters::Meters,
     bootstrap_file: std::path::PathBuf,
     issuer: Option<Issuer>,
@@ -104,6 +106,8 @@ pub struct Parts {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
+    /// What proxies poll for.
+    pub snapshots: Arc<Snapshots>,
     /// The file of the token that the first admin comes in with.
     pub bootstrap_file: std::path::PathBuf,
     /// Who says who somebody is.
@@ -119,7 +123,7 @@ pub struct Parts {
 impl Api {
     /// An API over these.
     pub fn new(parts: Parts) -> Api {
-        let Parts { store, desk, policy, clusters, reach, wake, stop, bootstrap_file, .. } = parts;
+        let Parts { store, desk, policy, clusters, reach, wake, stop, snapshots, bootstrap_file, .. } = parts;
         let Parts { issuer, roles, certificates, requests_per_second, .. } = parts;
         Api(Arc::new(Inner {
             store,
@@ -129,6 +133,7 @@ impl Api {
             reach,
             wake,
             stop,
+            snapshots,
             meters: meters::Meters::default(),
             bootstrap_file,
             issuer,
@@ -139,6 +144,12 @@ impl Api {
             places: Semaphore::new(PLACES),
             began: Instant::now(),
         }))
+    }
+}
+
+impl FromRef<Api> for Arc<Snapshots> {
+    fn from_ref(api: &Api) -> Self {
+        Arc::clone(&api.snapshots)
     }
 }
 

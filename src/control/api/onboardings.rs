@@ -17,8 +17,7 @@ use super::problem::Problem;
 use super::requests::{ChangeParams, Wish, submit};
 use crate::control::capacity::Capacity;
 use crate::control::resource::{
-    AccessSpec, EventTypeSpec, Kind, Level, ManagedBy, Mechanism, Pattern, ResourceId, SenderSpec, Spec, TopicSpec,
-    UserSpec,
+    AccessSpec, EventTypeSpec, Kind, Level, Mechanism, Pattern, ResourceId, SenderSpec, Spec, TopicSpec, UserSpec,
 };
 use crate::control::world::Change;
 
@@ -71,7 +70,7 @@ pub async fn create(
         }
     }
     let reason = params.reason.unwrap_or_else(|| format!("onboard {}", onboarding.event));
-    let wish = Wish { changes: kept, reason, dry_run: params.dry_run, managed_by: ManagedBy::Api };
+    let wish = Wish::of_all(kept, reason, params.dry_run);
     submit(&api, &caller, &headers, wish).await
 }
 

@@ -13,6 +13,7 @@ use super::Api;
 use super::extract::{Id, Json, MaybeJson, Params, text_header};
 use super::guard::Caller;
 use super::problem::{Problem, kinds};
+use crate::control::origin::Origin;
 use crate::control::provider::Step;
 use crate::control::request::{Ask, Request, RequestState};
 use crate::control::resource::{ManagedBy, ResourceId, Spec};
@@ -25,6 +26,8 @@ pub(super) const PAGE_MAX: u32 = 1_000;
 /// Most characters of a reason, and of an idempotency key.
 const REASON_CHARS_MAX: usize = 2_000;
 const KEY_CHARS_MAX: usize = 200;
+/// Most characters of a file's name.
+const FILE_CHARS_MAX: usize = 500;
 
 /// A request as it is shown.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -129,6 +132,9 @@ pub struct NewRequest {
     /// Which side asks; the API, unless a repository does.
     #[serde(default = "by_api")]
     pub managed_by: ManagedBy,
+    /// Whether this side takes over what another one manages.
+    #[serde(default)]
+    pub take_over: bool,
 }
 
 fn by_api() -> ManagedBy {
@@ -148,6 +154,9 @@ pub struct NewChange {
     /// The revision that the caller has seen.
     #[serde(default)]
     pub if_match: Option<i64>,
+    /// The file that it comes from, in the repository that asks: whoever else would change it is told its name.
+    #[serde(default)]
+    pub file: Option<String>,
 }
 
 /// The parameters of everything that asks for a change.
@@ -171,7 +180,12 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let mut violations = Vec::new();
     let mut changes = Vec::with_capacity(body.changes.len().min(1_000));
+    let mut origin = Origin { take_over: body.take_over, ..Origin::default() };
     for change in body.changes {
+        if let Some(file) = change.file {
+            check_file(&file)?;
+            origin.files.insert(change.id.clone(), file);
+        }
         match read_spec(&change.id, change.spec) {
             Ok(desired) => changes.push(Change { id: change.id, desired, if_match: change.if_match }),
             Err(problem) => violations.extend(problem.violations),
@@ -182,8 +196,18 @@ pub async fn create(
         return Err(Problem { violations, ..Problem::new(kinds::INVALID, detail) });
     }
     let reason = if body.reason.is_empty() { params.reason.unwrap_or_default() } else { body.reason };
-    submit(&api, &caller, &headers, Wish { changes, reason, dry_run: params.dry_run, managed_by: body.managed_by })
-        .await
+    let wish = Wish { changes, reason, dry_run: params.dry_run, managed_by: body.managed_by, origin };
+    submit(&api, &caller, &headers, wish).await
+}
+
+fn check_file(file: &str) -> Result<(), Problem> {
+    match file.chars().count() {
+        1..=FILE_CHARS_MAX if !file.contains(char::is_control) => Ok(()),
+        _ => {
+            let detail = format!("`file` has 1 to {FILE_CHARS_MAX} characters, none of them a control character");
+            Err(Problem::new(kinds::MALFORMED, detail))
+        }
+    }
 }
 
 /// A spec of the kind that the name says.
@@ -198,13 +222,19 @@ pub(super) struct Wish {
     pub(super) reason: String,
     pub(super) dry_run: bool,
     pub(super) managed_by: ManagedBy,
+    pub(super) origin: Origin,
 }
 
 impl Wish {
+    /// Changes from the API.
+    pub(super) fn of_all(changes: Vec<Change>, reason: String, dry_run: bool) -> Wish {
+        Wish { changes, reason, dry_run, managed_by: ManagedBy::Api, origin: Origin::default() }
+    }
+
     /// One change, from the API.
     pub(super) fn of(change: Change, params: ChangeParams) -> Wish {
         let reason = params.reason.unwrap_or_default();
-        Wish { changes: vec![change], reason, dry_run: params.dry_run, managed_by: ManagedBy::Api }
+        Wish::of_all(vec![change], reason, params.dry_run)
     }
 }
 
@@ -227,7 +257,7 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
         managed_by: wish.managed_by,
         source: caller.source.clone(),
     };
-    let request = api.desk.submit(&caller.actor, ask).await?;
+    let request = api.desk.submit_from(&caller.actor, ask, &wish.origin).await?;
     if wish.dry_run {
         return Ok((StatusCode::OK, axum::Json(request)).into_response());
     }

@@ -22,6 +22,7 @@ use crate::control::request::Request;
 use crate::control::resource::{
     AccessSpec, ClusterSpec, EventTypeSpec, GroupSpec, Kind, QuotaSpec, SenderSpec, ServiceSpec, TopicSpec, UserSpec,
 };
+use crate::control::snapshot;
 use crate::control::store::AuditLine;
 
 /// What a token may be used for. A person's own login may do all of it.
@@ -125,6 +126,8 @@ pub struct Route {
 
 /// How long a handler may take that waits for nothing but the store.
 const TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a proxy's poll may take: longer than it waits for news.
+const POLL_TIME_MAX: Duration = Duration::from_secs(40);
 
 impl Route {
     /// A row of the table; the summary is for people.
@@ -145,9 +148,14 @@ impl Route {
         Route { kind: Some(kind), ..self }
     }
 
-    /// A row whose handler waits for something to happen, for so long at most.
+    /// A row whose handler waits for something to happen, for so long at most. What waits is bounded by its handler.
     pub fn waits(self, time_max: Duration) -> Route {
         Route { time_max, ..self }
+    }
+
+    /// Whether its handler waits for something to happen.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.time_max > TIME_MAX
     }
 }
 
@@ -207,6 +215,17 @@ pub fn table() -> Vec<Route> {
             .lists::<AuditLine>(),
         get("/v1/audit/verify", Right::AUDIT, audit::verify, "Whether the audit log is as it was written")
             .gives::<audit::Verified>(200),
+        get(
+            "/v1/snapshot",
+            Right::SNAPSHOT,
+            snapshot::poll,
+            "What a proxy lives by, as soon as it is another (long poll)",
+        )
+        .asks::<snapshot::Poll>()
+        .gives_text("application/json")
+        .waits(POLL_TIME_MAX),
+        get("/v1/snapshot/keys", Right::Known, snapshot::show_keys, "The keys that snapshots are signed with")
+            .gives::<snapshot::PublicKeys>(200),
     ];
     rows.extend(Kind::ALL.into_iter().flat_map(collection));
     rows

@@ -16,8 +16,9 @@ use super::routes::{Right, Route, Scope, table};
 use super::*;
 use crate::auth::keys;
 use crate::control::actor::{Actor, Role};
-use crate::control::provider::Providers;
+use crate::control::provider::{EventChecks, Providers};
 use crate::control::seal::{KEY_BYTES, Sealer};
+use crate::control::snapshot::Keys;
 use crate::control::store::Token;
 use crate::serve::Peer;
 
@@ -47,7 +48,10 @@ impl Plane {
             store: store.clone(),
             sealer: Arc::new(Sealer::new(&[1; KEY_BYTES])),
         };
+        let keys = Keys::open(&folder.path().join("snapshot.pem")).unwrap();
+        let checks = Arc::new(EventChecks::new(&[], &[]).unwrap());
         let api = Api::new(Parts {
+            snapshots: Arc::new(Snapshots::new(store.clone(), keys, checks)),
             store,
             desk,
             policy,

@@ -19,10 +19,11 @@ pub use table::{Condition, Rule, Table, TableError, Test};
 pub struct Facts(BTreeMap<String, Fact>);
 
 /// Every fact that a rule may ask for, and what it says. A change has those that its kind and its cluster give it.
-pub const FACTS: [(&str, &str); 22] = [
+pub const FACTS: [(&str, &str); 23] = [
     ("kind", "what is changed: `topic`, `user`, …"),
     ("operation", "`create`, `update`, `rotate` or `delete`"),
     ("violations", "how many things are wrong with it"),
+    ("unchanged", "whether nothing changes but where it is managed"),
     ("own_service", "whether the caller is of the group that owns the service"),
     ("environment", "the cluster's label"),
     ("own_topic", "whether the topic is the same service's"),

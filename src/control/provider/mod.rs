@@ -16,13 +16,15 @@ use serde_json::Value;
 
 use super::kafka::{AdminError, KafkaAdmin, Settings};
 use super::policy::Facts;
-use super::resource::{Found, Kind, ResourceId, Violation};
+use super::resource::{Found, Kind, ResourceId, Spec, Violation};
 use super::seal::Sealer;
 use super::sink::SinkError;
-use super::store::{Need, Store};
+use super::store::{Need, Resource, Store};
 use super::world::{Change, World};
 
 mod access;
+mod event_type;
+mod publish;
 mod quota;
 mod sender;
 mod store_only;
@@ -30,6 +32,7 @@ mod topic;
 mod user;
 
 pub use access::AccessProvider;
+pub use event_type::{EventChecks, EventTypeProvider};
 pub use quota::QuotaProvider;
 pub use sender::SenderProvider;
 pub use topic::{TopicProvider, resolve};
@@ -55,7 +58,7 @@ pub struct Step {
 pub enum Observed {
     /// Nothing of that name.
     Absent,
-    /// This, in the words of the kind's provider.
+    /// This, in the words of the kind's provider. A text under `waiting` says what it waits for before it is in use.
     Present(Value),
 }
 
@@ -68,6 +71,23 @@ pub enum Comparison {
     Different,
     /// It is otherwise in a way that this step must not change.
     Conflict(String),
+}
+
+/// One thing that is otherwise than desired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Difference {
+    /// What of it: a config's name, `partitions`, …; empty for the whole.
+    pub field: String,
+    /// How it is desired.
+    pub desired: String,
+    /// How it is.
+    pub actual: String,
+}
+
+impl Difference {
+    fn new(field: &str, desired: impl ToString, actual: impl ToString) -> Difference {
+        Difference { field: field.to_owned(), desired: desired.to_string(), actual: actual.to_string() }
+    }
 }
 
 /// Why a step was not done.
@@ -150,6 +170,22 @@ pub trait Provider: Send + Sync {
 
     /// What must be done to what was observed. Only for changes without violations.
     fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step>;
+
+    /// What of a resource is otherwise than desired: by default what would have to be done to it.
+    fn differences(&self, resource: &Resource, world: &World, observed: &Observed) -> Vec<Difference> {
+        let change = Change { id: resource.id.clone(), desired: Some(resource.spec.clone()), if_match: None };
+        let steps = self.steps(&change, world, observed);
+        steps.into_iter().map(|step| Difference::new("", step.summary, "it is not so")).collect()
+    }
+
+    /// What would have to be desired for what is there to be right: none, that it is gone. The outer none: no specification says
+    /// that. By default only what is gone can be accepted.
+    fn acceptable(&self, _: &Resource, _: &World, observed: &Observed) -> Option<Option<Spec>> {
+        match observed {
+            Observed::Absent => Some(None),
+            Observed::Present(_) => None,
+        }
+    }
 
     /// Looks at what is there. An error is *unknown*, never *absent*.
     fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed>;

@@ -79,6 +79,9 @@ pub struct ClusterSpec {
     /// Most partitions of one topic without a person's consent.
     #[serde(default)]
     pub topic_partitions_max: Option<u32>,
+    /// Most copies of each partition, whatever a topic's tier: for clusters of one broker, for development. Tiers promise less there.
+    #[serde(default)]
+    pub replicas_max: Option<u32>,
     /// Price of a reserved gigabyte (10^9) for a month.
     #[serde(default)]
     pub gb_month_price: f64,
@@ -187,6 +190,12 @@ pub struct SenderSpec {
     /// Most payload bytes a second of this sender.
     #[serde(default)]
     pub bytes_per_second: Option<u64>,
+    /// Lets nothing of it through for now.
+    #[serde(default)]
+    pub disabled: bool,
+    /// Lets this share of its events through for now; the others are accepted and left out.
+    #[serde(default)]
+    pub sample: Option<f64>,
 }
 
 impl SenderSpec {
@@ -198,6 +207,8 @@ impl SenderSpec {
             overlap_hours: overlap_hours(),
             events_per_second: None,
             bytes_per_second: None,
+            disabled: false,
+            sample: None,
         }
     }
 }
@@ -405,6 +416,7 @@ impl Spec {
             }
             Spec::Access(spec) => spec.check(&mut found),
             Spec::Quota(spec) => spec.check(&mut found),
+            Spec::Sender(spec) => spec.check(&mut found),
             _ => {}
         }
         found.violations()
@@ -436,6 +448,21 @@ impl AccessSpec {
     }
 }
 
+impl SenderSpec {
+    fn check(&self, found: &mut Found<'_>) {
+        for (field, limit) in
+            [("events_per_second", self.events_per_second), ("bytes_per_second", self.bytes_per_second)]
+        {
+            if limit == Some(0) {
+                found.add(field, "zero", "a limit of 0 lets nothing through", "say `disabled` if that is meant");
+            }
+        }
+        if self.sample.is_some_and(|share| !(share > 0.0 && share < 1.0)) {
+            found.add("sample", "share", "it is not more than 0 and less than 1", "`0.01` is one event in a hundred");
+        }
+    }
+}
+
 impl QuotaSpec {
     fn check(&self, found: &mut Found<'_>) {
         if let Some(limited) = self.user.as_ref().or(self.event_type.as_ref())
@@ -445,7 +472,6 @@ impl QuotaSpec {
         }
         match (&self.user, &self.event_type) {
             (None, None) => found.add("", "required", "it limits nobody", "name a `user` or an `event_type`"),
-            (Some(_), Some(_)) => found.add("", "one-of", "it limits two things", "make two quotas"),
             (Some(_), None) if self.events_per_second.is_some() => {
                 found.add(
                     "events_per_second",

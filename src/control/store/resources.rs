@@ -187,7 +187,7 @@ fn one() -> String {
 }
 
 /// The column: a key has no nulls.
-fn cluster(id: &ResourceId) -> String {
+pub(super) fn cluster(id: &ResourceId) -> String {
     id.cluster.clone().unwrap_or_default()
 }
 

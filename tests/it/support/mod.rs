@@ -17,6 +17,7 @@ pub mod kafka;
 pub mod load;
 pub mod oracle;
 pub mod ordeal;
+pub mod plane;
 pub mod ports;
 pub mod postgres;
 pub mod process;
