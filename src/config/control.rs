@@ -63,8 +63,48 @@ pub struct Control {
     pub certificates: Vec<Certificate>,
     /// What is said of clusters when they are registered; those that are not named are only looked at.
     pub clusters: Vec<ManagedCluster>,
+    /// Where new passwords can be put.
+    pub sinks: Vec<Sink>,
     /// Requests a second that one caller may make.
     pub requests_per_second: u64,
+}
+
+/// `[control.sinks.NAME]`: where new passwords can be put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sink {
+    /// Its name, which users' specs have in `sink`.
+    pub name: String,
+    /// What it is.
+    pub place: SinkPlace,
+}
+
+/// A place for passwords.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkPlace {
+    /// A folder of this machine.
+    File {
+        /// The folder; each service has one in it.
+        folder: PathBuf,
+    },
+    /// Vault's key-value store, version 2.
+    Vault(VaultSettings),
+}
+
+/// How a vault is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultSettings {
+    /// Base URL.
+    pub url: String,
+    /// Where the key-value store is mounted.
+    pub mount: String,
+    /// The path in it below which each service has its own.
+    pub prefix: String,
+    /// The token to write with.
+    pub token: Secret,
+    /// The namespace, where there are some.
+    pub namespace: Option<String>,
+    /// PEM file of trusted authorities; none: the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[control.oidc]`: who says who somebody is.
@@ -186,6 +226,7 @@ fn read_control(table: &mut Table<'_>, clusters: &[Cluster]) -> Control {
         roles: read_roles(table.section("roles")),
         certificates: read_certificates(table),
         clusters: read_clusters(table, clusters),
+        sinks: read_sinks(table),
         requests_per_second: table.number("requests_per_second", 50, 1..=100_000),
         state_dir,
     };
@@ -262,8 +303,7 @@ fn read_oidc(mut table: Table<'_>) -> Option<Oidc> {
         ca_file: table.file("ca_file"),
     };
     for url in [Some(&oidc.issuer), oidc.jwks_url.as_ref()].into_iter().flatten() {
-        let host = url.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
-        if host.is_some_and(|host| host != "localhost" && !host.starts_with("127.")) {
+        if is_in_clear(url) {
             let key = if *url == oidc.issuer { "issuer" } else { "jwks_url" };
             table.problem(key, "must be https: whoever is between could hand out keys of their own");
         }
@@ -287,6 +327,55 @@ fn read_certificates(table: &mut Table<'_>) -> Vec<Certificate> {
         Certificate { name: item.name, groups: groups.into_iter().filter_map(Item::string).collect() }
     };
     table.children("certificates").into_iter().map(read).collect()
+}
+
+fn read_sinks(table: &mut Table<'_>) -> Vec<Sink> {
+    let read = |(item, mut table): (Item<'_>, Table<'_>)| {
+        let is_vault = table.need("kind", "`file` or `vault`");
+        let is_vault = is_vault.and_then(|kind| kind.choice(&[("file", false), ("vault", true)])).unwrap_or(false);
+        let place = if is_vault { SinkPlace::Vault(read_vault(&mut table)) } else { read_folder(&mut table) };
+        table.finish();
+        Sink { name: item.name, place }
+    };
+    table.children("sinks").into_iter().map(read).collect()
+}
+
+fn read_folder(table: &mut Table<'_>) -> SinkPlace {
+    let folder = table.need("folder", "the folder that passwords are put into").and_then(Item::string);
+    SinkPlace::File { folder: table.source.folder.join(folder.unwrap_or_default()) }
+}
+
+fn read_vault(table: &mut Table<'_>) -> VaultSettings {
+    table.refuse("token", NO_SECRETS_HERE);
+    let url = table.need("url", "the vault's base URL").and_then(registries::url).unwrap_or_default();
+    if is_in_clear(&url) {
+        table.problem("url", "must be https: the token and the passwords would cross the network in clear");
+    }
+    let path = |table: &mut Table<'_>, key, default: &str| {
+        let path = table.string(key).unwrap_or_else(|| default.to_owned());
+        let is_plain = |part: &str| {
+            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_allowed)
+        };
+        if !path.split('/').all(is_plain) {
+            table.problem(key, format!("`{path}` must be names with `/` between them"));
+        }
+        path
+    };
+    VaultSettings {
+        url,
+        mount: path(table, "mount", "secret"),
+        prefix: path(table, "prefix", "iguazu"),
+        token: table.need_secret("token_file", "the file with the token to write with"),
+        namespace: table.string("namespace"),
+        ca_file: table.file("ca_file"),
+    }
+}
+
+/// Whether a URL leads to another machine without encryption.
+fn is_in_clear(url: &str) -> bool {
+    let host = url.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
+    host.is_some_and(|host| host != "localhost" && !host.starts_with("127."))
 }
 
 const MODES: [(&str, &str); 3] = [("observe", "observe"), ("shared", "shared"), ("dedicated", "dedicated")];

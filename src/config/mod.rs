@@ -30,7 +30,9 @@ mod nearest;
 
 pub use change::{is_changed_cluster, is_changed_registry, restarts_for};
 pub use check::{load, load_with_files, parse};
-pub use control::{Certificate, Control, ControlConfig, ManagedCluster, Oidc, Roles, load_control};
+pub use control::{
+    Certificate, Control, ControlConfig, ManagedCluster, Oidc, Roles, Sink, SinkPlace, VaultSettings, load_control,
+};
 pub use files::Files;
 pub use http::RESULT_BYTES;
 pub use nearest::nearest;

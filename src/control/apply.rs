@@ -18,6 +18,8 @@ use super::provider::{Comparison, Observed, Providers, Reach, Step, StepError};
 use super::request::{Desk, Planned, Request, RequestError, RequestState};
 use super::resource::{Kind, ManagedBy, ResourceId, Spec};
 use super::store::{Audit, Lease, RequestFilter, RequestRow, Resource, ResourceState, StepState, Store, StoreError};
+use crate::telemetry::export;
+use crate::telemetry::metrics::CONTROL_TIME_TO_READY;
 
 /// For how long a node has the right to apply; it is kept before each step.
 const LEASE: Duration = Duration::from_secs(15);
@@ -312,6 +314,8 @@ impl Applier {
         tx.put_request(&row).await?;
         tx.commit().await?;
         let state = row.document.state.as_str();
+        let took_ms = u64::try_from(super::store::now_ms() - row.created_ms).unwrap_or(0);
+        export::histogram(&CONTROL_TIME_TO_READY, &[state]).record(Duration::from_millis(took_ms));
         info!(request = id, state, "request has come to its end");
         Ok(())
     }

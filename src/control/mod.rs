@@ -31,6 +31,7 @@
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
 //! | [`snapshot`] | what the proxies get of it: event types, senders, limits, brakes; signed, by long poll |
 //! | [`seal`] | secrets at rest |
+//! | [`sink`] | where a new password is put instead of being shown |
 //! | [`api`] | HTTP and JSON in front of all this: who may come in, routes, replies |
 //! | [`node`] | a node put together, and its end |
 //! | [`kafka`] | administration of a Kafka cluster: one trait, and the client that speaks Kafka's protocol |
@@ -55,6 +56,8 @@ pub mod reconcile;
 pub mod store;
 pub mod snapshot;
 pub mod seal;
+pub mod sink;
+mod private_file;
 pub mod kafka;
 pub mod api;
 pub mod node;

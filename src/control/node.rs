@@ -32,18 +32,21 @@ use super::apply::{Applier, ApplyError};
 use super::gate::Gate;
 use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
 use super::policy::Table;
-use super::provider::{EventChecks, EventTypeProvider, Providers, Reach};
+use super::private_file;
+use super::provider::{EventChecks, EventTypeProvider, Providers, Reach, UserProvider};
 use super::reconcile::{self, Reconciler};
 use super::request::Desk;
 use super::resource::{ClusterMode, ClusterSpec, Kind, ManagedBy, ResourceId, Spec};
 use super::seal::{KEY_BYTES, NoRandomness, Sealer};
+use super::sink::Sinks;
 use super::snapshot::{KeyError, Keys, Snapshots};
 use super::store::{Audit, Resource, ResourceState, Store, StoreError};
 use super::world::ClusterView;
 use crate::auth::oidc::Issuer;
-use crate::config::{Cluster, Control, ControlConfig, ManagedCluster};
+use crate::config::{self, Cluster, Control, ControlConfig, Files, ManagedCluster};
 use crate::schema::RegistryError;
 use crate::serve::{self, BindError, Drain, Encryption, Listener, Peer, Seat, Server, TlsError};
+use crate::telemetry::export;
 
 /// Threads of a node: what it does is wait for Kafka and the store.
 const THREADS: usize = 2;
@@ -95,6 +98,8 @@ pub enum StartError {
     Cluster { cluster: String, source: SetupError },
     #[error("`{}` cannot be used: {problem}", file.display())]
     Key { file: PathBuf, problem: String },
+    #[error("`control.sinks` cannot be used: {0}")]
+    Sink(String),
     #[error("`control.oidc` cannot be used: {0}")]
     Oidc(String),
     #[error(transparent)]
@@ -174,7 +179,8 @@ struct Started {
 
 async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartError> {
     let control = &config.control;
-    make_private(&control.state_dir)?;
+    let folder = &control.state_dir;
+    private_file::folder(folder).map_err(|source| StartError::Folder { folder: folder.clone(), source })?;
     let store = Store::open(control.store.expose()).await?;
     let sealer = Arc::new(Sealer::new(&*seal_key(control)?));
     let (mut clients, settings) = clients(&config.clusters)?;
@@ -197,6 +203,7 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let checks = Arc::new(checks);
     let mut providers = Providers::default();
     providers.add(Arc::new(EventTypeProvider::new(Arc::clone(&checks))));
+    providers.add(Arc::new(UserProvider::with(Sinks::new(&control.sinks).map_err(StartError::Sink)?)));
     let keys = Keys::open(&snapshot_key_file(control))?;
     let public_keys = keys.public().iter().map(ToString::to_string).collect();
     let snapshots = Arc::new(Snapshots::new(store.clone(), keys, checks));
@@ -228,8 +235,14 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         requests_per_second: control.requests_per_second,
     });
     let router = api::router(&api, api::routes::table());
-    let (address, drain) = listen(control, router)?;
-    let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node };
+    let encryption = control.tls.as_ref().map(serve::encryption).transpose()?.map(Encryption::new);
+    let (address, drain) = listen(control, router, encryption.clone())?;
+    let renewal = control.tls.clone().zip(encryption).map(|(tls, encryption)| Renewal {
+        files: config.files.clone(),
+        tls,
+        encryption,
+    });
+    let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node, renewal };
     let looks = {
         let stop = stop.clone();
         tokio::spawn(async move { reconciler.run(stop).await })
@@ -238,10 +251,9 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     Ok(Started { address, drain, stop, tasks, store, bootstrap_file, public_keys })
 }
 
-fn listen(control: &Control, router: Router) -> Result<(SocketAddr, Drain), StartError> {
+fn listen(control: &Control, router: Router, tls: Option<Encryption>) -> Result<(SocketAddr, Drain), StartError> {
     let listener = Listener::bind(control.listen, "control.listen")?;
     let (address, drain) = (listener.address, Drain::new());
-    let tls = control.tls.as_ref().map(serve::encryption).transpose()?.map(Encryption::new);
     let seats = vec![Seat::on(tokio::runtime::Handle::current())];
     let limits = serve::Limits::new(CONNECTIONS_MAX, HEAD_TIMEOUT);
     let server = Server { listener, seats, tls, limits, drain: drain.clone() };
@@ -261,10 +273,37 @@ struct Rounds {
     wake: Arc<Notify>,
     stop: CancellationToken,
     node: String,
+    renewal: Option<Renewal>,
+}
+
+/// A certificate that may be renewed.
+struct Renewal {
+    /// What was in all files of the configuration when they were read last.
+    files: Files,
+    tls: config::Tls,
+    encryption: Encryption,
+}
+
+impl Renewal {
+    /// Takes another certificate over when one is there. Blocking.
+    fn look(&mut self) {
+        let files = self.files.read_again();
+        if files == self.files {
+            return;
+        }
+        self.files = files;
+        match serve::encryption(&self.tls) {
+            Ok(renewed) => {
+                info!("the certificate of the API was read again");
+                self.encryption.renew(renewed);
+            }
+            Err(error) => warn!(%error, "the certificate of the API cannot be used; the one before stays"),
+        }
+    }
 }
 
 impl Rounds {
-    async fn run(self) {
+    async fn run(mut self) {
         while !self.stop.is_cancelled() {
             self.apply().await;
             tokio::select! {
@@ -273,6 +312,14 @@ impl Rounds {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             self.look_for_policy().await;
+            export::upkeep();
+            if let Some(mut renewal) = self.renewal.take() {
+                let looked = tokio::task::spawn_blocking(move || {
+                    renewal.look();
+                    renewal
+                });
+                self.renewal = looked.await.ok();
+            }
         }
         // Another node need not wait until the lease runs out.
         if let Ok(Some(lease)) = self.store.lease("apply", &self.node, 1).await {
@@ -423,7 +470,7 @@ pub(super) fn key_in(file: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, StartErr
             let random = ring::rand::SystemRandom::new();
             ring::rand::SecureRandom::fill(&random, key.as_mut()).map_err(|_| NoRandomness)?;
             let text = Zeroizing::new(BASE64.encode(*key));
-            tokens::write_private(file, &text).map_err(|error| wrong(error.to_string()))?;
+            private_file::write(file, &text).map_err(|error| wrong(error.to_string()))?;
             Ok(key)
         }
         Err(error) => Err(wrong(error.to_string())),
@@ -434,13 +481,4 @@ fn read_key(text: &str) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
     let wrong = || format!("a key is {KEY_BYTES} bytes in base64, as `openssl rand -base64 {KEY_BYTES}` makes one");
     let bytes = Zeroizing::new(BASE64.decode(text.trim()).map_err(|_| wrong())?);
     Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| wrong())?))
-}
-
-/// Makes a folder that only its owner may look into. One that is there stays as it is.
-fn make_private(folder: &Path) -> Result<(), StartError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|source| StartError::Folder { folder: folder.to_owned(), source })
 }

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
@@ -78,6 +77,13 @@ impl Gate {
 
 /// Stands before a route.
 pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let (api, method) = (gate.api.clone(), request.method().clone());
+    let response = pass(gate, request, next).await;
+    api.meters.reply(&method, response.status().as_u16());
+    response
+}
+
+async fn pass(gate: Gate, request: Request, next: Next) -> Response {
     let Gate { api, right, time_max, takes_place } = gate;
     let (mut head, body) = request.into_parts();
     let source = head.extensions.get::<Peer>().map(|peer| peer.address.ip().to_string()).unwrap_or_default();
@@ -85,7 +91,7 @@ pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next
         Ok(None) => {}
         Ok(Some(caller)) => drop(head.extensions.insert(caller)),
         Err(refusal) => {
-            api.meters.refused.fetch_add(1, Relaxed);
+            api.meters.refused(refusal.outcome);
             note(&api, &head, &source, &refusal).await;
             return refusal.problem.into_response();
         }

@@ -5,8 +5,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::Api;
-use crate::telemetry::export::{self, Exporter};
+use super::{Api, meters};
+use crate::telemetry::export;
 
 /// The process answers.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -40,7 +40,7 @@ pub async fn ready(State(api): State<Api>) -> Response {
 }
 
 /// `GET /metrics`
-pub async fn metrics(State(_): State<Api>) -> Response {
-    let text = Exporter::new(vec![]).render();
+pub async fn metrics(State(api): State<Api>) -> Response {
+    let text = meters::render(&api).await;
     ([(header::CONTENT_TYPE, HeaderValue::from_static(export::CONTENT_TYPE))], text).into_response()
 }

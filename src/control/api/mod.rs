@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -46,6 +45,7 @@ mod explain;
 mod extract;
 mod findings;
 mod health;
+mod meters;
 mod onboardings;
 pub mod openapi;
 mod policies;
@@ -83,7 +83,7 @@ pub struct Inner {
     /// What is really there, as it was seen last.
     pub reconciler: Reconciler,
     snapshots: Arc<Snapshots>,
-    pub(super) meters: Meters,
+    meters: meters::Meters,
     bootstrap_file: std::path::PathBuf,
     issuer: Option<Issuer>,
     roles: config::Roles,
@@ -92,12 +92,6 @@ pub struct Inner {
     notes: Limiter,
     places: Semaphore,
     began: Instant,
-}
-
-/// What is counted.
-#[derive(Debug, Default)]
-pub(super) struct Meters {
-    pub(super) refused: AtomicU64,
 }
 
 /// What an API is put together from.
@@ -147,7 +141,7 @@ impl Api {
             stop,
             reconciler,
             snapshots,
-            meters: Meters::default(),
+            meters: meters::Meters::default(),
             bootstrap_file,
             issuer,
             roles,

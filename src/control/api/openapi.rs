@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::content::ContentBuilder;
-use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
@@ -23,7 +23,7 @@ use super::routes::{Right, Route, table};
 #[derive(Clone, Default)]
 pub(super) struct Says {
     summary: &'static str,
-    parameters: Vec<utoipa::openapi::path::Parameter>,
+    parameters: Vec<Parameter>,
     body: Option<Body>,
     replies: Vec<Reply>,
     schemas: Vec<Named>,
@@ -50,7 +50,27 @@ impl Says {
     }
 
     pub(super) fn parameters<T: IntoParams>(&mut self) {
-        self.parameters.extend(T::into_params(|| Some(ParameterIn::Query)));
+        self.parameters.extend(T::into_params(|| Some(ParameterIn::Query)).into_iter().map(without_null));
+    }
+
+    /// A page of these.
+    pub(super) fn reply_page<T: ToSchema>(&mut self) {
+        let item = self.schema::<T>();
+        let next = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+        let next = next.description(Some("What to give as `after` for the next page; null: this is the last."));
+        let page = ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .property("items", ArrayBuilder::new().items(item))
+            .required("items")
+            .property("next", next)
+            .required("next");
+        let name = format!("PageOf{}", T::name());
+        self.schemas.push((name.clone(), page.build().into()));
+        self.replies.push(Reply {
+            status: 200,
+            media_type: "application/json",
+            schema: Ref::from_schema_name(name).into(),
+        });
     }
 
     /// A header that may be sent.
@@ -82,6 +102,18 @@ impl Says {
         T::schemas(&mut self.schemas);
         Ref::from_schema_name(T::name())
     }
+}
+
+/// A parameter that may be left out is none that may be null: there is no null behind a `?`.
+fn without_null(parameter: Parameter) -> Parameter {
+    let mut value = serde_json::to_value(&parameter).expect("a parameter has string keys");
+    let schema = &mut value["schema"];
+    if let Some(types) = schema["type"].as_array() {
+        schema["type"] = types.iter().find(|kind| *kind != "null").cloned().unwrap_or_default();
+    } else if let Some(some) = schema["oneOf"].as_array().and_then(|any| any.iter().find(|one| one["type"] != "null")) {
+        *schema = some.clone();
+    }
+    serde_json::from_value(value).unwrap_or(parameter)
 }
 
 fn text() -> RefOr<Schema> {

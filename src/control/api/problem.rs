@@ -21,9 +21,9 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub struct Problem {
     /// What kind of problem it is: a stable name, as a URN.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: &'static str,
     /// The kind, for people.
-    pub title: String,
+    pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
     /// This one, for people.
@@ -35,7 +35,7 @@ pub struct Problem {
     pub request: Option<String>,
     /// Seconds to wait before trying again; also in `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after_seconds: Option<u64>,
+    pub retry_after_seconds: Option<u32>,
 }
 
 /// A kind of problem: its name, what it is for people, its status.
@@ -46,33 +46,44 @@ pub type ProblemKind = (&'static str, &'static str, StatusCode);
 pub mod kinds {
     use super::{ProblemKind, StatusCode};
 
-    pub const MALFORMED: ProblemKind = ("malformed", "the request cannot be read", StatusCode::BAD_REQUEST);
-    pub const INVALID: ProblemKind = ("invalid", "what was asked for is refused", StatusCode::UNPROCESSABLE_ENTITY);
+    pub const MALFORMED: ProblemKind =
+        ("urn:iguazu:problem:malformed", "the request cannot be read", StatusCode::BAD_REQUEST);
+    pub const INVALID: ProblemKind =
+        ("urn:iguazu:problem:invalid", "what was asked for is refused", StatusCode::UNPROCESSABLE_ENTITY);
     pub const UNAUTHENTICATED: ProblemKind =
-        ("unauthenticated", "nobody knows who is asking", StatusCode::UNAUTHORIZED);
-    pub const FORBIDDEN: ProblemKind = ("forbidden", "the caller may not do this", StatusCode::FORBIDDEN);
-    pub const NOT_FOUND: ProblemKind = ("not-found", "there is nothing of this name", StatusCode::NOT_FOUND);
+        ("urn:iguazu:problem:unauthenticated", "nobody knows who is asking", StatusCode::UNAUTHORIZED);
+    pub const FORBIDDEN: ProblemKind =
+        ("urn:iguazu:problem:forbidden", "the caller may not do this", StatusCode::FORBIDDEN);
+    pub const NOT_FOUND: ProblemKind =
+        ("urn:iguazu:problem:not-found", "there is nothing of this name", StatusCode::NOT_FOUND);
     pub const METHOD: ProblemKind =
-        ("method-not-allowed", "the path has no such method", StatusCode::METHOD_NOT_ALLOWED);
-    pub const CONFLICT: ProblemKind = ("conflict", "it is in another state", StatusCode::CONFLICT);
-    pub const STALE: ProblemKind = ("stale", "it has changed since it was read", StatusCode::PRECONDITION_FAILED);
-    pub const TOO_LARGE: ProblemKind = ("too-large", "the body is too large", StatusCode::PAYLOAD_TOO_LARGE);
+        ("urn:iguazu:problem:method-not-allowed", "the path has no such method", StatusCode::METHOD_NOT_ALLOWED);
+    pub const CONFLICT: ProblemKind = ("urn:iguazu:problem:conflict", "it is in another state", StatusCode::CONFLICT);
+    pub const STALE: ProblemKind =
+        ("urn:iguazu:problem:stale", "it has changed since it was read", StatusCode::PRECONDITION_FAILED);
+    pub const TOO_LARGE: ProblemKind =
+        ("urn:iguazu:problem:too-large", "the body is too large", StatusCode::PAYLOAD_TOO_LARGE);
     pub const MEDIA: ProblemKind =
-        ("unsupported-media-type", "the body is not JSON", StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    pub const RATE: ProblemKind = ("rate-limited", "the caller asks too often", StatusCode::TOO_MANY_REQUESTS);
-    pub const BUSY: ProblemKind = ("busy", "too much is asked at once", StatusCode::SERVICE_UNAVAILABLE);
-    pub const SLOW: ProblemKind = ("timeout", "it took too long", StatusCode::GATEWAY_TIMEOUT);
-    pub const CLUSTER: ProblemKind = ("cluster-unavailable", "the cluster does not answer", StatusCode::BAD_GATEWAY);
-    pub const STORE: ProblemKind = ("store-unavailable", "the store does not answer", StatusCode::SERVICE_UNAVAILABLE);
-    pub const INTERNAL: ProblemKind = ("internal", "something of ours is wrong", StatusCode::INTERNAL_SERVER_ERROR);
+        ("urn:iguazu:problem:unsupported-media-type", "the body is not JSON", StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    pub const RATE: ProblemKind =
+        ("urn:iguazu:problem:rate-limited", "the caller asks too often", StatusCode::TOO_MANY_REQUESTS);
+    pub const BUSY: ProblemKind =
+        ("urn:iguazu:problem:busy", "too much is asked at once", StatusCode::SERVICE_UNAVAILABLE);
+    pub const SLOW: ProblemKind = ("urn:iguazu:problem:timeout", "it took too long", StatusCode::GATEWAY_TIMEOUT);
+    pub const CLUSTER: ProblemKind =
+        ("urn:iguazu:problem:cluster-unavailable", "the cluster does not answer", StatusCode::BAD_GATEWAY);
+    pub const STORE: ProblemKind =
+        ("urn:iguazu:problem:store-unavailable", "the store does not answer", StatusCode::SERVICE_UNAVAILABLE);
+    pub const INTERNAL: ProblemKind =
+        ("urn:iguazu:problem:internal", "something of ours is wrong", StatusCode::INTERNAL_SERVER_ERROR);
 }
 
 impl Problem {
     /// A problem of a kind.
-    pub fn new((name, title, status): ProblemKind, detail: impl Into<String>) -> Problem {
+    pub fn new((kind, title, status): ProblemKind, detail: impl Into<String>) -> Problem {
         Problem {
-            kind: format!("urn:iguazu:problem:{name}"),
-            title: title.to_owned(),
+            kind,
+            title,
             status: status.as_u16(),
             detail: detail.into(),
             violations: Vec::new(),
@@ -139,7 +150,7 @@ impl Problem {
 
     /// The same, to be tried again after so long.
     pub fn retry_after(self, seconds: u64) -> Problem {
-        Problem { retry_after_seconds: Some(seconds.max(1)), ..self }
+        Problem { retry_after_seconds: Some(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)), ..self }
     }
 }
 

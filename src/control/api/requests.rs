@@ -65,7 +65,7 @@ pub struct StepView {
 }
 
 /// A part of a list.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Page<T> {
     /// What is on it.
     pub items: Vec<T>,
@@ -253,6 +253,9 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
         source: caller.source.clone(),
     };
     let request = api.desk.submit_from(&caller.actor, ask, &wish.origin).await?;
+    if !wish.dry_run {
+        api.meters.decided(&request);
+    }
     if key.is_some() {
         let known = request.changes.iter().map(|planned| (planned.resource.clone(), planned.desired.clone()));
         if known.collect::<BTreeMap<_, _>>() != asked {

@@ -11,7 +11,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use utoipa::{IntoParams, ToSchema};
 
 use super::openapi::Says;
-use super::requests::{ChangeParams, Page, RequestView};
+use super::requests::{ChangeParams, RequestView};
 use super::resources::ResourceView;
 use super::{
     Api, audit, events, explain, findings, health, onboardings, openapi, policies, requests, resources, secrets, tokens,
@@ -170,15 +170,14 @@ pub fn table() -> Vec<Route> {
         get("/metrics", Right::Anyone, health::metrics, "Metrics, for Prometheus").gives_text("text/plain"),
         get("/v1/openapi.json", Right::Anyone, openapi::read, "This description").gives_text("application/json"),
         get("/v1/me", Right::Known, tokens::me, "Who is asking, as they are known").gives::<tokens::Me>(200),
-        get("/v1/tokens", Right::TOKENS, tokens::list, "Tokens: one's own, an admin all")
-            .gives::<Page<tokens::TokenView>>(200),
+        get("/v1/tokens", Right::TOKENS, tokens::list, "Tokens: one's own, an admin all").lists::<tokens::TokenView>(),
         post("/v1/tokens", Right::TOKENS, tokens::create, "Make a token; it is shown this once")
             .takes::<tokens::NewToken>()
             .gives::<tokens::MadeToken>(201),
         delete("/v1/tokens/{name}", Right::TOKENS, tokens::delete, "Take a token away").gives_nothing(),
         get("/v1/requests", Right::READ, requests::list, "Requests, the newest first")
             .asks::<requests::ListParams>()
-            .gives::<Page<RequestView>>(200),
+            .lists::<RequestView>(),
         post("/v1/requests", Right::WRITE, requests::create, "Ask for changes, all of them or none")
             .takes::<requests::NewRequest>()
             .wishes(),
@@ -198,17 +197,17 @@ pub fn table() -> Vec<Route> {
             .takes::<explain::Question>()
             .gives::<explain::Explanation>(200),
         get("/v1/budgets", Right::READ, findings::budgets, "What of each cluster is spoken for")
-            .gives::<Page<findings::Budget>>(200),
+            .lists::<findings::Budget>(),
         get("/v1/findings", Right::READ, findings::list, "What is not as it should be, with evidence and a fix")
             .asks::<findings::ListParams>()
-            .gives::<Page<Finding>>(200),
+            .lists::<Finding>(),
         post("/v1/findings/{id}/accept", Right::WRITE, findings::accept, "Ask for what is there to be desired")
             .wishes(),
         post("/v1/findings/{id}/restore", Right::WRITE, findings::restore, "Ask for what is desired to be there again")
             .wishes(),
         get("/v1/search", Right::READ, resources::search, "Resources of every kind")
             .asks::<resources::ListParams>()
-            .gives::<Page<ResourceView>>(200),
+            .lists::<ResourceView>(),
         get("/v1/policy", Right::READ, policies::read, "The rules in force").gives::<Table>(200),
         put("/v1/policy", Right::ADMIN, policies::put, "Put other rules in force")
             .takes::<Table>()
@@ -222,7 +221,7 @@ pub fn table() -> Vec<Route> {
             .gives::<policies::Replayed>(200),
         get("/v1/audit", Right::AUDIT, audit::list, "The audit log, a page or all of it as JSON lines")
             .asks::<audit::ListParams>()
-            .gives::<Page<AuditLine>>(200),
+            .lists::<AuditLine>(),
         get("/v1/audit/verify", Right::AUDIT, audit::verify, "Whether the audit log is as it was written")
             .gives::<audit::Verified>(200),
         get(
@@ -248,7 +247,7 @@ fn collection(kind: Kind) -> Vec<Route> {
     let mut rows = vec![
         get(&path, Right::READ, resources::list, "Resources of this kind, by name")
             .asks::<resources::ListParams>()
-            .gives::<Page<ResourceView>>(200),
+            .lists::<ResourceView>(),
         get(&item, Right::READ, resources::read, "One resource").gives::<ResourceView>(200),
         put(&item, Right::WRITE, resources::put, "Ask for a resource to be so").takes_spec(kind).conditional().wishes(),
         delete(&item, Right::WRITE, resources::delete, "Ask for a resource to go").conditional().wishes(),
@@ -308,6 +307,12 @@ impl Route {
     /// Answers with this type.
     pub fn gives<T: ToSchema>(mut self, status: u16) -> Route {
         self.says.reply::<T>(status);
+        self
+    }
+
+    /// Answers with a page of these.
+    pub fn lists<T: ToSchema>(mut self) -> Route {
+        self.says.reply_page::<T>();
         self
     }
 

@@ -23,6 +23,8 @@ use crate::control::snapshot::Keys;
 use crate::control::store::Token;
 use crate::serve::Peer;
 
+mod flows;
+
 struct Plane {
     api: Api,
     router: Router,
@@ -38,7 +40,8 @@ impl Plane {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", folder.path().join("control.db").display())).await.unwrap();
         let policy = Arc::new(ArcSwap::from_pointee(Table::default()));
-        let clusters = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
+        let view = ClusterView { disk_bytes_max: Some(1_000_000_000_000), ..ClusterView::default() };
+        let clusters = Arc::new(ArcSwap::from_pointee(BTreeMap::from([("core".to_owned(), view)])));
         let desk = Desk::new(store.clone(), Providers::default(), Arc::clone(&policy), Arc::clone(&clusters));
         let reach = Reach {
             clusters: BTreeMap::new(),
@@ -92,6 +95,21 @@ impl Plane {
         self.ask_as(token, &[], method, path).await
     }
 
+    /// A request with a body; the whole reply.
+    async fn send(&self, token: &str, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Reply {
+        let mut request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = request.header("content-type", "application/json").body(body).unwrap();
+        let response = self.router.clone().call(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = String::from_utf8(to_bytes(response.into_body(), 1 << 24).await.unwrap().to_vec()).unwrap();
+        Reply { status, headers, text }
+    }
+
     async fn ask_as(&self, token: &str, names: &[&str], method: &str, path: &str) -> (u16, Value) {
         let address: SocketAddr = "192.0.2.7:1".parse().unwrap();
         let names = names.iter().map(|name| (*name).to_owned()).collect();
@@ -103,6 +121,23 @@ impl Plane {
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+}
+
+struct Reply {
+    status: u16,
+    headers: axum::http::HeaderMap,
+    text: String,
+}
+
+impl Reply {
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {} {}", self.status, self.text))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 

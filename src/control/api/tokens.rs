@@ -3,7 +3,6 @@
 //! Never: keeps a token in clear, makes one that may more than whoever asks for it.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::Path;
 
 use axum::Extension;
@@ -22,6 +21,7 @@ use super::requests::Page;
 use super::routes::Scope;
 use crate::auth::keys;
 use crate::control::actor::{Actor, Role};
+use crate::control::private_file;
 use crate::control::store::{Audit, Store, StoreError, Token};
 
 /// Name of the token that the first admin comes in with.
@@ -243,7 +243,7 @@ pub async fn bootstrap(store: &Store, file: &Path) -> Result<(), BootstrapError>
         return Ok(());
     }
     let (token, hash) = keys::fresh()?;
-    write_private(file, &token).map_err(|source| BootstrapError::File { file: file.to_owned(), source })?;
+    private_file::write(file, &token).map_err(|source| BootstrapError::File { file: file.to_owned(), source })?;
     let document = Grant {
         actor: Actor { name: BOOTSTRAP.to_owned(), groups: BTreeSet::new(), roles: BTreeSet::new() },
         scopes: BTreeSet::from([Scope::Tokens]),
@@ -272,20 +272,4 @@ fn used(now_ms: i64) -> Token<Grant> {
     let actor = Actor { name: BOOTSTRAP.to_owned(), groups: BTreeSet::new(), roles: BTreeSet::new() };
     let document = Grant { actor, scopes: BTreeSet::new(), made_by: "control".to_owned() };
     Token { hash: format!("used-{now_ms}"), name: BOOTSTRAP.to_owned(), document, expires_ms: Some(now_ms) }
-}
-
-/// Writes a file that only its owner may read. One that is there is replaced.
-pub(in crate::control) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
-    let part = file.with_extension("part");
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut opened = options.open(&part)?;
-    #[cfg(unix)]
-    opened.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    opened.write_all(text.as_bytes())?;
-    opened.write_all(b"\n")?;
-    opened.sync_all()?;
-    std::fs::rename(&part, file)
 }

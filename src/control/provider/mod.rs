@@ -18,6 +18,7 @@ use super::kafka::{AdminError, KafkaAdmin, Settings};
 use super::policy::Facts;
 use super::resource::{Found, Kind, ResourceId, Spec, Violation};
 use super::seal::Sealer;
+use super::sink::SinkError;
 use super::store::{Need, Resource, Store};
 use super::world::{Change, World};
 
@@ -98,6 +99,9 @@ pub enum StepError {
     /// The store did not.
     #[error(transparent)]
     Store(#[from] super::store::StoreError),
+    /// The place for a new password did not take it.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// What is there is otherwise.
     #[error("{0}")]
     Conflict(String),
@@ -116,6 +120,7 @@ impl StepError {
                     | AdminError::NotSupported { .. }
             ),
             StepError::Store(_) => true,
+            StepError::Sink(error) => error.may_pass,
             StepError::Conflict(_) => false,
         }
     }
@@ -201,7 +206,7 @@ impl Default for Providers {
         let mut providers = Providers(BTreeMap::new());
         providers.add(Arc::new(TopicProvider));
         providers.add(Arc::new(AccessProvider));
-        providers.add(Arc::new(UserProvider));
+        providers.add(Arc::new(UserProvider::default()));
         providers.add(Arc::new(SenderProvider));
         providers.add(Arc::new(QuotaProvider));
         for kind in [Kind::Service, Kind::Cluster, Kind::Group] {
