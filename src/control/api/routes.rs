@@ -227,7 +227,7 @@ pub fn table() -> Vec<Route> {
         get(
             "/v1/snapshot",
             Right::SNAPSHOT,
-            snapshot::poll,
+            snapshot::wait_for_snapshot,
             "What a proxy lives by, as soon as it is another (long poll)",
         )
         .asks::<snapshot::Poll>()
