@@ -25,6 +25,7 @@
 //! | [`gate`] | the last door before a cluster: no write to one that is only looked at |
 //! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
 //! | [`request`] | a request on its way in, and its approvals |
+//! | [`quiet`] | deletion of topics, after a period in which it can be called off |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`reconcile`] | what is there against what is desired: findings, diagnosis, budgets, forecasts |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
@@ -45,6 +46,7 @@ pub mod probe;
 pub mod gate;
 pub mod provider;
 pub mod request;
+pub mod quiet;
 pub mod apply;
 pub mod reconcile;
 pub mod store;
