@@ -30,7 +30,7 @@ use super::support::{referee, unique, wait_until};
 const AT_ONCE: Settings =
     Settings { every: Duration::from_secs(60), settle: Duration::ZERO, measure_every: Duration::ZERO };
 
-fn reconciler(plane: &Plane) -> Reconciler {
+pub fn reconciler(plane: &Plane) -> Reconciler {
     let (store, desk, reach) = (plane.store.clone(), plane.desk.clone(), plane.reach.clone());
     Reconciler::new(store, desk, Providers::default(), reach, Arc::clone(&plane.clusters), "node", AT_ONCE)
 }

@@ -291,10 +291,10 @@ async fn a_topic_that_is_there_already_is_never_taken_over_nor_changed() {
 }
 
 /// A provider whose every act stops the process, so to speak: right before it does something, or right after.
-struct Killed {
-    inner: Arc<dyn Provider>,
+pub struct Killed {
+    pub inner: Arc<dyn Provider>,
     /// How many acts may go until it happens, and whether it happens after the act.
-    left: Arc<std::sync::Mutex<Option<(u32, bool)>>>,
+    pub left: Arc<std::sync::Mutex<Option<(u32, bool)>>>,
 }
 
 impl Provider for Killed {
