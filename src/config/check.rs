@@ -70,6 +70,8 @@ fn read(mut root: Table<'_>) -> Config {
     if let Some(state_dir) = state_dir.as_ref().filter(|path| path.exists() && !path.is_dir()) {
         root.problem("state_dir", format!("`{}` is a file; it must be a folder", state_dir.display()));
     }
+    // What is the management plane's is checked by its own command.
+    root.leave("control");
     let startup_wait = root.seconds("startup_wait_seconds", 20, 0..=600);
     let schema_refresh = root.seconds("schema_refresh_seconds", 60, 5..=86_400);
     let schemas = root.file("schemas_file").and_then(|path| match schemas::load_schemas(&path) {

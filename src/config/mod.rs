@@ -24,11 +24,15 @@ mod dead_letters;
 mod names;
 mod files;
 mod change;
+mod control;
 mod reader;
 mod nearest;
 
 pub use change::{is_changed_cluster, is_changed_registry, restarts_for};
 pub use check::{load, load_with_files, parse};
+pub use control::{
+    Certificate, Control, ControlConfig, ManagedCluster, Oidc, Roles, Sink, SinkPlace, VaultSettings, load_control,
+};
 pub use files::Files;
 pub use http::RESULT_BYTES;
 pub use nearest::nearest;
@@ -123,6 +127,8 @@ pub struct Tls {
     pub certificate_file: PathBuf,
     /// PEM file with the private key.
     pub key_file: PathBuf,
+    /// PEM file of the authorities whose certificates callers may show; none: they show none.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `[admin]`: the listener of `/live /ready /startup /metrics`.

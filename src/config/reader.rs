@@ -119,6 +119,11 @@ impl<'s> Table<'s> {
         }
     }
 
+    /// A key that is for somebody else to read.
+    pub(super) fn leave(&mut self, key: &'static str) {
+        self.refused.push(key);
+    }
+
     pub(super) fn string(&mut self, key: &'static str) -> Option<String> {
         self.take(key)?.string()
     }

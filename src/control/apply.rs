@@ -13,10 +13,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::origin;
 use super::provider::{Comparison, Observed, Providers, Reach, Step, StepError};
 use super::request::{Desk, Planned, Request, RequestError, RequestState};
-use super::resource::{Kind, ResourceId, Spec};
-use super::store::{Audit, Lease, RequestRow, Resource, ResourceState, StepState, Store, StoreError};
+use super::resource::{Kind, ManagedBy, ResourceId, Spec};
+use super::store::{Audit, Lease, RequestFilter, RequestRow, Resource, ResourceState, StepState, Store, StoreError};
+use crate::telemetry::export;
+use crate::telemetry::metrics::CONTROL_TIME_TO_READY;
 
 /// For how long a node has the right to apply; it is kept before each step.
 const LEASE: Duration = Duration::from_secs(15);
@@ -76,7 +79,8 @@ impl Applier {
     pub async fn run_once(&self) -> Result<usize, ApplyError> {
         let mut ended = 0;
         for state in [RequestState::Applying, RequestState::Approved] {
-            let mut rows = self.store.requests::<Request>(Some(state.as_str()), None, 1_000).await?;
+            let mut rows =
+                self.store.requests::<Request>(&RequestFilter::in_state(state.as_str()), None, 1_000).await?;
             rows.reverse();
             for row in rows {
                 match self.apply(&row.id).await {
@@ -136,7 +140,13 @@ impl Applier {
             let resource = match (&planned.desired, before) {
                 (None, None) => continue,
                 (None, Some(before)) => Resource { state, message: String::new(), ..before },
-                (Some(desired), before) => desired_row(&row.document, planned, desired, before, state),
+                (Some(desired), before) => {
+                    let managed_by = origin::after(change, &world, &row.document.managed_by);
+                    if managed_by == row.document.managed_by {
+                        tx.put_file(&planned.resource, planned.file.as_deref()).await?;
+                    }
+                    desired_row(managed_by, planned, desired, before, state)
+                }
             };
             tx.put_resource(&resource).await?;
         }
@@ -269,6 +279,7 @@ impl Applier {
                 }
                 (None, None) => {
                     tx.delete_resource(&planned.resource).await?;
+                    tx.put_file(&planned.resource, None).await?;
                     if let Some(cluster) = &planned.resource.cluster {
                         tx.free(cluster, &planned.resource.to_string()).await?;
                     }
@@ -303,6 +314,8 @@ impl Applier {
         tx.put_request(&row).await?;
         tx.commit().await?;
         let state = row.document.state.as_str();
+        let took_ms = u64::try_from(super::store::now_ms() - row.created_ms).unwrap_or(0);
+        export::histogram(&CONTROL_TIME_TO_READY, &[state]).record(Duration::from_millis(took_ms));
         info!(request = id, state, "request has come to its end");
         Ok(())
     }
@@ -310,7 +323,7 @@ impl Applier {
 
 /// The row of a resource that is about to be as desired.
 fn desired_row(
-    request: &Request,
+    managed_by: ManagedBy,
     planned: &Planned,
     desired: &Spec,
     before: Option<Resource>,
@@ -328,7 +341,7 @@ fn desired_row(
         revision,
         state,
         message: String::new(),
-        managed_by: request.managed_by.clone(),
+        managed_by,
         kafka_id: before.as_ref().and_then(|before| before.kafka_id.clone()),
         observed: before.as_ref().and_then(|before| before.observed.clone()),
         observed_ms: before.as_ref().and_then(|before| before.observed_ms),

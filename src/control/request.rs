@@ -12,6 +12,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::actor::{Actor, Role, topic_of};
+use super::admission::over_budget;
+use super::origin::{self, Origin};
 use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
 use super::provider::Providers;
 use super::resource::{Found, Kind, ManagedBy, ResourceId, Spec, Violation};
@@ -124,6 +126,9 @@ pub struct Planned {
     pub violations: Vec<Violation>,
     /// What it will take of its cluster.
     pub need: Option<Need>,
+    /// The file that it comes from, in the repository that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// Somebody has agreed.
@@ -180,8 +185,18 @@ impl Desk {
         Desk { store, providers, policy, clusters }
     }
 
-    /// Takes a request in: it is refused with all reasons, waits for those who must agree, or is approved at once.
+    /// The same desk with other rules: to try them.
+    pub fn with_policy(&self, policy: Arc<ArcSwap<Table>>) -> Desk {
+        Desk { policy, ..self.clone() }
+    }
+
+    /// [`Desk::submit_from`] of what comes from no file.
     pub async fn submit(&self, actor: &Actor, ask: Ask) -> Result<Request, RequestError> {
+        self.submit_from(actor, ask, &Origin::default()).await
+    }
+
+    /// Takes a request in: it is refused with all reasons, waits for those who must agree, or is approved at once.
+    pub async fn submit_from(&self, actor: &Actor, ask: Ask, origin: &Origin) -> Result<Request, RequestError> {
         let count = ask.changes.len();
         if count == 0 || count > CHANGES_MAX {
             return Err(RequestError::Length { count });
@@ -193,7 +208,7 @@ impl Desk {
             return Ok(known.document);
         }
         let id = uuid::Uuid::now_v7().to_string();
-        let mut request = self.plan(&mut tx, actor, &ask, &id).await?;
+        let mut request = self.plan(&mut tx, actor, &ask, origin, &id).await?;
         if ask.dry_run {
             return Ok(request);
         }
@@ -333,7 +348,14 @@ impl Desk {
     }
 
     /// What would become of a request, with its reservations made in the transaction.
-    async fn plan(&self, tx: &mut Tx, actor: &Actor, ask: &Ask, id: &str) -> Result<Request, RequestError> {
+    async fn plan(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        ask: &Ask,
+        origin: &Origin,
+        id: &str,
+    ) -> Result<Request, RequestError> {
         let mut changes = ask.changes.clone();
         changes.sort_by(|one, other| order(one).cmp(&order(other)));
         let world = self.load(tx, &changes, &actor.name).await?;
@@ -342,7 +364,7 @@ impl Desk {
         let mut seen = BTreeSet::new();
         for change in &changes {
             let mut found = Found::of(&change.id);
-            found.extend(self.violations(actor, change, &world, ask));
+            found.extend(self.violations(actor, change, &world, ask, origin));
             if !seen.insert(&change.id) {
                 found.add("", "twice", "it stands in the request twice", "ask for it once");
             }
@@ -364,6 +386,7 @@ impl Desk {
                 decision,
                 violations,
                 need,
+                file: origin.files.get(&change.id).cloned(),
             });
         }
         let verdict = policy::combine(planned.iter().map(|planned| &planned.decision));
@@ -383,7 +406,7 @@ impl Desk {
         Ok(request)
     }
 
-    fn violations(&self, actor: &Actor, change: &Change, world: &World, ask: &Ask) -> Vec<Violation> {
+    fn violations(&self, actor: &Actor, change: &Change, world: &World, ask: &Ask, origin: &Origin) -> Vec<Violation> {
         let id = &change.id;
         let mut found = Found::of(id);
         if !actor.may_ask(id, change.desired.as_ref(), world) {
@@ -400,14 +423,7 @@ impl Desk {
             found.add("", "stale", problem, "read it again");
         }
         if let Some(before) = before {
-            if before.managed_by != ask.managed_by {
-                let owner = match &before.managed_by {
-                    ManagedBy::Api => "the API".to_owned(),
-                    ManagedBy::Repository(name) => format!("repository `{name}`"),
-                };
-                let problem = format!("it is managed by {owner}");
-                found.add("", "managed-elsewhere", problem, "change it there, or hand it over first");
-            }
+            origin::check(change, world, ask, origin, &mut found);
             if matches!(before.state, ResourceState::Applying | ResourceState::Deleting) {
                 found.add("", "busy", "it is being changed", "wait until that is done");
             }
@@ -450,12 +466,15 @@ impl Desk {
         let id = &change.id;
         let mut facts = Facts::default();
         facts.set("kind", id.kind.as_str()).set("operation", world.operation(change).as_str());
-        facts.set("violations", violations.len() as f64);
+        facts.set("violations", violations.len() as f64).set("unchanged", origin::is_unchanged(change, world));
         let service = change.desired.as_ref().and_then(|spec| spec.service(id));
         let service = service.or_else(|| world.before(id).map(|resource| resource.service.as_str()));
         facts.set("own_service", service.is_some_and(|service| actor.owns(service, world)));
         if let Some(view) = id.cluster.as_deref().and_then(|cluster| world.cluster(cluster)) {
             facts.set("environment", view.spec.environment.as_str());
+            if let Some(used) = view.disk_used {
+                facts.set("disk_used", used);
+            }
         }
         if let Some(topic) = topic_of(id, world)
             && let Some(Spec::Topic(topic)) = world.after(&topic)
@@ -468,11 +487,16 @@ impl Desk {
             return Ok((facts, None, None));
         }
         let Some(provider) = self.providers.of(id.kind) else { return Ok((facts, None, None)) };
+        // What is desired already can only be asked for because it is not so.
+        let is_desired = world.before(id).is_some_and(|before| change.desired.as_ref() == Some(&before.spec));
+        facts.set("restore", is_desired);
         provider.facts(change, world, &mut facts);
         let need = provider.need(change, world);
         let mut over = None;
         if let (Some(need), Some(cluster)) = (need, &id.cluster) {
-            over = over_budget(tx, world, id, cluster, need).await?;
+            let taken = tx.taken(cluster, &id.to_string()).await?;
+            facts.set("grows", need.disk_bytes > taken.own.disk_bytes);
+            over = world.cluster(cluster).and_then(|view| over_budget(view, taken, need));
             facts.set("over_budget", over.is_some());
             if over.is_none() {
                 let (cluster, resource, request) = (cluster.clone(), id.to_string(), request.to_owned());
@@ -494,6 +518,11 @@ impl Desk {
         for id in &wanted {
             if let Some(resource) = tx.resource(id).await? {
                 wanted_service(&mut world, tx, &resource.service).await?;
+                if resource.managed_by != ManagedBy::Api
+                    && let Some(file) = tx.file(id).await?
+                {
+                    world.add_file(id, file);
+                }
                 world.add(resource);
             }
         }
@@ -504,6 +533,7 @@ impl Desk {
             let Spec::Cluster(spec) = row.spec else { continue };
             let mut view = known.get(cluster).cloned().unwrap_or_default();
             view.disk_bytes_max = spec.disk_bytes.or(view.disk_bytes_max);
+            view.class.replicas_max = spec.replicas_max;
             view.spec = spec;
             world.add_cluster(cluster, view);
         }
@@ -528,43 +558,6 @@ async fn wanted_service(world: &mut World, tx: &mut Tx, service: &str) -> Result
         world.add(resource);
     }
     Ok(())
-}
-
-/// What is too much of a need, with what is free; the needs of the same request's earlier changes are reserved already.
-async fn over_budget(
-    tx: &mut Tx,
-    world: &World,
-    id: &ResourceId,
-    cluster: &str,
-    need: Need,
-) -> Result<Option<String>, RequestError> {
-    let Some(view) = world.cluster(cluster) else { return Ok(None) };
-    let taken = tx.taken(cluster, &id.to_string()).await?;
-    let limits = [
-        ("bytes of disk", view.disk_bytes_max, taken.all.disk_bytes, taken.own.disk_bytes, need.disk_bytes),
-        (
-            "partitions",
-            view.spec.partitions_max.map(u64::from),
-            taken.all.partitions,
-            taken.own.partitions,
-            need.partitions,
-        ),
-        (
-            "bytes a second",
-            view.spec.ingress_bytes_per_second,
-            taken.all.ingress_bytes_per_second,
-            taken.own.ingress_bytes_per_second,
-            need.ingress_bytes_per_second,
-        ),
-    ];
-    let over = limits.into_iter().find_map(|(what, limit, all, own, need)| {
-        let others = all.saturating_sub(own);
-        let limit = limit?;
-        // What is not more than it had is let through however full it is: to shrink must always be possible.
-        (need > own && others.saturating_add(need) > limit)
-            .then(|| format!("it needs {need} {what}, and {} of {limit} are free", limit.saturating_sub(others)))
-    });
-    Ok(over)
 }
 
 /// In which order changes are made: what others need first, and what needs others is taken away first.

@@ -168,6 +168,8 @@ impl Doors {
 }
 
 impl Handler for Doors {
+    type Body = Full<Bytes>;
+
     async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         self.handle(request, peer).await
     }

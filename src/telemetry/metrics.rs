@@ -140,6 +140,15 @@ catalogue! {
     SCHEMA_VERSIONS = Gauge "iguazu_schema_versions" ["registry"] "versions", "schema versions that are loaded and compiled";
     SCHEMA_LEFT_OUT = Gauge "iguazu_schema_versions_left_out" ["registry"] "versions", "versions of event types' subjects that are of no use and left out; `/ready` says why";
 
+    CONTROL_HTTP = Counter "iguazu_control_http_requests_total" ["method", "status"] "requests", "requests that the API of the management plane answered, by method and HTTP status";
+    CONTROL_REFUSED = Counter "iguazu_control_refused_total" ["reason"] "requests", "requests among them that were not let in: `unauthenticated`, `forbidden`, `rate_limited`, or the identity provider or the store was `unavailable`";
+    CONTROL_DECISIONS = Counter "iguazu_control_decisions_total" ["decision"] "changes", "changes that were asked for, by what the rules made of them: `auto`, `review`, `reject`";
+    CONTROL_REQUESTS = Gauge "iguazu_control_requests" ["state"] "requests", "requests in the store, by how far they have come";
+    CONTROL_TIME_TO_READY = Histogram "iguazu_control_time_to_ready_seconds" ["result"] "seconds", "time from asking to `ready` or `failed`, of requests that this node has ended; waiting for people included",
+        0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0;
+    CONTROL_RESERVED = Gauge "iguazu_control_reserved_bytes" ["cluster"] "bytes", "disk of the cluster that is spoken for";
+    CONTROL_BUDGET = Gauge "iguazu_control_budget_bytes" ["cluster"] "bytes", "most of it";
+
     BUILD_INFO = Gauge "iguazu_build_info" ["version"] "1", "always 1; the label is the version";
     PROCESS_START = Gauge "iguazu_process_start_time_seconds" [] "seconds", "when the process started, seconds since 1970";
     PROCESS_CPU = Counter "iguazu_process_cpu_seconds_total" [] "seconds", "CPU time used, user and system, in whole seconds";

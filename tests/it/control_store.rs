@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use iguazu::control::resource::{Kind, ManagedBy, ResourceId, ServiceSpec, Spec};
 use iguazu::control::store::{
-    Audit, AuditLine, Filter, Need, NewRequest, Page, ProxySeen, Published, Reservation, Resource, ResourceState,
-    Secret, SenderKey, StepState, Store, StoreError, Token,
+    Audit, AuditLine, Filter, Need, NewRequest, Page, ProxySeen, Published, RequestFilter, Reservation, Resource,
+    ResourceState, Secret, SenderKey, StepState, Store, StoreError, Token,
 };
 use serde_json::{Value, json};
 
@@ -207,8 +207,16 @@ async fn a_request_with_a_key_that_was_seen_is_the_first_one() {
         tx.put_request(&row).await.unwrap();
         assert!(matches!(tx.put_request(&row).await, Err(StoreError::Stale { .. })), "{engine}");
         tx.commit().await.unwrap();
-        assert_eq!(store.requests::<Value>(Some("approved"), None, 10).await.unwrap().len(), 1, "{engine}");
-        assert_eq!(store.requests::<Value>(Some("pending"), None, 10).await.unwrap().len(), 0, "{engine}");
+        assert_eq!(
+            store.requests::<Value>(&RequestFilter::in_state("approved"), None, 10).await.unwrap().len(),
+            1,
+            "{engine}"
+        );
+        assert_eq!(
+            store.requests::<Value>(&RequestFilter::in_state("pending"), None, 10).await.unwrap().len(),
+            0,
+            "{engine}"
+        );
     }
 }
 
@@ -270,7 +278,8 @@ async fn a_secret_is_read_once_by_its_reader_and_a_token_ends() {
         assert_eq!(store.digests(&secret.resource).await.unwrap(), ["digest"], "{engine}");
         assert!(store.token::<Value>("live").await.unwrap().is_some(), "{engine}");
         assert!(store.token::<Value>("dead").await.unwrap().is_none(), "{engine}");
-        assert_eq!(store.token_names().await.unwrap(), ["dead", "live"], "{engine}");
+        let names: Vec<_> = store.tokens::<Value>().await.unwrap().into_iter().map(|token| token.name).collect();
+        assert_eq!(names, ["dead", "live"], "{engine}");
     }
 }
 

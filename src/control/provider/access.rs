@@ -176,7 +176,15 @@ impl Provider for AccessProvider {
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
         let cluster = change.id.cluster.as_deref().unwrap_or_default();
         let mut found = Found::of(&change.id);
-        check_cluster(&mut found, world, "access");
+        // The right to publish is the proxies' alone, whatever the cluster can do.
+        let before = world.before(&change.id).map(|resource| &resource.spec);
+        let publishes = |spec: &Spec| matches!(spec, Spec::Access(AccessSpec { level: Level::Publish, .. }));
+        if !change.desired.iter().chain(before).all(publishes) {
+            check_cluster(&mut found, world, "access");
+        } else if world.cluster(cluster).is_none() {
+            let problem = format!("there is no cluster `{cluster}`");
+            found.add("", "unknown-cluster", problem, "name one that is registered");
+        }
         let Some(Spec::Access(access)) = &change.desired else { return found.violations() };
         let (principal, what) = match access.level {
             Level::Publish => (ResourceId::of(Kind::Sender, &access.principal), "sender"),

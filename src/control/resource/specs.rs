@@ -79,6 +79,9 @@ pub struct ClusterSpec {
     /// Most partitions of one topic without a person's consent.
     #[serde(default)]
     pub topic_partitions_max: Option<u32>,
+    /// Most copies of each partition, whatever a topic's tier: for clusters of one broker, for development. Tiers promise less there.
+    #[serde(default)]
+    pub replicas_max: Option<u32>,
     /// Price of a reserved gigabyte (10^9) for a month.
     #[serde(default)]
     pub gb_month_price: f64,
@@ -195,6 +198,21 @@ pub struct SenderSpec {
     pub sample: Option<f64>,
 }
 
+impl SenderSpec {
+    /// A sender of a service, and all else as it is when nobody says.
+    pub fn of(service: &str) -> SenderSpec {
+        SenderSpec {
+            service: service.to_owned(),
+            generation: one(),
+            overlap_hours: overlap_hours(),
+            events_per_second: None,
+            bytes_per_second: None,
+            disabled: false,
+            sample: None,
+        }
+    }
+}
+
 fn one() -> u32 {
     1
 }
@@ -307,19 +325,38 @@ pub struct QuotaSpec {
     pub events_per_second: Option<u64>,
 }
 
+/// A spec that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct SpecError {
+    /// Path of the field; empty when it is about the whole.
+    pub field: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
 impl Spec {
     /// Reads a spec of this kind.
-    pub fn read(kind: Kind, value: Value) -> Result<Spec, serde_json::Error> {
+    pub fn read(kind: Kind, value: Value) -> Result<Spec, SpecError> {
+        fn of<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, SpecError> {
+            serde_path_to_error::deserialize(value).map_err(|error| {
+                let field = error.path().to_string();
+                SpecError {
+                    field: if field == "." { String::new() } else { field },
+                    problem: error.inner().to_string(),
+                }
+            })
+        }
         Ok(match kind {
-            Kind::Service => Spec::Service(serde_json::from_value(value)?),
-            Kind::Cluster => Spec::Cluster(serde_json::from_value(value)?),
-            Kind::Topic => Spec::Topic(serde_json::from_value(value)?),
-            Kind::User => Spec::User(serde_json::from_value(value)?),
-            Kind::Sender => Spec::Sender(serde_json::from_value(value)?),
-            Kind::Group => Spec::Group(serde_json::from_value(value)?),
-            Kind::EventType => Spec::EventType(serde_json::from_value(value)?),
-            Kind::Access => Spec::Access(serde_json::from_value(value)?),
-            Kind::Quota => Spec::Quota(serde_json::from_value(value)?),
+            Kind::Service => Spec::Service(of(value)?),
+            Kind::Cluster => Spec::Cluster(of(value)?),
+            Kind::Topic => Spec::Topic(of(value)?),
+            Kind::User => Spec::User(of(value)?),
+            Kind::Sender => Spec::Sender(of(value)?),
+            Kind::Group => Spec::Group(of(value)?),
+            Kind::EventType => Spec::EventType(of(value)?),
+            Kind::Access => Spec::Access(of(value)?),
+            Kind::Quota => Spec::Quota(of(value)?),
         })
     }
 

@@ -14,6 +14,7 @@ use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 
 mod schema;
 mod audit;
+mod files;
 mod leases;
 mod published;
 mod query;
@@ -21,13 +22,15 @@ mod requests;
 mod reservations;
 mod resources;
 mod small;
+mod seen;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
 pub use leases::{Fence, Lease};
 pub use published::{ProxySeen, Published, SenderKey};
-pub use requests::{NewRequest, RequestRow, StepRow, StepState};
+pub use requests::{NewRequest, RequestFilter, RequestRow, StepRow, StepState};
 pub use reservations::{Need, Reservation, Taken};
 pub use resources::{Filter, Page, Resource, ResourceState};
+pub use seen::{FindingRow, Unmanaged};
 pub use small::{Secret, SecretState, Token};
 
 /// How long a transaction waits for the one before it.
@@ -129,6 +132,12 @@ impl Store {
         // The pool hands out connections that may have died meanwhile; this one has not.
         inner.execute("SELECT 1").await?;
         Ok(Tx { inner, now_ms: now_ms() })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.pool.execute("SELECT 1").await?;
+        Ok(())
     }
 
     /// Closes every connection.

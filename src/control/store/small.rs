@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
 use super::{Store, StoreError, Tx, document, text};
 
@@ -150,20 +151,13 @@ impl Store {
     pub async fn token<D: DeserializeOwned>(&self, hash: &str) -> Result<Option<Token<D>>, StoreError> {
         let select = "SELECT * FROM tokens WHERE hash = $1 AND (expires_ms IS NULL OR expires_ms > $2)";
         let row = sqlx::query(select).bind(hash).bind(super::now_ms()).fetch_optional(&self.pool).await?;
-        let Some(row) = row else { return Ok(None) };
-        let name: String = row.try_get("name")?;
-        Ok(Some(Token {
-            hash: row.try_get("hash")?,
-            document: document(&row, "document", || format!("token {name}"))?,
-            expires_ms: row.try_get("expires_ms")?,
-            name,
-        }))
+        row.as_ref().map(read_token).transpose()
     }
 
-    /// Names of all tokens.
-    pub async fn token_names(&self) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query("SELECT name FROM tokens ORDER BY name").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok(row.try_get("name")?)).collect()
+    /// All tokens, those whose time is up too, by name.
+    pub async fn tokens<D: DeserializeOwned>(&self) -> Result<Vec<Token<D>>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM tokens ORDER BY name").fetch_all(&self.pool).await?;
+        rows.iter().map(read_token).collect()
     }
 
     /// A secret as it is sealed, whoever may read it: for giving Kafka the same one again.
@@ -198,4 +192,14 @@ impl Store {
         let revision = row.try_get("revision")?;
         Ok(Some((revision, document(&row, "document", || format!("policy {revision}"))?)))
     }
+}
+
+fn read_token<D: DeserializeOwned>(row: &AnyRow) -> Result<Token<D>, StoreError> {
+    let name: String = row.try_get("name")?;
+    Ok(Token {
+        hash: row.try_get("hash")?,
+        document: document(row, "document", || format!("token {name}"))?,
+        expires_ms: row.try_get("expires_ms")?,
+        name,
+    })
 }
