@@ -202,8 +202,8 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let checks = EventChecks::new(&config.clusters, &config.registries).map_err(StartError::Registry)?;
     let checks = Arc::new(checks);
     let mut providers = Providers::default();
-    providers.add(Arc::new(EventTypeProvider::new(Arc::clone(&checks))));
     providers.add(Arc::new(UserProvider::with(Sinks::new(&control.sinks).map_err(StartError::Sink)?)));
+    providers.add(Arc::new(EventTypeProvider::new(Arc::clone(&checks))));
     let keys = Keys::open(&snapshot_key_file(control))?;
     let public_keys = keys.public().iter().map(ToString::to_string).collect();
     let snapshots = Arc::new(Snapshots::new(store.clone(), keys, checks));
