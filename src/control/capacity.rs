@@ -260,17 +260,11 @@ pub fn resolve(wanted: &Wanted, class: &Class) -> Result<Resolved, Vec<Unresolva
         format!("{segment_ms} ms"),
     );
 
-    let held = match wanted.state_bytes {
-        // Compaction begins when half of a log is new (`min.cleanable.dirty.ratio`), and writes the new segment beside the old.
-        Some(bytes) => 2 * bytes.div_ceil(u64::from(partitions)) + segment_bytes,
-        None => retention_bytes,
-    };
     let replicas = class.replicas(wanted.tier);
-    // Indexes of closed segments: 20 bytes for each 4,096 of data (`index.interval.bytes`).
-    let late = (peak * 1e6 * DELETE_LAG_SECONDS).ceil() as u64;
-    let indexes = (held + segment_bytes + late / u64::from(partitions)).div_ceil(200) + INDEX_BYTES;
-    let one_copy = u64::from(partitions) * (held + segment_bytes + indexes) + late;
-    let reserve_bytes = u64::from(replicas) * one_copy;
+    let held = held(wanted, partitions, retention_bytes, segment_bytes);
+    let late = late(peak);
+    let indexes = indexes(held, segment_bytes, late, partitions);
+    let reserve_bytes = reserve(wanted, replicas, partitions, retention_bytes, segment_bytes);
     steps.add(
         "reserve",
         "replicas × (partitions × (held + segment.bytes + indexes) + peak × 360 s)",
@@ -310,6 +304,35 @@ pub fn resolve(wanted: &Wanted, class: &Class) -> Result<Resolved, Vec<Unresolva
         ingress_bytes_per_second,
         steps: steps.0,
     })
+}
+
+/// Bytes of disk over all brokers that a topic can take at most, with these settings of each partition.
+pub fn reserve(wanted: &Wanted, replicas: u32, partitions: u32, retention_bytes: u64, segment_bytes: u64) -> u64 {
+    let Capacity { mb_per_second, peak_factor, growth, .. } = wanted.capacity;
+    let late = late(mb_per_second * growth * peak_factor);
+    let held = held(wanted, partitions, retention_bytes, segment_bytes);
+    let each = held.saturating_add(segment_bytes).saturating_add(indexes(held, segment_bytes, late, partitions));
+    let one_copy = u64::from(partitions).saturating_mul(each).saturating_add(late);
+    u64::from(replicas).saturating_mul(one_copy)
+}
+
+/// Bytes that a partition keeps beside its active segment.
+fn held(wanted: &Wanted, partitions: u32, retention_bytes: u64, segment_bytes: u64) -> u64 {
+    match wanted.state_bytes {
+        // Compaction begins when half of a log is new (`min.cleanable.dirty.ratio`), and writes the new segment beside the old.
+        Some(bytes) => 2 * bytes.div_ceil(u64::from(partitions)) + segment_bytes,
+        None => retention_bytes,
+    }
+}
+
+/// Bytes that come in until the oldest are gone.
+fn late(peak: f64) -> u64 {
+    (peak * 1e6 * DELETE_LAG_SECONDS).ceil() as u64
+}
+
+/// Indexes of closed segments, 20 bytes for each 4,096 of data (`index.interval.bytes`), and of the active one.
+fn indexes(held: u64, segment_bytes: u64, late: u64, partitions: u32) -> u64 {
+    held.saturating_add(segment_bytes).saturating_add(late / u64::from(partitions)).div_ceil(200) + INDEX_BYTES
 }
 
 /// What a month costs, from a cluster's prices.

@@ -20,10 +20,15 @@
 //! | [`policy`] | who decides: an ordered table of rules, as data |
 //! | [`actor`] | who asks, and what they may |
 //! | [`world`] | what a change is judged against |
+//! | `admission` | whether a cluster has room for what is asked |
+//! | [`probe`] | what a cluster is, what it can do, how much room it has |
+//! | [`gate`] | the last door before a cluster: no write to one that is only looked at |
 //! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
 //! | [`origin`] | which side changes a resource: the API, or the files of one repository |
 //! | [`request`] | a request on its way in, and its approvals |
+//! | [`quiet`] | deletion of topics, after a period in which it can be called off |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
+//! | [`reconcile`] | what is there against what is desired: findings, diagnosis, budgets, forecasts |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
 //! | [`snapshot`] | what the proxies get of it: event types, senders, limits, brakes; signed, by long poll |
 //! | [`seal`] | secrets at rest |
@@ -34,18 +39,22 @@
 //!
 //! # Where things will go
 //!
-//! Reconciliation and findings come as `reconcile/`; import, incident
-//! operations and rotation jobs beside them.
+//! Import, incident operations and rotation jobs come beside these.
 
 pub mod resource;
 pub mod capacity;
 pub mod policy;
 pub mod actor;
 pub mod world;
+mod admission;
+pub mod probe;
+pub mod gate;
 pub mod provider;
 pub mod origin;
 pub mod request;
+pub mod quiet;
 pub mod apply;
+pub mod reconcile;
 pub mod store;
 pub mod snapshot;
 pub mod seal;

@@ -29,10 +29,12 @@ use zeroize::Zeroizing;
 
 use super::api::{self, Api, tokens};
 use super::apply::{Applier, ApplyError};
+use super::gate::Gate;
 use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
 use super::policy::Table;
 use super::private_file;
 use super::provider::{EventChecks, EventTypeProvider, Providers, Reach, UserProvider};
+use super::reconcile::{self, Reconciler};
 use super::request::Desk;
 use super::resource::{ClusterMode, ClusterSpec, Kind, ManagedBy, ResourceId, Spec};
 use super::seal::{KEY_BYTES, NoRandomness, Sealer};
@@ -183,6 +185,12 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let sealer = Arc::new(Sealer::new(&*seal_key(control)?));
     let (mut clients, settings) = clients(&config.clusters)?;
     clients.extend(given.admins);
+    // Nothing below this can write to a cluster that is only looked at.
+    let clients = clients.into_iter().map(|(name, admin)| {
+        let gate: Arc<dyn KafkaAdmin> = Arc::new(Gate::new(&name, store.clone(), admin));
+        (name, gate)
+    });
+    let clients: BTreeMap<_, _> = clients.collect();
     let view = ClusterView { unsupported: given.unsupported, ..ClusterView::default() };
     let views = config.clusters.iter().map(|cluster| (cluster.name.clone(), view.clone()));
     let clusters = Arc::new(ArcSwap::from_pointee(views.collect::<BTreeMap<_, _>>()));
@@ -203,11 +211,17 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let reach = Reach { clusters: clients, settings, store: store.clone(), sealer };
     // Another name each time: what an older process of this node may still be about to write is fenced off.
     let node = uuid::Uuid::now_v7().to_string();
-    let applier = Applier::new(store.clone(), desk.clone(), providers, reach.clone(), &node);
+    let applier = Applier::new(store.clone(), desk.clone(), providers.clone(), reach.clone(), &node);
     let (stop, wake) = (CancellationToken::new(), Arc::new(Notify::new()));
+    let settings = reconcile::Settings::default();
+    let views = Arc::clone(&clusters);
+    let reconciler =
+        Reconciler::new(store.clone(), desk.clone(), providers.clone(), reach.clone(), views, &node, settings);
+    reconciler.remember().await?;
     let api = Api::new(api::Parts {
         store: store.clone(),
         desk,
+        reconciler: reconciler.clone(),
         policy: Arc::clone(&policy),
         clusters,
         reach,
@@ -229,7 +243,11 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         encryption,
     });
     let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node, renewal };
-    let tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone()))];
+    let looks = {
+        let stop = stop.clone();
+        tokio::spawn(async move { reconciler.run(stop).await })
+    };
+    let tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone())), looks];
     Ok(Started { address, drain, stop, tasks, store, bootstrap_file, public_keys })
 }
 

@@ -12,9 +12,11 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::actor::{Actor, Role, topic_of};
+use super::admission::over_budget;
 use super::origin::{self, Origin};
 use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
 use super::provider::Providers;
+use super::quiet::Quiet;
 use super::resource::{Found, Kind, ManagedBy, ResourceId, Spec, Violation};
 use super::store::{Audit, Need, NewRequest, Reservation, ResourceState, Store, StoreError, Tx};
 use super::world::{Change, ClusterView, World};
@@ -57,6 +59,8 @@ pub enum RequestState {
     Denied,
     /// Whoever asked took it back.
     Withdrawn,
+    /// What it deletes is closed, and is deleted when its quiet period is over.
+    Quiet,
     /// What it was planned on has changed.
     Superseded,
     /// It could not be applied; its message says why.
@@ -64,7 +68,7 @@ pub enum RequestState {
 }
 
 impl RequestState {
-    const ALL: [(RequestState, &'static str); 9] = [
+    const ALL: [(RequestState, &'static str); 10] = [
         (RequestState::Pending, "pending"),
         (RequestState::Approved, "approved"),
         (RequestState::Applying, "applying"),
@@ -72,6 +76,7 @@ impl RequestState {
         (RequestState::Rejected, "rejected"),
         (RequestState::Denied, "denied"),
         (RequestState::Withdrawn, "withdrawn"),
+        (RequestState::Quiet, "quiet"),
         (RequestState::Superseded, "superseded"),
         (RequestState::Failed, "failed"),
     ];
@@ -105,6 +110,9 @@ pub struct Request {
     pub managed_by: ManagedBy,
     /// Hash of what it was planned on: an approval is of this and nothing else.
     pub plan_hash: String,
+    /// Of a request that deletes topics: when that is, and whether it was called off.
+    #[serde(default)]
+    pub quiet: Option<Quiet>,
 }
 
 /// One change of a request.
@@ -167,7 +175,7 @@ pub enum RequestError {
 /// What comes in, and who decides.
 #[derive(Clone)]
 pub struct Desk {
-    store: Store,
+    pub(super) store: Store,
     providers: Providers,
     policy: Arc<ArcSwap<Table>>,
     clusters: Arc<ArcSwap<BTreeMap<String, ClusterView>>>,
@@ -355,7 +363,7 @@ impl Desk {
         origin: &Origin,
         id: &str,
     ) -> Result<Request, RequestError> {
-        let mut changes = ask.changes.clone();
+        let mut changes = self.with_grants(tx, ask).await?;
         changes.sort_by(|one, other| order(one).cmp(&order(other)));
         let world = self.load(tx, &changes, &actor.name).await?;
         let table = self.policy.load_full();
@@ -400,6 +408,7 @@ impl Desk {
             approvals: Vec::new(),
             managed_by: ask.managed_by.clone(),
             plan_hash: String::new(),
+            quiet: None,
         };
         request.plan_hash = request.hash(&world);
         Ok(request)
@@ -471,6 +480,9 @@ impl Desk {
         facts.set("own_service", service.is_some_and(|service| actor.owns(service, world)));
         if let Some(view) = id.cluster.as_deref().and_then(|cluster| world.cluster(cluster)) {
             facts.set("environment", view.spec.environment.as_str());
+            if let Some(used) = view.disk_used {
+                facts.set("disk_used", used);
+            }
         }
         if let Some(topic) = topic_of(id, world)
             && let Some(Spec::Topic(topic)) = world.after(&topic)
@@ -483,11 +495,16 @@ impl Desk {
             return Ok((facts, None, None));
         }
         let Some(provider) = self.providers.of(id.kind) else { return Ok((facts, None, None)) };
+        // What is desired already can only be asked for because it is not so.
+        let is_desired = world.before(id).is_some_and(|before| change.desired.as_ref() == Some(&before.spec));
+        facts.set("restore", is_desired);
         provider.facts(change, world, &mut facts);
         let need = provider.need(change, world);
         let mut over = None;
         if let (Some(need), Some(cluster)) = (need, &id.cluster) {
-            over = over_budget(tx, world, id, cluster, need).await?;
+            let taken = tx.taken(cluster, &id.to_string()).await?;
+            facts.set("grows", need.disk_bytes > taken.own.disk_bytes);
+            over = world.cluster(cluster).and_then(|view| over_budget(view, taken, need));
             facts.set("over_budget", over.is_some());
             if over.is_none() {
                 let (cluster, resource, request) = (cluster.clone(), id.to_string(), request.to_owned());
@@ -515,6 +532,16 @@ impl Desk {
                     world.add_file(id, file);
                 }
                 world.add(resource);
+            }
+        }
+        for topic in changes.iter().filter(|change| change.id.kind == Kind::Topic && change.desired.is_none()) {
+            // Whoever still sends events to it must be known to whoever deletes it.
+            let cluster = topic.id.cluster.as_deref().unwrap_or_default();
+            for row in tx.named_after(Kind::EventType, "", &topic.id.name).await? {
+                let goes_to_it = matches!(&row.spec, Spec::EventType(event) if event.cluster == cluster);
+                if goes_to_it && world.before(&row.id).is_none() {
+                    world.add(row);
+                }
             }
         }
         let clusters: BTreeSet<&str> = wanted.iter().filter_map(|id| id.cluster.as_deref()).collect();
@@ -551,43 +578,6 @@ async fn wanted_service(world: &mut World, tx: &mut Tx, service: &str) -> Result
     Ok(())
 }
 
-/// What is too much of a need, with what is free; the needs of the same request's earlier changes are reserved already.
-async fn over_budget(
-    tx: &mut Tx,
-    world: &World,
-    id: &ResourceId,
-    cluster: &str,
-    need: Need,
-) -> Result<Option<String>, RequestError> {
-    let Some(view) = world.cluster(cluster) else { return Ok(None) };
-    let taken = tx.taken(cluster, &id.to_string()).await?;
-    let limits = [
-        ("bytes of disk", view.disk_bytes_max, taken.all.disk_bytes, taken.own.disk_bytes, need.disk_bytes),
-        (
-            "partitions",
-            view.spec.partitions_max.map(u64::from),
-            taken.all.partitions,
-            taken.own.partitions,
-            need.partitions,
-        ),
-        (
-            "bytes a second",
-            view.spec.ingress_bytes_per_second,
-            taken.all.ingress_bytes_per_second,
-            taken.own.ingress_bytes_per_second,
-            need.ingress_bytes_per_second,
-        ),
-    ];
-    let over = limits.into_iter().find_map(|(what, limit, all, own, need)| {
-        let others = all.saturating_sub(own);
-        let limit = limit?;
-        // What is not more than it had is let through however full it is: to shrink must always be possible.
-        (need > own && others.saturating_add(need) > limit)
-            .then(|| format!("it needs {need} {what}, and {} of {limit} are free", limit.saturating_sub(others)))
-    });
-    Ok(over)
-}
-
 /// In which order changes are made: what others need first, and what needs others is taken away first.
 fn order(change: &Change) -> (bool, i64, &ResourceId) {
     let kind = change.id.kind as i64;
@@ -605,11 +595,11 @@ fn dedicated_operator(actor: &Actor, id: &ResourceId, world: &World) -> bool {
     is_dedicated && actor.operates(cluster, world)
 }
 
-async fn find(tx: &mut Tx, id: &str) -> Result<super::store::RequestRow<Request>, RequestError> {
+pub(super) async fn find(tx: &mut Tx, id: &str) -> Result<super::store::RequestRow<Request>, RequestError> {
     tx.request(id).await?.ok_or_else(|| RequestError::Unknown { id: id.to_owned() })
 }
 
-fn wrong_state(request: &Request, verb: &'static str) -> RequestError {
+pub(super) fn wrong_state(request: &Request, verb: &'static str) -> RequestError {
     RequestError::WrongState { id: request.id.clone(), state: request.state.as_str(), verb }
 }
 
@@ -648,7 +638,7 @@ impl Request {
     }
 
     /// In which parts somebody may agree: those that they have for every change that asks for them.
-    fn parts_of(&self, actor: &Actor, world: &World) -> BTreeSet<Approver> {
+    pub(super) fn parts_of(&self, actor: &Actor, world: &World) -> BTreeSet<Approver> {
         let asks = |planned: &&Planned, part: Approver| match &planned.decision.verdict {
             Verdict::Review { by } => by.contains(&part),
             Verdict::Auto | Verdict::Reject => false,

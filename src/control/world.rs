@@ -58,6 +58,46 @@ pub struct ClusterView {
     pub is_open: Option<bool>,
     /// Why a kind cannot be managed there, by kind.
     pub unsupported: BTreeMap<Kind, String>,
+    /// Bytes that topics which nobody manages here may come to take: they are not free.
+    pub unmanaged_bytes: u64,
+    /// Bytes of reservations whose topics have their place on brokers.
+    pub placed_bytes: u64,
+    /// The share of the fullest broker's disks that is in use; none when nobody knows.
+    pub disk_used: Option<f64>,
+    /// Its brokers.
+    pub brokers: Vec<BrokerRoom>,
+}
+
+/// The room on one broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerRoom {
+    /// Its id.
+    pub id: i32,
+    /// Bytes that topics may reserve there; none when nobody knows.
+    pub limit_bytes: Option<u64>,
+    /// Bytes that topics which have their place there may come to take.
+    pub committed_bytes: u64,
+}
+
+impl ClusterView {
+    /// The first broker that would have no room for so many bytes in so many replicas, beside what others have reserved. Kafka
+    /// gives each broker its turn and looks at no disk, so that each must have room for the largest share.
+    pub fn full_broker(&self, bytes: u64, replicas: u64, others_bytes: u64) -> Option<BrokerRoom> {
+        let brokers = self.brokers.len() as u64;
+        if brokers == 0 || replicas == 0 {
+            return None;
+        }
+        let share = |bytes: u64, of: u64, all: u64| {
+            u64::try_from((u128::from(bytes) * u128::from(of)).div_ceil(u128::from(all))).unwrap_or(u64::MAX)
+        };
+        let own = share(bytes, replicas.div_ceil(brokers), replicas);
+        let waiting = share(others_bytes.saturating_sub(self.placed_bytes), 1, brokers);
+        let is_full = |room: &&BrokerRoom| {
+            let taken = room.committed_bytes.saturating_add(waiting).saturating_add(own);
+            room.limit_bytes.is_some_and(|limit| taken > limit)
+        };
+        self.brokers.iter().find(is_full).copied()
+    }
 }
 
 /// The view.
@@ -127,6 +167,11 @@ impl World {
         }
     }
 
+    /// All resources, as they are.
+    pub fn resources(&self) -> impl Iterator<Item = &Resource> {
+        self.before.values()
+    }
+
     /// A cluster; none when there is none of this name.
     pub fn cluster(&self, name: &str) -> Option<&ClusterView> {
         self.clusters.get(name)
@@ -176,5 +221,30 @@ impl World {
     /// Whether something may be written to a cluster.
     pub fn is_writable(&self, cluster: &str) -> bool {
         self.cluster(cluster).is_some_and(|view| view.spec.mode != ClusterMode::Observe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_broker_must_have_room_for_the_largest_share() {
+        let room = |id, committed_bytes| BrokerRoom { id, limit_bytes: Some(1_000), committed_bytes };
+        let view = ClusterView {
+            brokers: vec![room(1, 100), room(2, 900), room(3, 100)],
+            placed_bytes: 1_100,
+            ..ClusterView::default()
+        };
+        // Six replicas over three brokers: a third each.
+        assert_eq!(view.full_broker(300, 6, 1_100), None);
+        assert_eq!(view.full_broker(301, 6, 1_100).map(|room| room.id), Some(2));
+        // One replica may come to lie on the fullest one.
+        assert_eq!(view.full_broker(101, 1, 1_100).map(|room| room.id), Some(2));
+        // What is reserved and has no place yet may, too.
+        assert_eq!(view.full_broker(300, 6, 1_103).map(|room| room.id), Some(2));
+        let hidden = ClusterView { brokers: vec![BrokerRoom { limit_bytes: None, ..room(1, 0) }], ..view.clone() };
+        assert_eq!(hidden.full_broker(u64::MAX, 1, 0), None);
+        assert_eq!(ClusterView::default().full_broker(1, 1, 0), None);
     }
 }

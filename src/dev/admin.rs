@@ -172,7 +172,7 @@ impl KafkaAdmin for EmbeddedAdmin {
             Some(Broker { id, host: host.to_owned(), port: port.parse().ok()?, rack: None })
         };
         let brokers = (1..).zip(self.brokers.bootstrap().split(',')).filter_map(broker).collect();
-        answer(ClusterDescription { id: "embedded".to_owned(), controller: Some(1), brokers })
+        answer(ClusterDescription { id: "embedded".to_owned(), controller: Some(1), brokers, may: None })
     }
 
     fn list_topics(&self) -> Answer<'_, Each<TopicDescription>> {

@@ -28,21 +28,23 @@ use super::support::kafka::{self, ADMIN, Cluster};
 use super::support::{folder, unique};
 
 /// A plane over one cluster: a desk, an applier, a store.
-struct Plane {
-    desk: Desk,
-    applier: Applier,
-    store: Store,
+pub struct Plane {
+    pub desk: Desk,
+    pub applier: Applier,
+    pub store: Store,
+    pub reach: Reach,
+    pub clusters: Arc<ArcSwap<BTreeMap<String, ClusterView>>>,
     sealer: Arc<Sealer>,
 }
 
 impl Plane {
-    async fn over(cluster: &Cluster, providers: Providers, node: &str, address: &str) -> Plane {
+    pub async fn over(cluster: &Cluster, providers: Providers, node: &str, address: &str) -> Plane {
         let store = Store::open(address).await.unwrap();
         let view =
             ClusterView { class: Class::default(), disk_bytes_max: Some(10_u64.pow(13)), ..ClusterView::default() };
         let clusters = Arc::new(ArcSwap::from_pointee(BTreeMap::from([("core".to_owned(), view)])));
         let policy = Arc::new(ArcSwap::from_pointee(Table::default()));
-        let desk = Desk::new(store.clone(), providers.clone(), policy, clusters);
+        let desk = Desk::new(store.clone(), providers.clone(), policy, Arc::clone(&clusters));
         let client: Arc<dyn KafkaAdmin> = Arc::new(admin(cluster));
         let settings = Settings {
             brokers: cluster.sasl_brokers().split(',').map(str::to_owned).collect(),
@@ -57,11 +59,11 @@ impl Plane {
             store: store.clone(),
             sealer: Arc::clone(&sealer),
         };
-        let applier = Applier::new(store.clone(), desk.clone(), providers, reach, node);
-        Plane { desk, applier, store, sealer }
+        let applier = Applier::new(store.clone(), desk.clone(), providers, reach.clone(), node);
+        Plane { desk, applier, store, reach, clusters, sealer }
     }
 
-    async fn new(cluster: &Cluster) -> Plane {
+    pub async fn new(cluster: &Cluster) -> Plane {
         let plane = Plane::over(cluster, Providers::default(), "node", &address()).await;
         let admin = Actor { name: "root".into(), groups: BTreeSet::new(), roles: BTreeSet::from([Role::Admin]) };
         let spec = r#"{ "mode": "shared", "operators": ["platform"] }"#;
@@ -74,7 +76,7 @@ impl Plane {
     }
 
     /// Submits, applies, and expects it to be through.
-    async fn done(&self, actor: &Actor, changes: Vec<Change>) -> Request {
+    pub async fn done(&self, actor: &Actor, changes: Vec<Change>) -> Request {
         let request = self.desk.submit(actor, ask(changes)).await.unwrap();
         assert_eq!(request.state, RequestState::Approved, "{request:#?}");
         self.applier.run_once().await.unwrap();
@@ -83,16 +85,16 @@ impl Plane {
         request
     }
 
-    async fn request(&self, id: &str) -> Request {
+    pub async fn request(&self, id: &str) -> Request {
         self.store.request::<Request>(id).await.unwrap().unwrap().document
     }
 
-    async fn resource(&self, id: &str) -> Option<Resource> {
+    pub async fn resource(&self, id: &str) -> Option<Resource> {
         self.store.resource(&id.parse().unwrap()).await.unwrap()
     }
 
     /// The password that its requester reads, once.
-    async fn password_of(&self, id: &str, generation: i64, reader: &str) -> Option<String> {
+    pub async fn password_of(&self, id: &str, generation: i64, reader: &str) -> Option<String> {
         let mut tx = self.store.begin().await.unwrap();
         let sealed = tx.take_secret(id, generation, reader).await.unwrap()?;
         tx.commit().await.unwrap();
@@ -100,21 +102,21 @@ impl Plane {
     }
 }
 
-fn address() -> String {
+pub fn address() -> String {
     format!("sqlite:{}", folder("control").join("control.db").display())
 }
 
-fn ann() -> Actor {
+pub fn ann() -> Actor {
     Actor { name: "ann".into(), groups: BTreeSet::from(["team-orders".to_owned()]), roles: BTreeSet::new() }
 }
 
-fn change(id: &str, spec: Option<&str>) -> Change {
+pub fn change(id: &str, spec: Option<&str>) -> Change {
     let id: ResourceId = id.parse().unwrap();
     let desired = spec.map(|spec| Spec::read(id.kind, serde_json::from_str(spec).unwrap()).unwrap());
     Change { id, desired, if_match: None }
 }
 
-fn ask(changes: Vec<Change>) -> Ask {
+pub fn ask(changes: Vec<Change>) -> Ask {
     Ask {
         changes,
         reason: "it is needed".into(),
@@ -125,7 +127,7 @@ fn ask(changes: Vec<Change>) -> Ask {
     }
 }
 
-fn topic_spec(mb_per_second: f64) -> String {
+pub fn topic_spec(mb_per_second: f64) -> String {
     format!(r#"{{ "service": "orders", "capacity": {{ "mb_per_second": {mb_per_second} }} }}"#)
 }
 
@@ -289,10 +291,10 @@ async fn a_topic_that_is_there_already_is_never_taken_over_nor_changed() {
 }
 
 /// A provider whose every act stops the process, so to speak: right before it does something, or right after.
-struct Killed {
-    inner: Arc<dyn Provider>,
+pub struct Killed {
+    pub inner: Arc<dyn Provider>,
     /// How many acts may go until it happens, and whether it happens after the act.
-    left: Arc<std::sync::Mutex<Option<(u32, bool)>>>,
+    pub left: Arc<std::sync::Mutex<Option<(u32, bool)>>>,
 }
 
 impl Provider for Killed {

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::policy::Table;
 use super::provider::Reach;
+use super::reconcile::Reconciler;
 use super::request::Desk;
 use super::snapshot::Snapshots;
 use super::store::Store;
@@ -42,6 +43,7 @@ mod audit;
 mod events;
 mod explain;
 mod extract;
+mod findings;
 mod health;
 mod meters;
 mod onboardings;
@@ -78,6 +80,8 @@ pub struct Inner {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
+    /// What is really there, as it was seen last.
+    pub reconciler: Reconciler,
     snapshots: Arc<Snapshots>,
     meters: meters::Meters,
     bootstrap_file: std::path::PathBuf,
@@ -106,6 +110,8 @@ pub struct Parts {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
+    /// What is really there, as it was seen last.
+    pub reconciler: Reconciler,
     /// What proxies poll for.
     pub snapshots: Arc<Snapshots>,
     /// The file of the token that the first admin comes in with.
@@ -124,7 +130,7 @@ impl Api {
     /// An API over these.
     pub fn new(parts: Parts) -> Api {
         let Parts { store, desk, policy, clusters, reach, wake, stop, snapshots, bootstrap_file, .. } = parts;
-        let Parts { issuer, roles, certificates, requests_per_second, .. } = parts;
+        let Parts { reconciler, issuer, roles, certificates, requests_per_second, .. } = parts;
         Api(Arc::new(Inner {
             store,
             desk,
@@ -133,6 +139,7 @@ impl Api {
             reach,
             wake,
             stop,
+            reconciler,
             snapshots,
             meters: meters::Meters::default(),
             bootstrap_file,

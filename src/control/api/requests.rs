@@ -240,11 +240,7 @@ impl Wish {
 
 /// Asks for changes: 200 for what was only tried, 202 for what is taken in, a problem for what the rules refuse.
 pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish: Wish) -> Result<Response, Problem> {
-    let key = text_header(headers, "idempotency-key")?.filter(|_| !wish.dry_run);
-    if key.is_some_and(|key| key.is_empty() || key.len() > KEY_CHARS_MAX) {
-        let detail = format!("header `idempotency-key` has 1 to {KEY_CHARS_MAX} characters");
-        return Err(Problem::new(kinds::MALFORMED, detail));
-    }
+    let key = idempotency_key(caller, headers, wish.dry_run)?;
     check_reason(&wish.reason)?;
     let asked: BTreeMap<ResourceId, Option<Spec>> =
         wish.changes.iter().map(|change| (change.id.clone(), change.desired.clone())).collect();
@@ -252,16 +248,14 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
         changes: wish.changes,
         reason: wish.reason,
         dry_run: wish.dry_run,
-        // Whose key it is belongs to it: nobody is shown another one's request for guessing a key.
-        idempotency_key: key.map(|key| format!("{}\n{key}", caller.actor.name)),
+        idempotency_key: key.clone(),
         managed_by: wish.managed_by,
         source: caller.source.clone(),
     };
     let request = api.desk.submit_from(&caller.actor, ask, &wish.origin).await?;
-    if wish.dry_run {
-        return Ok((StatusCode::OK, axum::Json(request)).into_response());
+    if !wish.dry_run {
+        api.meters.decided(&request);
     }
-    api.meters.decided(&request);
     if key.is_some() {
         let known = request.changes.iter().map(|planned| (planned.resource.clone(), planned.desired.clone()));
         if known.collect::<BTreeMap<_, _>>() != asked {
@@ -269,6 +263,24 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
                 format!("the idempotency key is that of request `{}`, which asks for something else", request.id);
             return Err(Problem { request: Some(request.id), ..Problem::new(kinds::CONFLICT, detail) });
         }
+    }
+    answer(api, wish.dry_run, request)
+}
+
+/// The caller's name of a request. Whose key it is belongs to it: nobody is shown another one's request for guessing a key.
+pub(super) fn idempotency_key(caller: &Caller, headers: &HeaderMap, dry_run: bool) -> Result<Option<String>, Problem> {
+    let key = text_header(headers, "idempotency-key")?.filter(|_| !dry_run);
+    if key.is_some_and(|key| key.is_empty() || key.len() > KEY_CHARS_MAX) {
+        let detail = format!("header `idempotency-key` has 1 to {KEY_CHARS_MAX} characters");
+        return Err(Problem::new(kinds::MALFORMED, detail));
+    }
+    Ok(key.map(|key| format!("{}\n{key}", caller.actor.name)))
+}
+
+/// Says what became of what was asked for.
+pub(super) fn answer(api: &Api, dry_run: bool, request: Request) -> Result<Response, Problem> {
+    if dry_run {
+        return Ok((StatusCode::OK, axum::Json(request)).into_response());
     }
     if request.state == RequestState::Rejected {
         return Err(Problem::rejected(&request));
@@ -319,7 +331,7 @@ pub async fn deny(
     Ok(axum::Json(request).into_response())
 }
 
-fn check_reason(reason: &str) -> Result<(), Problem> {
+pub(super) fn check_reason(reason: &str) -> Result<(), Problem> {
     let length = reason.chars().count();
     if length <= REASON_CHARS_MAX {
         return Ok(());

@@ -14,10 +14,12 @@ use super::openapi::Says;
 use super::requests::{ChangeParams, RequestView};
 use super::resources::ResourceView;
 use super::{
-    Api, audit, events, explain, health, onboardings, openapi, policies, requests, resources, secrets, tokens,
+    Api, audit, events, explain, findings, health, onboardings, openapi, policies, requests, resources, secrets, tokens,
 };
 use crate::control::actor::Role;
 use crate::control::policy::Table;
+use crate::control::reconcile::Finding;
+use crate::control::reconcile::topic::Diagnosis;
 use crate::control::request::Request;
 use crate::control::resource::{
     AccessSpec, ClusterSpec, EventTypeSpec, GroupSpec, Kind, QuotaSpec, SenderSpec, ServiceSpec, TopicSpec, UserSpec,
@@ -194,8 +196,15 @@ pub fn table() -> Vec<Route> {
         post("/v1/explain", Right::READ, explain::explain, "What a topic would become, step by step, and its cost")
             .takes::<explain::Question>()
             .gives::<explain::Explanation>(200),
-        get("/v1/budgets", Right::READ, explain::budgets, "What of each cluster is spoken for")
-            .lists::<explain::Budget>(),
+        get("/v1/budgets", Right::READ, findings::budgets, "What of each cluster is spoken for")
+            .lists::<findings::Budget>(),
+        get("/v1/findings", Right::READ, findings::list, "What is not as it should be, with evidence and a fix")
+            .asks::<findings::ListParams>()
+            .lists::<Finding>(),
+        post("/v1/findings/{id}/accept", Right::WRITE, findings::accept, "Ask for what is there to be desired")
+            .wishes(),
+        post("/v1/findings/{id}/restore", Right::WRITE, findings::restore, "Ask for what is desired to be there again")
+            .wishes(),
         get("/v1/search", Right::READ, resources::search, "Resources of every kind")
             .asks::<resources::ListParams>()
             .lists::<ResourceView>(),
@@ -245,6 +254,13 @@ fn collection(kind: Kind) -> Vec<Route> {
         put(&item, Right::WRITE, resources::put, "Ask for a resource to be so").takes_spec(kind).conditional().wishes(),
         delete(&item, Right::WRITE, resources::delete, "Ask for a resource to go").conditional().wishes(),
     ];
+    if kind == Kind::Topic {
+        let diagnosis = format!("{item}/diagnosis");
+        rows.push(
+            get(&diagnosis, Right::READ, findings::diagnose, "Look at a topic now, and say what is wrong with it")
+                .gives::<Diagnosis>(200),
+        );
+    }
     if matches!(kind, Kind::User | Kind::Sender) {
         let (rotate, secret) = (format!("{item}/rotate"), format!("{item}/secret"));
         rows.extend([

@@ -17,6 +17,7 @@ use super::*;
 use crate::auth::keys;
 use crate::control::actor::{Actor, Role};
 use crate::control::provider::{EventChecks, Providers};
+use crate::control::reconcile;
 use crate::control::seal::{KEY_BYTES, Sealer};
 use crate::control::snapshot::Keys;
 use crate::control::store::Token;
@@ -48,10 +49,19 @@ impl Plane {
             store: store.clone(),
             sealer: Arc::new(Sealer::new(&[1; KEY_BYTES])),
         };
+        let keys = Keys::open(&folder.path().join("snapshot.pem")).unwrap();
         let checks = Arc::new(EventChecks::new(&[], &[]).unwrap());
-        let snapshots = Arc::new(Snapshots::new(store.clone(), Keys::of(Vec::new()), checks));
         let api = Api::new(Parts {
-            snapshots,
+            snapshots: Arc::new(Snapshots::new(store.clone(), keys, checks)),
+            reconciler: Reconciler::new(
+                store.clone(),
+                desk.clone(),
+                Providers::default(),
+                reach.clone(),
+                Arc::clone(&clusters),
+                "node",
+                reconcile::Settings::default(),
+            ),
             store,
             desk,
             policy,

@@ -132,6 +132,27 @@ pub enum AclNameFilter {
     Exactly(AclPattern, String),
 }
 
+impl AclFilter {
+    /// Whether a rule is among those that the filter asks for.
+    pub fn matches(&self, rule: &AclBinding) -> bool {
+        let is_name = match &self.name {
+            AclNameFilter::Any => true,
+            AclNameFilter::Exactly(pattern, name) => rule.pattern == *pattern && rule.name == *name,
+            AclNameFilter::BearingOn(name) => match rule.pattern {
+                AclPattern::Literal => rule.name == *name || rule.name == "*",
+                AclPattern::Prefixed => name.starts_with(&rule.name),
+                AclPattern::Other(_) => false,
+            },
+        };
+        is_name
+            && self.resource.is_none_or(|resource| resource == rule.resource)
+            && self.principal.as_ref().is_none_or(|principal| *principal == rule.principal)
+            && self.host.as_ref().is_none_or(|host| *host == rule.host)
+            && self.operation.is_none_or(|operation| operation == rule.operation)
+            && self.permission.is_none_or(|permission| permission == rule.permission)
+    }
+}
+
 /// Matches everything in a filter, of resources, operations and permissions as of patterns.
 const ANY: i8 = 1;
 /// `PatternType.MATCH`; only for describing. A deletion by it takes rules that merely bear on the name.

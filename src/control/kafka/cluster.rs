@@ -1,9 +1,12 @@
 //! What a cluster is made of: its id, its brokers, and who leads which partition.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{DescribeClusterRequest, MetadataRequest, MetadataResponse};
 
 use super::KafkaClient;
+use super::acls::AclOperation;
 use super::client::To;
 use super::error::{AdminError, check};
 use super::topics::topic_name;
@@ -17,6 +20,8 @@ pub struct ClusterDescription {
     pub controller: Option<i32>,
     /// The brokers that are up.
     pub brokers: Vec<Broker>,
+    /// What our user may do to the cluster as a whole; none when the cluster does not tell.
+    pub may: Option<BTreeSet<AclOperation>>,
 }
 
 /// A broker.
@@ -36,7 +41,8 @@ impl KafkaClient {
     pub(super) async fn describe_cluster(&self) -> Result<ClusterDescription, AdminError> {
         // Metadata of no topic: it says where named brokers are, for the calls that go to one.
         self.metadata(Some(Vec::new())).await?;
-        self.read(To::Any, &DescribeClusterRequest::default(), |response| {
+        let request = DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
+        self.read(To::Any, &request, |response| {
             check(response.error_code, response.error_message.as_ref())?;
             let brokers = response.brokers.iter().map(|broker| Broker {
                 id: broker.broker_id.0,
@@ -48,6 +54,7 @@ impl KafkaClient {
                 id: response.cluster_id.to_string(),
                 controller: Some(response.controller_id.0).filter(|id| *id >= 0),
                 brokers: brokers.collect(),
+                may: operations(response.cluster_authorized_operations),
             })
         })
         .await
@@ -71,5 +78,24 @@ impl KafkaClient {
             self.metadata(Some(Vec::new())).await?;
         }
         Ok(To::Broker(id))
+    }
+}
+
+/// One bit for each operation, by its number; the least number is "not told".
+fn operations(bits: i32) -> Option<BTreeSet<AclOperation>> {
+    let is_set = |number: &i8| bits & (1 << number) != 0;
+    (bits != i32::MIN).then(|| (0..31).filter(is_set).map(AclOperation::of_number).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bit_is_an_operation_and_the_least_number_tells_nothing() {
+        assert_eq!(operations(i32::MIN), None);
+        assert_eq!(operations(0), Some(BTreeSet::new()));
+        let some = [AclOperation::Alter, AclOperation::Describe];
+        assert_eq!(operations(1 << 7 | 1 << 8), Some(BTreeSet::from(some)));
     }
 }

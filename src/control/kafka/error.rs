@@ -104,6 +104,11 @@ pub enum AdminError {
 }
 
 impl AdminError {
+    /// What Kafka would say of something that is not there.
+    pub fn absent(what: &str) -> AdminError {
+        AdminError::NotFound(Refusal::new(ResponseError::ResourceNotFound, what))
+    }
+
     /// A stable name, for replies and metrics.
     pub const fn code(&self) -> &'static str {
         match self {

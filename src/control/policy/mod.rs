@@ -19,7 +19,7 @@ pub use table::{Condition, Rule, Table, TableError, Test};
 pub struct Facts(BTreeMap<String, Fact>);
 
 /// Every fact that a rule may ask for, and what it says. A change has those that its kind and its cluster give it.
-pub const FACTS: [(&str, &str); 23] = [
+pub const FACTS: [(&str, &str); 26] = [
     ("kind", "what is changed: `topic`, `user`, …"),
     ("operation", "`create`, `update`, `rotate` or `delete`"),
     ("violations", "how many things are wrong with it"),
@@ -29,6 +29,9 @@ pub const FACTS: [(&str, &str); 23] = [
     ("own_topic", "whether the topic is the same service's"),
     ("topic_visibility", "`open` or `restricted`: who may read the topic without asking"),
     ("over_budget", "whether the cluster has no room for it"),
+    ("grows", "whether it takes more of the cluster's disk than it has"),
+    ("disk_used", "the share in use of the fullest disk of the cluster, 0 to 1"),
+    ("restore", "whether it makes again what was desired already"),
     ("below_use", "whether a limit is cut"),
     ("within_allowance", "whether the service's topics stay within what it may take without a person"),
     ("tier", "`standard`, `critical` or `state`"),

@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use super::kafka::{AdminError, KafkaAdmin, Settings};
 use super::policy::Facts;
-use super::resource::{Found, Kind, ResourceId, Violation};
+use super::resource::{Found, Kind, ResourceId, Spec, Violation};
 use super::seal::Sealer;
 use super::sink::SinkError;
-use super::store::{Need, Store};
+use super::store::{Need, Resource, Store};
 use super::world::{Change, World};
 
 mod access;
@@ -71,6 +71,23 @@ pub enum Comparison {
     Different,
     /// It is otherwise in a way that this step must not change.
     Conflict(String),
+}
+
+/// One thing that is otherwise than desired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Difference {
+    /// What of it: a config's name, `partitions`, …; empty for the whole.
+    pub field: String,
+    /// How it is desired.
+    pub desired: String,
+    /// How it is.
+    pub actual: String,
+}
+
+impl Difference {
+    fn new(field: &str, desired: impl ToString, actual: impl ToString) -> Difference {
+        Difference { field: field.to_owned(), desired: desired.to_string(), actual: actual.to_string() }
+    }
 }
 
 /// Why a step was not done.
@@ -153,6 +170,32 @@ pub trait Provider: Send + Sync {
 
     /// What must be done to what was observed. Only for changes without violations.
     fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step>;
+
+    /// What keeps everybody out of what is to be deleted, and can be taken back; by default nothing, and then there is no waiting.
+    fn closing(&self, _: &Change, _: &World, _: &Observed) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// What takes [`Provider::closing`] back.
+    fn opening(&self, _: &Change, _: &World) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// What of a resource is otherwise than desired: by default what would have to be done to it.
+    fn differences(&self, resource: &Resource, world: &World, observed: &Observed) -> Vec<Difference> {
+        let change = Change { id: resource.id.clone(), desired: Some(resource.spec.clone()), if_match: None };
+        let steps = self.steps(&change, world, observed);
+        steps.into_iter().map(|step| Difference::new("", step.summary, "it is not so")).collect()
+    }
+
+    /// What would have to be desired for what is there to be right: none, that it is gone. The outer none: no specification says
+    /// that. By default only what is gone can be accepted.
+    fn acceptable(&self, _: &Resource, _: &World, observed: &Observed) -> Option<Option<Spec>> {
+        match observed {
+            Observed::Absent => Some(None),
+            Observed::Present(_) => None,
+        }
+    }
 
     /// Looks at what is there. An error is *unknown*, never *absent*.
     fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed>;

@@ -16,7 +16,7 @@ use crate::control::kafka::{AdminError, Mode};
 use crate::control::policy::Facts;
 use crate::control::resource::{Found, Kind, QuotaSpec, ResourceId, Spec, Violation};
 use crate::control::snapshot::PublishedQuota;
-use crate::control::store::Need;
+use crate::control::store::{Need, Resource};
 use crate::control::world::{Change, World};
 
 /// A client's partitions are seldom spread evenly over the brokers.
@@ -164,6 +164,27 @@ impl Provider for QuotaProvider {
         published.into_iter().chain([limit]).collect()
     }
 
+    fn acceptable(&self, resource: &Resource, world: &World, observed: &Observed) -> Option<Option<Spec>> {
+        let Spec::Quota(quota) = &resource.spec else { return None };
+        let cluster = resource.id.cluster.as_deref().and_then(|name| world.cluster(name));
+        let brokers = cluster.map_or(1, |view| view.class.brokers);
+        let has = values(observed);
+        if has.is_empty() {
+            return Some(None);
+        }
+        // Only what comes out the same when it is shared out again can be said for the whole cluster.
+        let whole = |key: &str| match has.get(key) {
+            None => Some(None),
+            Some(value) => {
+                let whole = (value * f64::from(brokers.max(1)) / if brokers > 1 { SKEW } else { 1.0 }).floor() as u64;
+                (per_broker(whole, brokers) == *value).then_some(Some(whole))
+            }
+        };
+        let (produce_bytes_per_second, consume_bytes_per_second) = (whole(PRODUCE)?, whole(CONSUME)?);
+        let spec = QuotaSpec { produce_bytes_per_second, consume_bytes_per_second, ..quota.clone() };
+        Some(Some(Spec::Quota(spec)))
+    }
+
     fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed> {
         Box::pin(async move {
             // A quota is named by whom it limits.
@@ -207,13 +228,18 @@ impl Provider for QuotaProvider {
     }
 }
 
-fn compare(wish: &Wish, observed: &Observed) -> Comparison {
-    let has: BTreeMap<String, f64> = match observed {
+/// What is set, by key.
+fn values(observed: &Observed) -> BTreeMap<String, f64> {
+    match observed {
         Observed::Absent => BTreeMap::new(),
         Observed::Present(value) => {
             value.get("values").and_then(|values| serde_json::from_value(values.clone()).ok()).unwrap_or_default()
         }
-    };
+    }
+}
+
+fn compare(wish: &Wish, observed: &Observed) -> Comparison {
+    let has = values(observed);
     let is_same = wish.values.iter().all(|(key, value)| has.get(key) == value.as_ref());
     if is_same { Comparison::Same } else { Comparison::Different }
 }

@@ -8,14 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, check_service, read_wish};
+use super::access;
+use super::{
+    Answer, Comparison, Difference, Observed, Provider, Reach, Step, StepError, check_cluster, check_service, read_wish,
+};
 use crate::control::capacity::{self, Resolved, Unresolvable};
 use crate::control::kafka::configs::{ConfigChange, ConfigResource, ConfigSource};
 use crate::control::kafka::topics::NewTopic;
 use crate::control::kafka::{AdminError, Mode};
 use crate::control::policy::Facts;
-use crate::control::resource::{Found, Kind, ResourceId, Spec, TopicSpec, Violation};
-use crate::control::store::Need;
+use crate::control::resource::{EventTypeSpec, Expert, Found, Kind, ResourceId, Spec, TopicSpec, Violation};
+use crate::control::store::{Need, Resource};
 use crate::control::world::{Change, World};
 
 /// The provider of topics.
@@ -52,8 +55,53 @@ pub fn resolve(spec: &TopicSpec, world: &World, cluster: &str) -> Result<Resolve
     if let Some(expert) = &spec.expert {
         resolved.configs.extend(expert.configs.clone());
         resolved.partitions = expert.partitions.unwrap_or(resolved.partitions);
+        let bytes = |key: &str| resolved.configs.get(key).and_then(|text| text.parse::<u64>().ok());
+        if let (Some(retention), Some(segment)) = (bytes("retention.bytes"), bytes("segment.bytes")) {
+            resolved.reserve_bytes =
+                capacity::reserve(&spec.wanted(), resolved.replicas, resolved.partitions.max(1), retention, segment);
+        }
     }
     Ok(resolved)
+}
+
+fn read(observed: &Observed) -> Option<Seen> {
+    match observed {
+        Observed::Absent => None,
+        Observed::Present(value) => serde_json::from_value(value.clone()).ok(),
+    }
+}
+
+/// Whether what is there is the topic that was made for a resource, as far as its id is known.
+fn made_by_us(resource: &Resource, seen: &Seen) -> bool {
+    resource.kafka_id.as_ref().is_none_or(|id| *id == seen.kafka_id.to_string())
+}
+
+/// Whether a cluster has access rules: without them nobody can be kept out.
+fn has_rules(cluster: &str, world: &World) -> bool {
+    world.cluster(cluster).is_some_and(|view| !view.unsupported.contains_key(&Kind::Access))
+}
+
+/// Whether records that are kept now would go.
+fn cuts(actual: &Seen, wanted: &Resolved) -> bool {
+    // Below zero there is no limit.
+    let limit = |configs: &BTreeMap<String, String>, key: &str| {
+        let number = configs.get(key)?.parse::<i64>().ok()?;
+        Some(u64::try_from(number).unwrap_or(u64::MAX))
+    };
+    let whole = |bytes: u64, partitions: u32| bytes.saturating_mul(u64::from(partitions));
+    let bytes = limit(&actual.configs, "retention.bytes").zip(limit(&wanted.configs, "retention.bytes"));
+    let times = limit(&actual.configs, "retention.ms").zip(limit(&wanted.configs, "retention.ms"));
+    times.is_some_and(|(actual, wanted)| wanted < actual)
+        // Up to a byte for each partition is rounding.
+        || bytes.is_some_and(|(had, gets)| {
+            whole(gets, wanted.partitions).saturating_add(u64::from(wanted.partitions)) < whole(had, actual.partitions)
+        })
+}
+
+/// Whether old records go by another rule.
+fn cleans_up_otherwise(actual: &Seen, wanted: &Resolved) -> bool {
+    let policy = |configs: &BTreeMap<String, String>| configs.get("cleanup.policy").cloned();
+    policy(&actual.configs).is_some_and(|actual| Some(actual) != policy(&wanted.configs))
 }
 
 impl TopicProvider {
@@ -112,7 +160,24 @@ impl Provider for TopicProvider {
         if world.cluster(cluster).is_none() {
             return found.violations();
         }
-        let Some(spec) = spec else { return found.violations() };
+        let Some(spec) = spec else {
+            let name = &change.id.name;
+            let event_types = world.resources().filter(|row| row.id.kind == Kind::EventType);
+            for row in event_types {
+                let goes_to_it = |event: &EventTypeSpec| event.cluster == cluster && event.topic == *name;
+                if matches!(world.after(&row.id), Some(Spec::EventType(event)) if goes_to_it(event)) {
+                    let problem = format!("events of `{}` still go to it", row.id.name);
+                    found.add("", "in-use", problem, "delete the event type, or send it elsewhere, first");
+                }
+            }
+            return found.violations();
+        };
+        if let Some(retention) = spec.expert.as_ref().and_then(|expert| expert.configs.get("retention.bytes"))
+            && !retention.parse::<i64>().is_ok_and(|bytes| bytes >= 0)
+        {
+            let problem = format!("`{retention}` is no limit by size, so that nothing can be reserved for it");
+            found.add("expert.configs.retention.bytes", "no-limit", problem, "say how many bytes a partition keeps");
+        }
         check_service(&mut found, world, &spec.service);
         let resolved = match resolve(spec, world, cluster) {
             Ok(resolved) => resolved,
@@ -180,14 +245,24 @@ impl Provider for TopicProvider {
         };
         let keeps_less =
             kept(&resolved).is_some_and(|now| kept(&was).is_some_and(|was| now + u64::from(resolved.partitions) < was));
-        facts.set("retention_cut", is_cut("retention.ms") || keeps_less);
+        // What is there may be kept longer than was ever desired: to restore what is desired cuts it all the same.
+        let row = world.before(&change.id);
+        let actual = row.and_then(|row| read(&Observed::Present(row.observed.clone()?)));
+        let cuts_actual = actual.as_ref().is_some_and(|actual| cuts(actual, &resolved));
+        facts.set("retention_cut", is_cut("retention.ms") || keeps_less || cuts_actual);
         let differs = |name: &str| resolved.configs.get(name) != was.configs.get(name);
         facts.set(
             "durability_change",
-            resolved.replicas != was.replicas || differs("min.insync.replicas") || differs("cleanup.policy"),
+            resolved.replicas != was.replicas
+                || differs("min.insync.replicas")
+                || differs("cleanup.policy")
+                || actual.as_ref().is_some_and(|actual| cleans_up_otherwise(actual, &resolved)),
         );
         let texts = |spec: &TopicSpec| TopicSpec { description: String::new(), ..spec.clone() };
-        facts.set("only_text", texts(before) == texts(spec));
+        let is_as_desired = row
+            .zip(row.and_then(|row| row.observed.clone()))
+            .is_none_or(|(row, observed)| self.differences(row, world, &Observed::Present(observed)).is_empty());
+        facts.set("only_text", texts(before) == texts(spec) && is_as_desired);
     }
 
     fn need(&self, change: &Change, world: &World) -> Option<Need> {
@@ -208,19 +283,24 @@ impl Provider for TopicProvider {
             wish: serde_json::to_value(wish).expect("a wish has string keys"),
             summary,
         };
-        let seen: Option<Seen> = match observed {
-            Observed::Absent => None,
-            Observed::Present(value) => serde_json::from_value(value.clone()).ok(),
-        };
+        let seen = read(observed);
         let name = &change.id.name;
         let Some(spec) = spec else {
-            let gone = |seen: Seen| step(Wish::Delete { kafka_id: seen.kafka_id }, format!("delete topic {name}"));
-            return seen.map(gone).into_iter().collect();
+            // The one that was made for us, and no other of its name.
+            let ours = world.before(&change.id).and_then(|before| before.kafka_id.as_ref()?.parse().ok());
+            let gone = |seen: Seen| {
+                let kafka_id = ours.unwrap_or(seen.kafka_id);
+                step(Wish::Delete { kafka_id }, format!("delete topic {name}"))
+            };
+            return seen.map(gone).into_iter().chain(self.opening(change, world)).collect();
         };
         let Ok(resolved) = resolve(spec, world, cluster) else { return Vec::new() };
         let Resolved { partitions, replicas, configs, .. } = resolved;
-        // One that is there although we never made it is not changed: the wish to create it meets it as it is.
-        let Some(seen) = seen.filter(|_| world.before(&change.id).is_some()) else {
+        // One that is there although we never made it is not changed: the wish to create it meets it as it is. So does one that
+        // somebody deleted and made anew.
+        let before = world.before(&change.id);
+        let is_ours = |seen: &Seen| before.is_some_and(|before| made_by_us(before, seen));
+        let Some(seen) = seen.filter(is_ours) else {
             let summary = format!("create topic {name} with {partitions} partitions in {replicas} copies");
             return vec![step(Wish::Create { partitions, replicas, configs }, summary)];
         };
@@ -246,6 +326,71 @@ impl Provider for TopicProvider {
         steps
     }
 
+    fn closing(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step> {
+        let cluster = change.id.cluster.as_deref().unwrap_or_default();
+        let is_there = matches!(observed, Observed::Present(_));
+        if is_there && has_rules(cluster, world) { vec![access::close(cluster, &change.id.name)] } else { vec![] }
+    }
+
+    fn opening(&self, change: &Change, world: &World) -> Vec<Step> {
+        let cluster = change.id.cluster.as_deref().unwrap_or_default();
+        if has_rules(cluster, world) { vec![access::open(cluster, &change.id.name)] } else { vec![] }
+    }
+
+    fn differences(&self, resource: &Resource, world: &World, observed: &Observed) -> Vec<Difference> {
+        let cluster = resource.id.cluster.as_deref().unwrap_or_default();
+        let Spec::Topic(spec) = &resource.spec else { return vec![] };
+        let Ok(resolved) = resolve(spec, world, cluster) else { return vec![] };
+        let Some(seen) = read(observed) else { return vec![Difference::new("", "a topic", "none")] };
+        let mut found = Vec::new();
+        if !made_by_us(resource, &seen) {
+            let ours = resource.kafka_id.as_deref().unwrap_or_default();
+            found.push(Difference::new("kafka_id", ours, seen.kafka_id));
+        }
+        if seen.partitions != resolved.partitions {
+            found.push(Difference::new("partitions", resolved.partitions, seen.partitions));
+        }
+        if seen.replicas != resolved.replicas {
+            found.push(Difference::new("replicas", resolved.replicas, seen.replicas));
+        }
+        for (key, value) in &resolved.configs {
+            let actual = seen.configs.get(key);
+            if actual != Some(value) {
+                found.push(Difference::new(key, value, actual.map_or("not set on the topic", String::as_str)));
+            }
+        }
+        found
+    }
+
+    fn acceptable(&self, resource: &Resource, world: &World, observed: &Observed) -> Option<Option<Spec>> {
+        let cluster = resource.id.cluster.as_deref().unwrap_or_default();
+        let Spec::Topic(spec) = &resource.spec else { return None };
+        let Some(seen) = read(observed) else { return Some(None) };
+        let resolved = resolve(spec, world, cluster).ok()?;
+        // The number of copies is the tier's, and no setting.
+        if seen.replicas != resolved.replicas {
+            return None;
+        }
+        let mut expert = spec.expert.clone().unwrap_or_else(|| Expert {
+            configs: BTreeMap::new(),
+            partitions: None,
+            reason: "accepted as it was found".to_owned(),
+        });
+        for (key, value) in &resolved.configs {
+            match seen.configs.get(key) {
+                Some(actual) if actual != value => drop(expert.configs.insert(key.clone(), actual.clone())),
+                Some(_) => {}
+                // To leave it to the cluster is nothing that can be said.
+                None => return None,
+            }
+        }
+        if seen.partitions != resolved.partitions {
+            expert.partitions = Some(seen.partitions);
+        }
+        let is_set = !expert.configs.is_empty() || expert.partitions.is_some();
+        Some(Some(Spec::Topic(TopicSpec { expert: is_set.then_some(expert), ..spec.clone() })))
+    }
+
     fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed> {
         Box::pin(async move {
             Ok(match Self::seen(id, reach).await? {
@@ -256,10 +401,7 @@ impl Provider for TopicProvider {
     }
 
     fn compare(&self, step: &Step, observed: &Observed) -> Comparison {
-        let seen: Option<Seen> = match observed {
-            Observed::Absent => None,
-            Observed::Present(value) => serde_json::from_value(value.clone()).ok(),
-        };
+        let seen = read(observed);
         match read_wish(step) {
             Ok(wish) => compare(&wish, seen.as_ref()),
             Err(problem) => Comparison::Conflict(problem),

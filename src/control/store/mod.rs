@@ -22,6 +22,7 @@ mod requests;
 mod reservations;
 mod resources;
 mod small;
+mod seen;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
 pub use leases::{Fence, Lease};
@@ -29,6 +30,7 @@ pub use published::{ProxySeen, Published, SenderKey};
 pub use requests::{NewRequest, RequestFilter, RequestRow, StepRow, StepState};
 pub use reservations::{Need, Reservation, Taken};
 pub use resources::{Filter, Page, Resource, ResourceState};
+pub use seen::{FindingRow, Unmanaged};
 pub use small::{Secret, SecretState, Token};
 
 /// How long a transaction waits for the one before it.

@@ -125,25 +125,31 @@ impl Store {
     }
 }
 
-const GREATEST: &str = "SELECT resource, MAX(disk_bytes) AS disk_bytes, MAX(partitions) AS partitions,
+pub(super) const GREATEST: &str = "SELECT resource, MAX(disk_bytes) AS disk_bytes, MAX(partitions) AS partitions,
         MAX(ingress_bytes_per_second) AS ingress_bytes_per_second
     FROM reservations WHERE cluster = $1 GROUP BY resource";
 
 fn sum(rows: &[AnyRow], resource: &str) -> Result<Taken, StoreError> {
     let mut taken = Taken::default();
     for row in rows {
-        let number = |column: &str| row.try_get::<i64, _>(column).map(|number| number.max(0) as u64);
-        let need = Need {
-            disk_bytes: number("disk_bytes")?,
-            partitions: number("partitions")?,
-            ingress_bytes_per_second: number("ingress_bytes_per_second")?,
-        };
+        let (name, need) = read(row)?;
         taken.all = taken.all.plus(need);
-        if row.try_get::<String, _>("resource")? == resource {
+        if name == resource {
             taken.own = need;
         }
     }
     Ok(taken)
+}
+
+/// What one resource has.
+pub(super) fn read(row: &AnyRow) -> Result<(String, Need), StoreError> {
+    let number = |column: &str| row.try_get::<i64, _>(column).map(|number| number.max(0) as u64);
+    let need = Need {
+        disk_bytes: number("disk_bytes")?,
+        partitions: number("partitions")?,
+        ingress_bytes_per_second: number("ingress_bytes_per_second")?,
+    };
+    Ok((row.try_get("resource")?, need))
 }
 
 fn column(number: u64) -> i64 {

@@ -4,7 +4,7 @@
 //! text, flags are 0 and 1.
 
 /// Each step once, in order; the number of those that were run is kept in `schema_version`.
-pub(super) const STEPS: &[&[&str]] = &[FIRST, PUBLISHED, FILES];
+pub(super) const STEPS: &[&[&str]] = &[FIRST, PUBLISHED, FILES, SEEN];
 
 const FIRST: &[&str] = &[
     "CREATE TABLE resources (
@@ -62,3 +62,19 @@ const PUBLISHED: &[&str] = &[
 
 /// Which file of its repository a resource comes from.
 const FILES: &[&str] = &["CREATE TABLE files (resource TEXT PRIMARY KEY, file TEXT NOT NULL)"];
+
+/// What was seen of clusters.
+const SEEN: &[&str] = &[
+    "DROP TABLE findings",
+    "CREATE TABLE findings (
+        id TEXT PRIMARY KEY, cluster TEXT NOT NULL, resource TEXT NOT NULL, kind TEXT NOT NULL,
+        document TEXT NOT NULL, first_ms BIGINT NOT NULL)",
+    "CREATE INDEX findings_by_cluster ON findings (cluster, kind)",
+    "CREATE TABLE probes (cluster TEXT PRIMARY KEY, document TEXT NOT NULL, at_ms BIGINT NOT NULL)",
+    "CREATE TABLE unmanaged (
+        cluster TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, first_ms BIGINT NOT NULL,
+        PRIMARY KEY (cluster, kind, name))",
+    "CREATE TABLE measures (
+        cluster TEXT NOT NULL, subject TEXT NOT NULL, document TEXT NOT NULL, at_ms BIGINT NOT NULL,
+        PRIMARY KEY (cluster, subject))",
+];
