@@ -170,6 +170,10 @@ fn a_team_gets_an_event_by_commands_and_a_client_can_do_what_was_granted() {
     );
     let budget = ann.does(&["budget"]);
     assert!(budget.contains("core") && budget.contains("10 TB"), "{budget}");
+    let diagnosed = ann.does(&["diagnose", &name]);
+    assert!(diagnosed.contains("partitions: 3") && diagnosed.contains("MB/s declared"), "{diagnosed}");
+    ann.does(&["findings", "--cluster", "core"]);
+    ann.fails(&["findings", "restore", "nothing"], 1, &["nothing"]);
     let requests = ann.does(&["request", "list", "--service", &service]);
     assert!(requests.contains("ready") && requests.contains("and 2 more"), "{requests}");
     let verified = admin.does(&["log", "verify"]);
