@@ -437,6 +437,7 @@ fn spec_of(said: Option<&ManagedCluster>) -> ClusterSpec {
         },
         operators: said.operators.clone(),
         disk_bytes: said.disk_bytes,
+        shares_disks: said.shares_disks,
         partitions_max: said.partitions_max,
         ingress_bytes_per_second: said.ingress_bytes_per_second,
         replicas_max: said.replicas_max,

@@ -552,6 +552,7 @@ impl Desk {
             let mut view = known.get(cluster).cloned().unwrap_or_default();
             view.disk_bytes_max = spec.disk_bytes.or(view.disk_bytes_max);
             view.class.replicas_max = spec.replicas_max;
+            view.disk_used = view.disk_used.filter(|_| !spec.shares_disks);
             view.spec = spec;
             world.add_cluster(cluster, view);
         }

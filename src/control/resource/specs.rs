@@ -70,6 +70,9 @@ pub struct ClusterSpec {
     /// Bytes of disk over all brokers that topics may reserve; by default 85 % of what the brokers say they have.
     #[serde(default)]
     pub disk_bytes: Option<u64>,
+    /// Whether other things are on its disks too, so that how full they are says nothing of Kafka: for development.
+    #[serde(default)]
+    pub shares_disks: bool,
     /// Partitions of all topics, copies counted.
     #[serde(default)]
     pub partitions_max: Option<u32>,

@@ -129,7 +129,7 @@ impl Plane {
 
     async fn register(&self) {
         let admin = Actor { name: "root".into(), groups: BTreeSet::new(), roles: BTreeSet::from([Role::Admin]) };
-        let cluster = json!({ "mode": "shared", "operators": ["platform"] });
+        let cluster = json!({ "mode": "shared", "shares_disks": true, "operators": ["platform"] });
         let request = self.desk.submit(&admin, ask(vec![change("cluster/core", cluster)])).await.unwrap();
         let second = Actor { name: "root2".into(), ..admin };
         self.desk.approve(&second, &request.id, &request.plan_hash, "", "").await.unwrap();
