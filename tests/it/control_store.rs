@@ -299,6 +299,6 @@ async fn a_store_that_a_newer_version_wrote_is_refused_and_kept() {
     let done = std::process::Command::new("python3").args(["-c", newer]).arg(&path).status().unwrap();
     assert!(done.success());
     let refused = Store::open(&address).await;
-    assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 1 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Newer { found: 99, .. })), "{refused:?}");
     assert!(matches!(Store::open("mysql://x").await, Err(StoreError::Address)));
 }
