@@ -18,7 +18,7 @@ use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
 use super::provider::Providers;
 use super::quiet::Quiet;
 use super::resource::{Found, Kind, ManagedBy, ResourceId, Spec, Violation};
-use super::store::{Audit, Need, NewRequest, Reservation, ResourceState, Store, StoreError, Tx};
+use super::store::{Audit, Need, NewRequest, Reservation, ResourceState, Store, StoreError, Taken, Tx};
 use super::world::{Change, ClusterView, World};
 
 /// Most changes of one request.
@@ -368,7 +368,7 @@ impl Desk {
         let world = self.load(tx, &changes, &actor.name).await?;
         let table = self.policy.load_full();
         let mut planned = Vec::with_capacity(changes.len());
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut spoken) = (BTreeSet::new(), Spoken { request: id, by_cluster: BTreeMap::new() });
         for change in &changes {
             let mut found = Found::of(&change.id);
             found.extend(self.violations(actor, change, &world, ask, origin));
@@ -376,7 +376,7 @@ impl Desk {
                 found.add("", "twice", "it stands in the request twice", "ask for it once");
             }
             let violations = found.violations();
-            let (facts, need, over) = self.facts(tx, actor, change, &world, &violations, id).await?;
+            let (facts, need, over) = self.facts(tx, actor, change, &world, &violations, &mut spoken).await?;
             let mut decision = table.decide(facts);
             if decision.verdict == Verdict::Reject && !violations.is_empty() {
                 decision.reason =
@@ -469,7 +469,7 @@ impl Desk {
         change: &Change,
         world: &World,
         violations: &[Violation],
-        request: &str,
+        spoken: &mut Spoken<'_>,
     ) -> Result<(Facts, Option<Need>, Option<String>), RequestError> {
         let id = &change.id;
         let mut facts = Facts::default();
@@ -502,13 +502,18 @@ impl Desk {
         let need = provider.need(change, world);
         let mut over = None;
         if let (Some(need), Some(cluster)) = (need, &id.cluster) {
-            let taken = tx.taken(cluster, &id.to_string()).await?;
+            // Earlier changes of the same request have spoken for theirs.
+            let request = spoken.request.to_owned();
+            let spoken = spoken.by_cluster.entry(cluster.clone()).or_default();
+            let taken = world.taken(id);
+            let taken = Taken { all: taken.all.plus(*spoken), own: taken.own };
             facts.set("grows", need.disk_bytes > taken.own.disk_bytes);
             over = world.cluster(cluster).and_then(|view| over_budget(view, taken, need));
             facts.set("over_budget", over.is_some());
             if over.is_none() {
-                let (cluster, resource, request) = (cluster.clone(), id.to_string(), request.to_owned());
+                let (cluster, resource) = (cluster.clone(), id.to_string());
                 tx.reserve(&Reservation { cluster, resource, request, need }).await?;
+                *spoken = spoken.plus(need.over(taken.own));
             }
         }
         Ok((facts, need, over))
@@ -556,13 +561,21 @@ impl Desk {
             view.spec = spec;
             world.add_cluster(cluster, view);
         }
+        let (mut taken, mut services) = (BTreeMap::new(), BTreeSet::new());
         for change in changes.iter().filter(|change| change.id.kind == Kind::Topic) {
             let cluster = change.id.cluster.as_deref().unwrap_or_default();
-            let taken = tx.taken(cluster, &change.id.to_string()).await?;
-            world.add_taken(&change.id, taken);
+            let all = match taken.get(cluster) {
+                Some(all) => *all,
+                None => tx.taken_by_all(cluster).await?,
+            };
+            taken.insert(cluster, all);
+            let own = tx.taken_by(cluster, &change.id.to_string()).await?;
+            world.add_taken(&change.id, Taken { all, own });
             let service = change.desired.as_ref().and_then(|spec| spec.service(&change.id)).unwrap_or_default();
-            let reserved = tx.disk_of_service(service, cluster).await?;
-            world.add_service_reserve(service, cluster, reserved);
+            if services.insert((service, cluster)) {
+                let reserved = tx.disk_of_service(service, cluster).await?;
+                world.add_service_reserve(service, cluster, reserved);
+            }
         }
         Ok(world)
     }
@@ -577,6 +590,12 @@ async fn wanted_service(world: &mut World, tx: &mut Tx, service: &str) -> Result
         world.add(resource);
     }
     Ok(())
+}
+
+/// What earlier changes of a request have spoken for.
+struct Spoken<'r> {
+    request: &'r str,
+    by_cluster: BTreeMap<String, Need>,
 }
 
 /// In which order changes are made: what others need first, and what needs others is taken away first.

@@ -149,7 +149,7 @@ async fn a_topic_that_events_still_go_to_is_not_deleted_and_its_grants_go_with_i
     assert_eq!((request.state, rules(&request)), (RequestState::Pending, vec![]), "{request:?}");
     let changes: Vec<String> = request.changes.iter().map(|planned| planned.resource.to_string()).collect();
     assert_eq!(changes, ["access/core/bills-app:consume:orders.placed", "topic/core/orders.placed"]);
-    assert_eq!(request.approvers(), BTreeSet::from([Approver::Owner, Approver::TopicOwner, Approver::Operator]));
+    assert_eq!(request.approvers(), BTreeSet::from([Approver::Owner, Approver::Operator]));
     let own = office.desk.approve(&ann(), &request.id, &request.plan_hash, "", "").await;
     assert!(matches!(own, Err(RequestError::OwnRequest)));
     let bob = actor("bob", &["team-orders"]);

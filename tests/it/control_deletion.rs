@@ -219,7 +219,8 @@ async fn a_node_that_dies_at_any_step_of_a_deletion_leaves_one_that_another_node
             dying.apply(&request.id).await
         });
         let died = died.await;
-        assert!(died.is_err(), "{dies:?}: it came to the end: {died:?}");
+        let steps = shop.plane.store.steps::<Value>(&request.id).await.unwrap();
+        assert!(died.is_err(), "{dies:?}: it came to the end: {died:?}, {steps:#?}");
         shop.plane.store.release(&shop.plane.store.lease("apply", "dying", 1).await.unwrap().unwrap()).await.unwrap();
 
         shop.plane.applier.run_once().await.unwrap();

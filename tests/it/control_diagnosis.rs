@@ -11,7 +11,7 @@ use iguazu::control::reconcile::history::Traffic;
 use iguazu::control::reconcile::topic::Diagnosis;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 
@@ -138,21 +138,28 @@ async fn each_fault_that_somebody_makes_has_a_finding_that_says_so() {
             cluster.produce(&clinic.topics[fault], Some(b"same key"), b"value").unwrap();
         }
     };
-    let commit = |fault: &str, group: &str, offset: i64| {
-        let offsets = json!({ "0": offset, "1": offset, "2": offset });
-        let question = json!([
-            { "client": "python", "do": "commit", "group": group, "topic": clinic.topics[fault], "offsets": offsets },
-        ]);
-        referee::ask(&cluster, &question);
+    // A consumer that commits and is in no group: it names its partitions itself.
+    let commit = |fault: &str, group: &str| {
+        let consumer: BaseConsumer = cluster
+            .client()
+            .set("group.id", group)
+            // Closing a consumer commits what it has fetched by then.
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        let mut offsets = TopicPartitionList::new();
+        (0..3).for_each(|p| offsets.add_partition_offset(&clinic.topics[fault], p, Offset::Offset(0)).unwrap());
+        consumer.assign(&offsets).unwrap();
+        let commit = || consumer.commit(&offsets, CommitMode::Sync).map_err(|error| error.to_string());
+        tokio::task::block_in_place(|| super::support::wait_for("the offsets", commit));
     };
     write("group_dead", 3);
-    commit("group_dead", &unique("orders.dead"), 0);
+    commit("group_dead", &unique("orders.dead"));
     let dead = clinic.expect("group_dead", &["group_dead"]).await;
     assert_eq!(dead.groups[0].lag, 3);
 
     write("records_lost", 5);
-    let reader = unique("orders.late");
-    commit("records_lost", &reader, 0);
+    commit("records_lost", &unique("orders.late"));
     let config = cluster.client();
     let others: AdminClient<DefaultClientContext> = config.create().unwrap();
     let mut up_to = TopicPartitionList::new();
@@ -178,7 +185,7 @@ async fn each_fault_that_somebody_makes_has_a_finding_that_says_so() {
         });
         let mut offsets = TopicPartitionList::new();
         (0..3).for_each(|p| offsets.add_partition_offset(&topic, p, Offset::Offset(0)).unwrap());
-        joined.commit(&offsets, rdkafka::consumer::CommitMode::Sync).unwrap();
+        joined.commit(&offsets, CommitMode::Sync).unwrap();
         joined.pause(&joined.assignment().unwrap()).unwrap();
     })
     .await

@@ -316,6 +316,12 @@ impl Provider for Killed {
     fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step> {
         self.inner.steps(change, world, observed)
     }
+    fn closing(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step> {
+        self.inner.closing(change, world, observed)
+    }
+    fn opening(&self, change: &Change, world: &World) -> Vec<Step> {
+        self.inner.opening(change, world)
+    }
     fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed> {
         self.inner.observe(id, reach)
     }

@@ -48,8 +48,8 @@ pub struct Facts<'a> {
     pub groups: Option<Vec<Reader>>,
     /// What was measured of it.
     pub traffic: Option<&'a Traffic>,
-    /// Event types of the proxy that go to it, and the most bytes that each lets through.
-    pub event_bytes_max: BTreeMap<String, u64>,
+    /// Event types of the proxy that go to it, and the most bytes that each lets through, where it says so.
+    pub event_bytes_max: BTreeMap<String, Option<u64>>,
 }
 
 /// A group that reads a topic.
@@ -200,8 +200,8 @@ fn configs(topic: &TopicDescription, facts: &Facts<'_>, found: &mut Found<'_>) {
     let Some(most) = number(facts, "max.message.bytes").and_then(|most| u64::try_from(most).ok()) else { return };
     let declared =
         facts.resolved.as_ref().and_then(|resolved| resolved.configs.get("max.message.bytes")?.parse::<u64>().ok());
-    let larger = facts.event_bytes_max.iter().filter(|(_, bytes)| **bytes > most);
-    let larger: BTreeMap<&str, u64> = larger.map(|(event, bytes)| (event.as_str(), *bytes)).collect();
+    let events = facts.event_bytes_max.iter().filter_map(|(event, bytes)| Some((event.as_str(), (*bytes)?)));
+    let larger: BTreeMap<&str, u64> = events.filter(|(_, bytes)| *bytes > most).collect();
     if declared.is_some_and(|declared| declared > most) || !larger.is_empty() {
         let summary = format!("`{name}` refuses records over {most} bytes that are let through to it");
         let evidence = json!({ "max.message.bytes": most, "declared": declared, "event_types": larger });
@@ -267,8 +267,8 @@ fn access(facts: &Facts<'_>, found: &mut Found<'_>) {
         let summary = format!("topic `{name}` is closed: everybody is denied {denied:?}");
         found.add(FindingKind::Closed, summary, json!({ "denied": denied }));
     }
-    // Through the proxy its owner needs no user at all.
-    if facts.users.is_empty() {
+    // Through the proxy its owner needs no user.
+    if facts.users.is_empty() || !facts.event_bytes_max.is_empty() {
         return;
     }
     let may = |acl: &&&AclBinding| {

@@ -236,7 +236,7 @@ pub(super) struct Index<'a> {
     wide: Vec<&'a AclBinding>,
     quotas: HashMap<&'a str, BTreeMap<&'a str, f64>>,
     /// The most bytes of each event type, by topic.
-    events: HashMap<&'a str, BTreeMap<String, u64>>,
+    events: HashMap<&'a str, BTreeMap<String, Option<u64>>>,
 }
 
 impl<'a> Index<'a> {
@@ -256,9 +256,7 @@ impl<'a> Index<'a> {
                 }
                 Spec::EventType(event) if event.cluster == cluster => {
                     let most = event.settings.get("limits").and_then(|limits| limits.get("event_bytes_max")?.as_u64());
-                    if let Some(most) = most {
-                        index.events.entry(&event.topic).or_default().insert(resource.id.name.clone(), most);
-                    }
+                    index.events.entry(&event.topic).or_default().insert(resource.id.name.clone(), most);
                 }
                 _ => {}
             }

@@ -30,6 +30,15 @@ impl Need {
             ingress_bytes_per_second: self.ingress_bytes_per_second.saturating_add(other.ingress_bytes_per_second),
         }
     }
+
+    /// By how much it is more than another.
+    pub fn over(self, other: Need) -> Need {
+        Need {
+            disk_bytes: self.disk_bytes.saturating_sub(other.disk_bytes),
+            partitions: self.partitions.saturating_sub(other.partitions),
+            ingress_bytes_per_second: self.ingress_bytes_per_second.saturating_sub(other.ingress_bytes_per_second),
+        }
+    }
 }
 
 /// What is spoken for.
@@ -57,17 +66,29 @@ pub struct Taken {
 impl Tx {
     /// What of a cluster is spoken for, by all and by this resource. Of a resource that is about to change, the greater counts.
     pub async fn taken(&mut self, cluster: &str, resource: &str) -> Result<Taken, StoreError> {
-        let rows = sqlx::query(GREATEST).bind(cluster).fetch_all(&mut *self.inner).await?;
-        sum(&rows, resource)
+        Ok(Taken { all: self.taken_by_all(cluster).await?, own: self.taken_by(cluster, resource).await? })
+    }
+
+    /// What of a cluster is spoken for.
+    pub async fn taken_by_all(&mut self, cluster: &str) -> Result<Need, StoreError> {
+        need(&sqlx::query(ALL).bind(cluster).fetch_one(&mut *self.inner).await?)
+    }
+
+    /// What of a cluster is spoken for by a resource.
+    pub async fn taken_by(&mut self, cluster: &str, resource: &str) -> Result<Need, StoreError> {
+        let own = "SELECT MAX(disk_bytes) AS disk_bytes, MAX(partitions) AS partitions,
+                MAX(ingress_bytes_per_second) AS ingress_bytes_per_second
+            FROM reservations WHERE cluster = $1 AND resource = $2";
+        need(&sqlx::query(own).bind(cluster).bind(resource).fetch_one(&mut *self.inner).await?)
     }
 
     /// Bytes of disk of a cluster that topics of a service have, or have asked for.
     pub async fn disk_of_service(&mut self, service: &str, cluster: &str) -> Result<u64, StoreError> {
         let select = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM (
                 SELECT MAX(disk_bytes) AS bytes FROM reservations WHERE cluster = $1 AND (
-                    EXISTS (SELECT 1 FROM resources WHERE kind = 'topic' AND resources.cluster = $1 AND service = $2
-                        AND reservations.resource = 'topic/' || resources.cluster || '/' || name)
-                    OR EXISTS (SELECT 1 FROM requests WHERE id = reservations.request AND service = $2))
+                    resource IN (SELECT 'topic/' || cluster || '/' || name FROM resources
+                        WHERE kind = 'topic' AND cluster = $1 AND service = $2)
+                    OR request IN (SELECT id FROM requests WHERE service = $2))
                 GROUP BY resource) AS mine";
         let row = sqlx::query(select).bind(cluster).bind(service).fetch_one(&mut *self.inner).await?;
         Ok(row.try_get::<i64, _>("bytes")?.max(0) as u64)
@@ -120,36 +141,35 @@ impl Tx {
 impl Store {
     /// What of a cluster is spoken for.
     pub async fn taken(&self, cluster: &str) -> Result<Need, StoreError> {
-        let rows = sqlx::query(GREATEST).bind(cluster).fetch_all(&self.pool).await?;
-        Ok(sum(&rows, "")?.all)
+        need(&sqlx::query(ALL).bind(cluster).fetch_one(&self.pool).await?)
     }
 }
 
+/// What each resource has, with what requests have asked for it.
 pub(super) const GREATEST: &str = "SELECT resource, MAX(disk_bytes) AS disk_bytes, MAX(partitions) AS partitions,
         MAX(ingress_bytes_per_second) AS ingress_bytes_per_second
     FROM reservations WHERE cluster = $1 GROUP BY resource";
 
-fn sum(rows: &[AnyRow], resource: &str) -> Result<Taken, StoreError> {
-    let mut taken = Taken::default();
-    for row in rows {
-        let (name, need) = read(row)?;
-        taken.all = taken.all.plus(need);
-        if name == resource {
-            taken.own = need;
-        }
-    }
-    Ok(taken)
-}
+/// The same of all of them together.
+const ALL: &str = "SELECT CAST(SUM(disk_bytes) AS BIGINT) AS disk_bytes, CAST(SUM(partitions) AS BIGINT) AS partitions,
+        CAST(SUM(ingress_bytes_per_second) AS BIGINT) AS ingress_bytes_per_second
+    FROM (SELECT MAX(disk_bytes) AS disk_bytes, MAX(partitions) AS partitions,
+            MAX(ingress_bytes_per_second) AS ingress_bytes_per_second
+        FROM reservations WHERE cluster = $1 GROUP BY resource) AS each";
 
 /// What one resource has.
 pub(super) fn read(row: &AnyRow) -> Result<(String, Need), StoreError> {
-    let number = |column: &str| row.try_get::<i64, _>(column).map(|number| number.max(0) as u64);
-    let need = Need {
+    Ok((row.try_get("resource")?, need(row)?))
+}
+
+/// Of no rows at all there is nothing.
+fn need(row: &AnyRow) -> Result<Need, StoreError> {
+    let number = |column: &str| row.try_get::<Option<i64>, _>(column).map(|number| number.unwrap_or(0).max(0) as u64);
+    Ok(Need {
         disk_bytes: number("disk_bytes")?,
         partitions: number("partitions")?,
         ingress_bytes_per_second: number("ingress_bytes_per_second")?,
-    };
-    Ok((row.try_get("resource")?, need))
+    })
 }
 
 fn column(number: u64) -> i64 {
