@@ -235,6 +235,8 @@ pub fn table() -> Vec<Route> {
         .waits(POLL_TIME_MAX),
         get("/v1/snapshot/keys", Right::Known, snapshot::show_keys, "The keys that snapshots are signed with")
             .gives::<snapshot::PublicKeys>(200),
+        get("/v1/proxies", Right::READ, snapshot::show_proxies, "The proxies, and which snapshot each has")
+            .gives::<snapshot::Proxies>(200),
     ];
     rows.extend(Kind::ALL.into_iter().flat_map(collection));
     rows
