@@ -11,9 +11,10 @@ use super::reader::{Item, Table};
 use super::{Cluster, Files, NO_SECRETS_HERE, Problem, Registry, Secret, Tls, clusters, http, nearest, registries};
 
 /// Sections of the same file that are the proxy's.
-const OF_THE_PROXY: [&str; 11] = [
+const OF_THE_PROXY: [&str; 12] = [
     "http",
     "admin",
+    "routes",
     "events",
     "senders",
     "spool",

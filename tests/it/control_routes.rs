@@ -10,13 +10,14 @@ use iguazu::control::store::ResourceState;
 use iguazu::control::world::Change;
 use serde_json::{Value, json};
 
+use super::support::control::{self, Control};
 use super::support::fixture::Fixture;
 use super::support::http::{self, Reply};
 use super::support::oracle::Oracle;
 use super::support::plane::{Plane, ann, ask, change, gone};
 use super::support::proxy::Proxy;
 use super::support::read_back::Reader;
-use super::support::{unique, wait_until};
+use super::support::{folder, ports, unique, wait_until};
 
 /// An event type with its topic, a sender, and the right to send it.
 struct Onboarding {
@@ -148,6 +149,64 @@ async fn what_is_approved_is_live_in_a_proxy_that_runs() {
     proxy.finish();
     plane.finish().await;
     oracle.check(&Reader::new(&fixture.cluster, fixture.registry).read(&other.event, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_for_by_plain_http_is_live_in_a_proxy_and_outlives_the_plane() {
+    let fixture = Fixture::new();
+    let (port, folder) = (ports::free(1)[0], folder("routes"));
+    let written = control::config(&fixture.cluster, "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    let plane = Control::start_in(folder.clone(), &written);
+    let admin = plane.admin().await;
+    let ann = plane.token(&admin, "ann", &["team-orders"], &[]).await;
+    let token = plane.token(&admin, "proxies", &[], &["proxy"]).await;
+    let keys = plane.get(&token, "/v1/snapshot/keys").await["public_keys"].clone();
+    let (url, token_file) = (plane.url(), folder.join("token"));
+    std::fs::write(&token_file, token).unwrap();
+    std::fs::set_permissions(&token_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut proxy = Proxy::start(&format!(
+        "state_dir = \"state\"\n\n[routes]\nsource = \"control\"\nurl = {url:?}\ntoken_file = {token_file:?}\npublic_key = {keys}\n\n{}",
+        fixture.config()
+    ))
+    .await;
+    proxy.expect_log("does not answer");
+
+    let orders = Onboarding::new();
+    let service = json!([{ "id": "service/orders", "spec": { "group": "team-orders" } }]);
+    plane.done(&ann, service).await;
+    let (event, sender) = (&orders.event, &orders.sender);
+    let route = |settings: Value| {
+        let spec = json!({ "service": "orders", "cluster": "core", "topic": event, "settings": settings });
+        json!({ "id": format!("event_type/{event}"), "spec": spec })
+    };
+    let changes = json!([
+        { "id": format!("topic/core/{event}"), "spec": { "service": "orders", "capacity": { "mb_per_second": 0.01 } } },
+        route(raw()),
+        { "id": format!("sender/{sender}"), "spec": { "service": "orders" } },
+        { "id": orders.grant_id(), "spec": { "service": "orders", "level": "publish", "target": event, "principal": sender } },
+    ]);
+    let begun = Instant::now();
+    plane.done(&ann, changes).await;
+    let applied = begun.elapsed();
+    let secret = plane.ask(&ann, "POST", &format!("/v1/senders/{sender}/secret"), &Value::Null).await.json();
+    let key = secret["secret"].as_str().expect("it is there once").to_owned();
+    until(&proxy, &key, event, 1, 202).await;
+    println!("ready after {applied:?}, live after {:?}", begun.elapsed());
+    let proxies = plane.get(&ann, "/v1/proxies").await;
+    assert_eq!((proxies["items"].as_array().unwrap().len(), proxies["revision"].is_u64()), (1, true), "{proxies}");
+
+    // The plane is killed and comes back: the proxy has served meanwhile, and has what comes next.
+    let revision = gauge(&proxy, "iguazu_routes_revision").await;
+    plane.kill();
+    await_condition(&proxy, "control plane", Some("does not answer")).await;
+    assert_eq!(send(&proxy, &key, &Oracle::event(event, 2)).await.status, 202);
+    let plane = Control::start_in(folder.clone(), &written);
+    plane.done(&ann, json!([route(json!({ "encoding": "raw_json", "disabled": true }))])).await;
+    until(&proxy, &key, event, 3, 503).await;
+    assert!(gauge(&proxy, "iguazu_routes_revision").await > revision);
+    proxy.settled().await;
+    proxy.finish();
+    plane.finish();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
