@@ -33,6 +33,7 @@ use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
 use super::policy::Table;
 use super::private_file;
 use super::provider::{EventChecks, EventTypeProvider, Providers, Reach, UserProvider};
+use super::reconcile::{self, Reconciler};
 use super::request::Desk;
 use super::resource::{ClusterMode, ClusterSpec, Kind, ManagedBy, ResourceId, Spec};
 use super::seal::{KEY_BYTES, NoRandomness, Sealer};
@@ -182,6 +183,8 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let store = Store::open(control.store.expose()).await?;
     let sealer = Arc::new(Sealer::new(&*seal_key(control)?));
     let (mut clients, settings) = clients(&config.clusters)?;
+    // What is given keeps no settings and no users, so that a look at it finds nothing but that.
+    let looks_by_itself = given.admins.is_empty();
     clients.extend(given.admins);
     let view = ClusterView { unsupported: given.unsupported, ..ClusterView::default() };
     let views = config.clusters.iter().map(|cluster| (cluster.name.clone(), view.clone()));
@@ -203,6 +206,18 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let reach = Reach { clusters: clients, settings, store: store.clone(), sealer };
     // Another name each time: what an older process of this node may still be about to write is fenced off.
     let node = uuid::Uuid::now_v7().to_string();
+    let reconciler = Reconciler::new(
+        store.clone(),
+        desk.clone(),
+        providers.clone(),
+        reach.clone(),
+        Arc::clone(&clusters),
+        &node,
+        reconcile::Settings::default(),
+    );
+    if looks_by_itself {
+        reconciler.remember().await?;
+    }
     let applier = Applier::new(store.clone(), desk.clone(), providers, reach.clone(), &node);
     let (stop, wake) = (CancellationToken::new(), Arc::new(Notify::new()));
     let api = Api::new(api::Parts {
@@ -214,6 +229,7 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         wake: Arc::clone(&wake),
         stop: stop.clone(),
         snapshots: Arc::clone(&snapshots),
+        reconciler: reconciler.clone(),
         bootstrap_file: bootstrap_file.clone(),
         issuer: control.oidc.clone().map(Issuer::new).transpose().map_err(StartError::Oidc)?,
         roles: control.roles.clone(),
@@ -229,7 +245,11 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         encryption,
     });
     let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node, renewal };
-    let tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone()))];
+    let mut tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone()))];
+    if looks_by_itself {
+        let stop = stop.clone();
+        tasks.push(tokio::spawn(async move { reconciler.run(stop).await }));
+    }
     Ok(Started { address, drain, stop, tasks, store, bootstrap_file, public_keys })
 }
 

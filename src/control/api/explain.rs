@@ -12,10 +12,10 @@ use super::extract::Json;
 use super::problem::{Problem, kinds};
 use super::requests::{Page, read_spec};
 use crate::control::capacity::{self, Resolved, Wanted};
-use crate::control::provider;
 use crate::control::resource::{ClusterMode, ClusterSpec, Kind, ResourceId, Spec, Violation};
 use crate::control::store::{Filter, Need, Page as StorePage, Resource};
 use crate::control::world::{ClusterView, World};
+use crate::control::{provider, reconcile};
 
 /// Most clusters that there are.
 pub(super) const CLUSTERS_MAX: u32 = 1_000;
@@ -105,7 +105,7 @@ pub(super) async fn views(api: &Api) -> Result<BTreeMap<String, ClusterView>, Pr
 
 /// What of a cluster is spoken for.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Budget {
+pub struct ClusterBudget {
     /// The cluster.
     pub cluster: String,
     /// Whose it is.
@@ -116,6 +116,8 @@ pub struct Budget {
     pub partitions: Amount,
     /// Bytes a second of all producers at the peak.
     pub ingress_bytes_per_second: Amount,
+    /// What the brokers said, and when their disks are full; none: the cluster was never looked at.
+    pub seen: Option<reconcile::Budget>,
 }
 
 /// A limit, and what is left of it.
@@ -137,15 +139,16 @@ impl Amount {
 
 /// `GET /v1/budgets`
 pub async fn budgets(State(api): State<Api>) -> Result<Response, Problem> {
-    let mut items = Vec::new();
+    let (mut items, seen) = (Vec::new(), api.reconciler.budgets().await?);
     for (cluster, view) in views(&api).await? {
         let Need { disk_bytes, partitions, ingress_bytes_per_second } = api.store.taken(&cluster).await?;
-        items.push(Budget {
-            cluster,
+        items.push(ClusterBudget {
             mode: view.spec.mode,
             disk_bytes: Amount::of(view.disk_bytes_max, disk_bytes),
             partitions: Amount::of(view.spec.partitions_max.map(u64::from), partitions),
             ingress_bytes_per_second: Amount::of(view.spec.ingress_bytes_per_second, ingress_bytes_per_second),
+            seen: seen.iter().find(|seen| seen.cluster == cluster && seen.at_ms.is_some()).cloned(),
+            cluster,
         });
     }
     Ok(axum::Json(Page { items, next: None }).into_response())

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::policy::Table;
 use super::provider::Reach;
+use super::reconcile::Reconciler;
 use super::request::Desk;
 use super::snapshot::Snapshots;
 use super::store::Store;
@@ -42,6 +43,7 @@ mod audit;
 mod events;
 mod explain;
 mod extract;
+mod findings;
 mod health;
 mod meters;
 mod onboardings;
@@ -79,6 +81,7 @@ pub struct Inner {
     /// Ends what waits.
     pub stop: CancellationToken,
     snapshots: Arc<Snapshots>,
+    reconciler: Reconciler,
     meters: meters::Meters,
     bootstrap_file: std::path::PathBuf,
     issuer: Option<Issuer>,
@@ -108,6 +111,8 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// What proxies poll for.
     pub snapshots: Arc<Snapshots>,
+    /// What is there against what is desired.
+    pub reconciler: Reconciler,
     /// The file of the token that the first admin comes in with.
     pub bootstrap_file: std::path::PathBuf,
     /// Who says who somebody is.
@@ -124,7 +129,7 @@ impl Api {
     /// An API over these.
     pub fn new(parts: Parts) -> Api {
         let Parts { store, desk, policy, clusters, reach, wake, stop, snapshots, bootstrap_file, .. } = parts;
-        let Parts { issuer, roles, certificates, requests_per_second, .. } = parts;
+        let Parts { reconciler, issuer, roles, certificates, requests_per_second, .. } = parts;
         Api(Arc::new(Inner {
             store,
             desk,
@@ -134,6 +139,7 @@ impl Api {
             wake,
             stop,
             snapshots,
+            reconciler,
             meters: meters::Meters::default(),
             bootstrap_file,
             issuer,

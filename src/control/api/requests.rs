@@ -96,6 +96,7 @@ pub struct ListParams {
     /// Only those after this one: `next` of a page.
     after: Option<String>,
     /// How many, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
@@ -240,11 +241,8 @@ impl Wish {
 
 /// Asks for changes: 200 for what was only tried, 202 for what is taken in, a problem for what the rules refuse.
 pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish: Wish) -> Result<Response, Problem> {
-    let key = text_header(headers, "idempotency-key")?.filter(|_| !wish.dry_run);
-    if key.is_some_and(|key| key.is_empty() || key.len() > KEY_CHARS_MAX) {
-        let detail = format!("header `idempotency-key` has 1 to {KEY_CHARS_MAX} characters");
-        return Err(Problem::new(kinds::MALFORMED, detail));
-    }
+    check_names(&wish.changes)?;
+    let key = idempotency_key(caller, headers, wish.dry_run)?;
     check_reason(&wish.reason)?;
     let asked: BTreeMap<ResourceId, Option<Spec>> =
         wish.changes.iter().map(|change| (change.id.clone(), change.desired.clone())).collect();
@@ -252,16 +250,11 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
         changes: wish.changes,
         reason: wish.reason,
         dry_run: wish.dry_run,
-        // Whose key it is belongs to it: nobody is shown another one's request for guessing a key.
-        idempotency_key: key.map(|key| format!("{}\n{key}", caller.actor.name)),
+        idempotency_key: key.clone(),
         managed_by: wish.managed_by,
         source: caller.source.clone(),
     };
     let request = api.desk.submit_from(&caller.actor, ask, &wish.origin).await?;
-    if wish.dry_run {
-        return Ok((StatusCode::OK, axum::Json(request)).into_response());
-    }
-    api.meters.decided(&request);
     if key.is_some() {
         let known = request.changes.iter().map(|planned| (planned.resource.clone(), planned.desired.clone()));
         if known.collect::<BTreeMap<_, _>>() != asked {
@@ -270,6 +263,34 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
             return Err(Problem { request: Some(request.id), ..Problem::new(kinds::CONFLICT, detail) });
         }
     }
+    taken_in(api, request, wish.dry_run)
+}
+
+/// Refuses names that cannot be read back from what is kept of them: those with nothing or a `/` where a name should be.
+fn check_names(changes: &[Change]) -> Result<(), Problem> {
+    let is_read_back = |change: &&Change| change.id.to_string().parse().as_ref() == Ok(&change.id);
+    let Some(wrong) = changes.iter().find(|change| !is_read_back(change)) else { return Ok(()) };
+    let detail =
+        format!("`{}` names no resource; it is KIND/NAME, or KIND/CLUSTER/NAME for what is on a cluster", wrong.id);
+    Err(Problem::new(kinds::INVALID, detail))
+}
+
+/// The caller's name of a request. Whose it is belongs to it: nobody is shown another one's request for guessing a key.
+pub(super) fn idempotency_key(caller: &Caller, headers: &HeaderMap, dry_run: bool) -> Result<Option<String>, Problem> {
+    let Some(key) = text_header(headers, "idempotency-key")?.filter(|_| !dry_run) else { return Ok(None) };
+    if key.is_empty() || key.len() > KEY_CHARS_MAX {
+        let detail = format!("header `idempotency-key` has 1 to {KEY_CHARS_MAX} characters");
+        return Err(Problem::new(kinds::MALFORMED, detail));
+    }
+    Ok(Some(format!("{}\n{key}", caller.actor.name)))
+}
+
+/// The reply to a request as the desk took it.
+pub(super) fn taken_in(api: &Api, request: Request, dry_run: bool) -> Result<Response, Problem> {
+    if dry_run {
+        return Ok((StatusCode::OK, axum::Json(request)).into_response());
+    }
+    api.meters.decided(&request);
     if request.state == RequestState::Rejected {
         return Err(Problem::rejected(&request));
     }
@@ -319,7 +340,7 @@ pub async fn deny(
     Ok(axum::Json(request).into_response())
 }
 
-fn check_reason(reason: &str) -> Result<(), Problem> {
+pub(super) fn check_reason(reason: &str) -> Result<(), Problem> {
     let length = reason.chars().count();
     if length <= REASON_CHARS_MAX {
         return Ok(());

@@ -14,10 +14,12 @@ use super::openapi::Says;
 use super::requests::{ChangeParams, RequestView};
 use super::resources::ResourceView;
 use super::{
-    Api, audit, events, explain, health, onboardings, openapi, policies, requests, resources, secrets, tokens,
+    Api, audit, events, explain, findings, health, onboardings, openapi, policies, requests, resources, secrets, tokens,
 };
 use crate::control::actor::Role;
 use crate::control::policy::Table;
+use crate::control::reconcile::Finding;
+use crate::control::reconcile::topic::Diagnosis;
 use crate::control::request::Request;
 use crate::control::resource::{
     AccessSpec, ClusterSpec, EventTypeSpec, GroupSpec, Kind, QuotaSpec, SenderSpec, ServiceSpec, TopicSpec, UserSpec,
@@ -124,6 +126,9 @@ pub struct Route {
     pub(super) handler: MethodRouter<Api>,
 }
 
+/// A revision in quotes, as `ETag` has it; that of a policy may be 0.
+const REVISION: &str = "^\"[1-9][0-9]{0,17}\"$";
+const REVISION_OR_NONE: &str = "^\"[0-9]{1,18}\"$";
 /// How long a handler may take that waits for nothing but the store.
 const TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a proxy's poll may take: longer than it waits for news.
@@ -195,14 +200,14 @@ pub fn table() -> Vec<Route> {
             .takes::<explain::Question>()
             .gives::<explain::Explanation>(200),
         get("/v1/budgets", Right::READ, explain::budgets, "What of each cluster is spoken for")
-            .lists::<explain::Budget>(),
+            .lists::<explain::ClusterBudget>(),
         get("/v1/search", Right::READ, resources::search, "Resources of every kind")
             .asks::<resources::ListParams>()
             .lists::<ResourceView>(),
         get("/v1/policy", Right::READ, policies::read, "The rules in force").gives::<Table>(200),
         put("/v1/policy", Right::ADMIN, policies::put, "Put other rules in force")
             .takes::<Table>()
-            .says_header("if-match", "the revision that was read, in quotes")
+            .says_header("if-match", "the revision that was read, in quotes", REVISION_OR_NONE)
             .gives::<Table>(200),
         post("/v1/policy:simulate", Right::READ, policies::simulate, "What would become of changes under other rules")
             .takes::<policies::Simulation>()
@@ -215,6 +220,15 @@ pub fn table() -> Vec<Route> {
             .lists::<AuditLine>(),
         get("/v1/audit/verify", Right::AUDIT, audit::verify, "Whether the audit log is as it was written")
             .gives::<audit::Verified>(200),
+        get("/v1/findings", Right::READ, findings::list, "What is not as it should be, with evidence and what to do")
+            .asks::<findings::ListParams>()
+            .lists::<Finding>(),
+        post("/v1/findings/{id}/accept", Right::WRITE, findings::accept, "Ask for what is there to be what is desired")
+            .may_take::<findings::Because>()
+            .wishes(),
+        post("/v1/findings/{id}/restore", Right::WRITE, findings::restore, "Ask for what is desired to be made again")
+            .may_take::<findings::Because>()
+            .wishes(),
         get(
             "/v1/snapshot",
             Right::SNAPSHOT,
@@ -243,10 +257,20 @@ fn collection(kind: Kind) -> Vec<Route> {
         put(&item, Right::WRITE, resources::put, "Ask for a resource to be so").takes_spec(kind).conditional().wishes(),
         delete(&item, Right::WRITE, resources::delete, "Ask for a resource to go").conditional().wishes(),
     ];
+    if kind == Kind::Topic {
+        let diagnosis = format!("{item}/diagnosis");
+        rows.push(
+            get(&diagnosis, Right::READ, findings::diagnose, "A topic looked at now: what is wrong, and what to do")
+                .gives::<Diagnosis>(200),
+        );
+    }
     if matches!(kind, Kind::User | Kind::Sender) {
         let (rotate, secret) = (format!("{item}/rotate"), format!("{item}/secret"));
         rows.extend([
-            post(&rotate, Right::WRITE, resources::rotate, "Ask for a new password or key").conditional().wishes(),
+            post(&rotate, Right::WRITE, resources::rotate, "Ask for a new password or key")
+                .asks::<resources::RotateParams>()
+                .conditional()
+                .asked_once(),
             post(&secret, Right::SECRETS, secrets::reveal, "The password or key, once, to whoever asked for it")
                 .gives::<secrets::Revealed>(200),
         ]);
@@ -313,21 +337,29 @@ impl Route {
     }
 
     /// Looks at a header.
-    pub fn says_header(mut self, name: &str, what: &str) -> Route {
-        self.says.header(name, what);
+    pub fn says_header(mut self, name: &str, what: &str, pattern: &str) -> Route {
+        self.says.header(name, what, pattern);
         self
     }
 
     /// Makes a request of what is asked for.
     fn wishes(self) -> Route {
+        self.asks::<ChangeParams>().asked_once()
+    }
+
+    /// Makes a request, and the same with the same key.
+    fn asked_once(self) -> Route {
         let key = "the caller's name of the request: a second one with the same key is the first one";
-        self.asks::<ChangeParams>().says_header("idempotency-key", key).gives::<Request>(202).gives::<Request>(200)
+        self.says_header("idempotency-key", key, "^[!-~]{1,200}$").gives::<Request>(202).gives::<Request>(200)
     }
 
     /// May be told which revision it is about.
     fn conditional(self) -> Route {
-        self.says_header("if-match", "the revision that was read, in quotes")
-            .says_header("if-none-match", "`*`: only if there is none yet")
+        self.says_header("if-match", "the revision that was read, in quotes", REVISION).says_header(
+            "if-none-match",
+            "`*`: only if there is none yet",
+            "^\\*$",
+        )
     }
 }
 

@@ -50,6 +50,15 @@ impl Plane {
         };
         let keys = Keys::open(&folder.path().join("snapshot.pem")).unwrap();
         let checks = Arc::new(EventChecks::new(&[], &[]).unwrap());
+        let reconciler = crate::control::reconcile::Reconciler::new(
+            store.clone(),
+            desk.clone(),
+            Providers::default(),
+            reach.clone(),
+            Arc::clone(&clusters),
+            "a test",
+            crate::control::reconcile::Settings::default(),
+        );
         let api = Api::new(Parts {
             snapshots: Arc::new(Snapshots::new(store.clone(), keys, checks)),
             store,
@@ -59,6 +68,7 @@ impl Plane {
             reach,
             wake: Arc::default(),
             stop: CancellationToken::new(),
+            reconciler,
             bootstrap_file: folder.path().join("bootstrap-token"),
             issuer: None,
             roles: config::Roles { auditor: vec!["audit".into()], ..config::Roles::default() },
