@@ -52,6 +52,7 @@ main() {
     step "fuzzing" tests/fuzz/run.sh "$([ -n "${IGUAZU_TESTS_LONG:-}" ] && echo 1800 || echo 25)"
     step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
     step "iguazu check" "$target/debug/iguazu" check deploy/iguazu.toml
+    step "iguazu check of the management plane" "$target/debug/iguazu" check deploy/iguazu-control.toml
     report
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use crate::config::{self, Config, Problem};
+use crate::config::{self, Config, ControlConfig, IsFor, Problem};
 use crate::feed::control;
 
 /// Arguments of `iguazu check`.
@@ -22,13 +22,26 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let config = load(&args.config)?;
-    let mut out = io::stdout().lock();
-    for warning in &config.warnings {
-        writeln!(out, "{}", located(&args.config, "warning: ", warning))?;
+    let is_for = config::is_for(&args.config);
+    if is_for != IsFor::Proxy {
+        let loaded = config::load_control(&args.config);
+        let ControlConfig { clusters, warnings, .. } = loaded.map_err(|found| problems(&args.config, found))?;
+        let managed = counted(clusters.len(), "cluster", "clusters");
+        tell(&args.config, &warnings, &format!("ok, the management plane of {managed}"))?;
     }
-    writeln!(out, "{}: {}", args.config.display(), summary(&config))?;
+    if is_for != IsFor::Control {
+        let config = load(&args.config)?;
+        tell(&args.config, &config.warnings, &summary(&config))?;
+    }
     Ok(())
+}
+
+fn tell(path: &Path, warnings: &[Problem], summary: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for warning in warnings {
+        writeln!(out, "{}", located(path, "warning: ", warning))?;
+    }
+    writeln!(out, "{}: {summary}", path.display())
 }
 
 /// Reads a configuration; a [`Failure::Usage`] names all its problems, one a line.

@@ -176,6 +176,28 @@ pub fn load_control(path: &Path) -> Result<ControlConfig, Vec<Problem>> {
     loaded.map(|(config, warnings)| ControlConfig { warnings, files, ..config })
 }
 
+/// Which commands a file is for. One that is for neither, or cannot be read, is the proxy's to refuse.
+pub fn is_for(path: &Path) -> IsFor {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    match (table.contains_key("control"), OF_THE_PROXY.iter().any(|section| table.contains_key(*section))) {
+        (true, false) => IsFor::Control,
+        (true, true) => IsFor::Both,
+        (false, _) => IsFor::Proxy,
+    }
+}
+
+/// See [`is_for`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsFor {
+    /// `iguazu proxy`.
+    Proxy,
+    /// `iguazu control`.
+    Control,
+    /// Either.
+    Both,
+}
+
 fn read(mut root: Table<'_>) -> ControlConfig {
     for section in OF_THE_PROXY {
         root.leave(section);

@@ -64,3 +64,40 @@ fn a_password_goes_into_the_address_as_a_url_has_it() {
     let (config, _) = parse(text, folder.path()).unwrap();
     assert_eq!(config.control.store.expose(), "postgres://u:p%40ss%3Aword%2F%C3%A4@h:5432/d");
 }
+
+#[test]
+fn the_documented_example_is_accepted_as_it_stands_and_shows_every_key() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config =
+        load_control(&root.join("deploy/iguazu-control.toml")).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!((config.warnings, config.control.clusters.len()), (vec![], 1));
+    let text = std::fs::read_to_string(root.join("deploy/iguazu-control.toml")).unwrap();
+    // An unknown key is answered with the known ones: those are all there are.
+    let tables = [
+        "control",
+        "control.tls",
+        "control.oidc",
+        "control.certificates.x",
+        "control.roles",
+        "control.sinks.files",
+        "control.sinks.vault",
+        "control.clusters.core",
+    ];
+    for table in tables {
+        let kind = match table {
+            "control.sinks.files" => "kind = \"file\"\n",
+            "control.sinks.vault" => "kind = \"vault\"\n",
+            _ => "",
+        };
+        let problems = parse(&format!("[{table}]\nzzzzzzzz = 1\n{kind}"), Path::new("")).unwrap_err();
+        let told = problems.iter().find_map(|problem| problem.message.split_once("known here: "));
+        let (_, known) = told.unwrap_or_else(|| panic!("{table}: {problems:?}"));
+        for key in known.split(", ").map(|key| key.trim_matches('`')) {
+            let shown = text
+                .lines()
+                .map(|line| line.trim_start_matches("# "))
+                .any(|line| line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[control.{key}")));
+            assert!(shown, "`{key}` of [{table}] is not in deploy/iguazu-control.toml");
+        }
+    }
+}

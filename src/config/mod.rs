@@ -31,7 +31,8 @@ mod nearest;
 pub use change::{is_changed_cluster, is_changed_registry, restarts_for};
 pub use check::{load, load_with_files, parse};
 pub use control::{
-    Certificate, Control, ControlConfig, ManagedCluster, Oidc, Roles, Sink, SinkPlace, VaultSettings, load_control,
+    Certificate, Control, ControlConfig, IsFor, ManagedCluster, Oidc, Roles, Sink, SinkPlace, VaultSettings, is_for,
+    load_control,
 };
 pub use files::Files;
 pub use http::RESULT_BYTES;

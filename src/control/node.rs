@@ -184,6 +184,8 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let store = Store::open(control.store.expose()).await?;
     let sealer = Arc::new(Sealer::new(&*seal_key(control)?));
     let (mut clients, settings) = clients(&config.clusters)?;
+    // What is given keeps no settings and no users, so that a look at it finds nothing but that.
+    let looks_by_itself = given.admins.is_empty();
     clients.extend(given.admins);
     // Nothing below this can write to a cluster that is only looked at.
     let clients = clients.into_iter().map(|(name, admin)| {
@@ -211,13 +213,20 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let reach = Reach { clusters: clients, settings, store: store.clone(), sealer };
     // Another name each time: what an older process of this node may still be about to write is fenced off.
     let node = uuid::Uuid::now_v7().to_string();
-    let applier = Applier::new(store.clone(), desk.clone(), providers.clone(), reach.clone(), &node);
+    let reconciler = Reconciler::new(
+        store.clone(),
+        desk.clone(),
+        providers.clone(),
+        reach.clone(),
+        Arc::clone(&clusters),
+        &node,
+        reconcile::Settings::default(),
+    );
+    if looks_by_itself {
+        reconciler.remember().await?;
+    }
+    let applier = Applier::new(store.clone(), desk.clone(), providers, reach.clone(), &node);
     let (stop, wake) = (CancellationToken::new(), Arc::new(Notify::new()));
-    let settings = reconcile::Settings::default();
-    let views = Arc::clone(&clusters);
-    let reconciler =
-        Reconciler::new(store.clone(), desk.clone(), providers.clone(), reach.clone(), views, &node, settings);
-    reconciler.remember().await?;
     let api = Api::new(api::Parts {
         store: store.clone(),
         desk,
@@ -243,11 +252,11 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         encryption,
     });
     let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node, renewal };
-    let looks = {
+    let mut tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone()))];
+    if looks_by_itself {
         let stop = stop.clone();
-        tokio::spawn(async move { reconciler.run(stop).await })
-    };
-    let tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone())), looks];
+        tasks.push(tokio::spawn(async move { reconciler.run(stop).await }));
+    }
     Ok(Started { address, drain, stop, tasks, store, bootstrap_file, public_keys })
 }
 

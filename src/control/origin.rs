@@ -68,7 +68,8 @@ fn is_only_rotated(change: &Change, world: &World) -> bool {
     world.operation(change) == Operation::Rotate && before == change.desired.as_ref().map(uncounted)
 }
 
-/// Whether a change leaves the resource as it is.
-pub(super) fn is_unchanged(change: &Change, world: &World) -> bool {
-    world.before(&change.id).is_some_and(|before| Some(&before.spec) == change.desired.as_ref())
+/// Whether a change leaves the resource as it is, and gives it to another side.
+pub(super) fn is_handover(change: &Change, world: &World, asks: &ManagedBy) -> bool {
+    let before = world.before(&change.id);
+    before.is_some_and(|before| Some(&before.spec) == change.desired.as_ref() && before.managed_by != *asks)
 }

@@ -376,7 +376,8 @@ impl Desk {
                 found.add("", "twice", "it stands in the request twice", "ask for it once");
             }
             let violations = found.violations();
-            let (facts, need, over) = self.facts(tx, actor, change, &world, &violations, &mut spoken).await?;
+            let (mut facts, need, over) = self.facts(tx, actor, change, &world, &violations, &mut spoken).await?;
+            facts.set("handover", origin::is_handover(change, &world, &ask.managed_by));
             let mut decision = table.decide(facts);
             if decision.verdict == Verdict::Reject && !violations.is_empty() {
                 decision.reason =
@@ -474,7 +475,7 @@ impl Desk {
         let id = &change.id;
         let mut facts = Facts::default();
         facts.set("kind", id.kind.as_str()).set("operation", world.operation(change).as_str());
-        facts.set("violations", violations.len() as f64).set("unchanged", origin::is_unchanged(change, world));
+        facts.set("violations", violations.len() as f64);
         let service = change.desired.as_ref().and_then(|spec| spec.service(id));
         let service = service.or_else(|| world.before(id).map(|resource| resource.service.as_str()));
         facts.set("own_service", service.is_some_and(|service| actor.owns(service, world)));

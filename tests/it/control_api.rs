@@ -1,11 +1,13 @@
 //! The management plane as a program: the real binary, plain HTTP, a real Kafka with users and access rules.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::control_requests::{as_user, produce};
 use super::support::control::{self, Control};
-use super::support::kafka;
-use super::support::unique;
+use super::support::process::{self, Process};
+use super::support::{fetched, folder, kafka, long, unique};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_onboarding_by_plain_http_gives_a_client_that_can_produce() {
@@ -188,3 +190,48 @@ async fn the_bootstrap_token_is_private_and_used_once_and_never_made_again() {
     assert_eq!(gone.status, 401);
     plane.finish();
 }
+
+/// An independent program reads the description and asks whatever that allows, and what it does not allow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_answers_as_its_description_says_whatever_is_asked() {
+    let cluster = kafka::shared();
+    let mut plane = Control::start(
+        &control::config(&cluster, "requests_per_second = 100000").replace("requests_per_second = 1000\n", ""),
+    );
+    // Topics with odd names are asked for, and some of them are not what Kafka takes.
+    plane.expect_log("a step is tried again later");
+    let admin = plane.admin().await;
+    let (phases, examples) = if long() { ("coverage,fuzzing,stateful", "40") } else { ("coverage", "1") };
+    let mut tool = process::command(fetched("venv/bin/st"));
+    tool.current_dir(plane.folder()).arg("run").arg(format!("{}/v1/openapi.json", plane.url()));
+    tool.args(["-H", &format!("Authorization: Bearer {admin}"), "--phases", phases, "--max-examples", examples]);
+    // What waits for something is asked about elsewhere, and who takes tokens away takes away its own.
+    tool.args([
+        "--exclude-path-regex",
+        "/(events|snapshot)$|^/v1/tokens/",
+        "--workers",
+        "2",
+        "--request-timeout",
+        "40",
+    ]);
+    tool.args(["--checks", CHECKS, "--no-color"]);
+    let output = folder("schemathesis").join("log");
+    let log = std::fs::File::create(&output).unwrap();
+    tool.stdout(log.try_clone().unwrap()).stderr(log);
+    let status = tokio::task::spawn_blocking(move || {
+        let (mut tool, began) = (Process::spawn("schemathesis", tool), Instant::now());
+        loop {
+            match tool.exit_status() {
+                Some(status) => break status,
+                None => assert!(began.elapsed() < Duration::from_secs(900), "schemathesis comes to no end"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let status = status.await.unwrap();
+    assert!(status.success(), "{status}: {}", std::fs::read_to_string(&output).unwrap());
+    plane.finish();
+}
+
+/// What is asked of each reply. What is refused for reasons that no schema can say (rules, budgets) is not among it.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,missing_required_header";

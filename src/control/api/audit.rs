@@ -21,8 +21,10 @@ const LINES: &str = "application/x-ndjson";
 #[serde(deny_unknown_fields)]
 pub struct ListParams {
     /// Only lines after this one.
+    #[param(minimum = 0)]
     after: Option<i64>,
-    /// How many.
+    /// How many, 1 to 1000; of an export as many as there are.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 

@@ -11,7 +11,7 @@ use super::explain::views;
 use super::extract::{Id, Named, Params};
 use super::guard::Caller;
 use super::problem::{Problem, kinds};
-use super::requests::{ChangeParams, Page, answer, check_reason, idempotency_key, limit};
+use super::requests::{ChangeParams, Page, check_reason, idempotency_key, limit, taken_in};
 use crate::control::reconcile::budget::{BrokerBudget, Rung};
 use crate::control::reconcile::{self, FindingKind, ReconcileError, SettleError, Settlement, Way};
 use crate::control::resource::ClusterMode;
@@ -79,7 +79,7 @@ async fn settle(
         idempotency_key: idempotency_key(&caller, headers, params.dry_run)?,
     };
     let request = api.reconciler.settle(&caller.actor, &settlement).await?;
-    answer(&api, params.dry_run, request)
+    taken_in(&api, request, params.dry_run)
 }
 
 /// `GET /v1/topics/{cluster}/{name}/diagnosis`: the topic is looked at now.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -77,8 +77,12 @@ impl Gate {
 
 /// Stands before a route.
 pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let (api, method) = (gate.api.clone(), request.method().clone());
-    let response = pass(gate, request, next).await;
+    let (api, method, version) = (gate.api.clone(), request.method().clone(), request.version());
+    let mut response = pass(gate, request, next).await;
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && version < Version::HTTP_2 {
+        // The rest of the body is not read, so that nothing can follow it on this connection; who sent it should know.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     api.meters.reply(&method, response.status().as_u16());
     response
 }

@@ -74,9 +74,10 @@ impl Says {
     }
 
     /// A header that may be sent.
-    pub(super) fn header(&mut self, name: &str, what: &str) {
+    pub(super) fn header(&mut self, name: &str, what: &str, pattern: &str) {
         let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).required(Required::False);
-        self.parameters.push(parameter.description(Some(what)).schema(Some(text())).build());
+        let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build();
+        self.parameters.push(parameter.description(Some(what)).schema(Some(schema)).build());
     }
 
     pub(super) fn body<T: ToSchema>(&mut self, required: bool) {
@@ -160,7 +161,8 @@ fn operation(row: &Route) -> OperationBuilder {
     let names = row.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let in_path = names.map(|name| {
         let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
-        parameter.schema(Some(text())).build()
+        let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^/\\x00-\\x1f\\x7f-\\x9f]+$"));
+        parameter.schema(Some(name.min_length(Some(1)).max_length(Some(150)).build())).build()
     });
     let problem = ResponseBuilder::new()
         .description("What is wrong, all of it.")

@@ -15,8 +15,8 @@ use super::guard::Caller;
 use super::problem::{Problem, kinds};
 use crate::control::origin::Origin;
 use crate::control::provider::Step;
-use crate::control::request::{Ask, Request, RequestState};
-use crate::control::resource::{ManagedBy, ResourceId, Spec};
+use crate::control::request::{Ask, Planned, Request, RequestState};
+use crate::control::resource::{Kind, ManagedBy, ResourceId, Spec};
 use crate::control::store::{RequestFilter, RequestRow, StepState};
 use crate::control::world::Change;
 
@@ -96,6 +96,7 @@ pub struct ListParams {
     /// Only those after this one: `next` of a page.
     after: Option<String>,
     /// How many, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
@@ -240,6 +241,7 @@ impl Wish {
 
 /// Asks for changes: 200 for what was only tried, 202 for what is taken in, a problem for what the rules refuse.
 pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish: Wish) -> Result<Response, Problem> {
+    check_names(&wish.changes)?;
     let key = idempotency_key(caller, headers, wish.dry_run)?;
     check_reason(&wish.reason)?;
     let asked: BTreeMap<ResourceId, Option<Spec>> =
@@ -253,35 +255,48 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
         source: caller.source.clone(),
     };
     let request = api.desk.submit_from(&caller.actor, ask, &wish.origin).await?;
-    if !wish.dry_run {
-        api.meters.decided(&request);
-    }
     if key.is_some() {
-        let known = request.changes.iter().map(|planned| (planned.resource.clone(), planned.desired.clone()));
+        // What goes along with what was asked for was not asked for: grants on a topic that is deleted.
+        let is_along = |planned: &&Planned| {
+            let is_grant = planned.resource.kind == Kind::Access && planned.desired.is_none();
+            is_grant && !asked.contains_key(&planned.resource)
+        };
+        let known = request.changes.iter().filter(|planned| !is_along(planned));
+        let known = known.map(|planned| (planned.resource.clone(), planned.desired.clone()));
         if known.collect::<BTreeMap<_, _>>() != asked {
             let detail =
                 format!("the idempotency key is that of request `{}`, which asks for something else", request.id);
             return Err(Problem { request: Some(request.id), ..Problem::new(kinds::CONFLICT, detail) });
         }
     }
-    answer(api, wish.dry_run, request)
+    taken_in(api, request, wish.dry_run)
 }
 
-/// The caller's name of a request. Whose key it is belongs to it: nobody is shown another one's request for guessing a key.
+/// Refuses names that cannot be read back from what is kept of them: those with nothing or a `/` where a name should be.
+fn check_names(changes: &[Change]) -> Result<(), Problem> {
+    let is_read_back = |change: &&Change| change.id.to_string().parse().as_ref() == Ok(&change.id);
+    let Some(wrong) = changes.iter().find(|change| !is_read_back(change)) else { return Ok(()) };
+    let detail =
+        format!("`{}` names no resource; it is KIND/NAME, or KIND/CLUSTER/NAME for what is on a cluster", wrong.id);
+    Err(Problem::new(kinds::INVALID, detail))
+}
+
+/// The caller's name of a request. Whose it is belongs to it: nobody is shown another one's request for guessing a key.
 pub(super) fn idempotency_key(caller: &Caller, headers: &HeaderMap, dry_run: bool) -> Result<Option<String>, Problem> {
-    let key = text_header(headers, "idempotency-key")?.filter(|_| !dry_run);
-    if key.is_some_and(|key| key.is_empty() || key.len() > KEY_CHARS_MAX) {
+    let Some(key) = text_header(headers, "idempotency-key")?.filter(|_| !dry_run) else { return Ok(None) };
+    if key.is_empty() || key.len() > KEY_CHARS_MAX {
         let detail = format!("header `idempotency-key` has 1 to {KEY_CHARS_MAX} characters");
         return Err(Problem::new(kinds::MALFORMED, detail));
     }
-    Ok(key.map(|key| format!("{}\n{key}", caller.actor.name)))
+    Ok(Some(format!("{}\n{key}", caller.actor.name)))
 }
 
-/// Says what became of what was asked for.
-pub(super) fn answer(api: &Api, dry_run: bool, request: Request) -> Result<Response, Problem> {
+/// The reply to a request as the desk took it.
+pub(super) fn taken_in(api: &Api, request: Request, dry_run: bool) -> Result<Response, Problem> {
     if dry_run {
         return Ok((StatusCode::OK, axum::Json(request)).into_response());
     }
+    api.meters.decided(&request);
     if request.state == RequestState::Rejected {
         return Err(Problem::rejected(&request));
     }

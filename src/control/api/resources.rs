@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::extract::{JsonBytes, Named, Params, text_header};
 use super::guard::Caller;
 use super::problem::{Problem, kinds};
-use super::requests::{ChangeParams, Page, Wish, etag, limit, read_spec, submit};
+use super::requests::{ChangeParams, PAGE_MAX, Page, Wish, etag, limit, read_spec, submit};
 use super::{Api, explain};
-use crate::control::resource::{Kind, ResourceId, Spec};
+use crate::control::resource::{AccessSpec, Kind, Level, ResourceId, SenderSpec, Spec, UserSpec};
 use crate::control::store::{Filter, Page as StorePage, Resource, ResourceState};
 use crate::control::world::{Change, ClusterView};
 
@@ -49,6 +49,7 @@ pub struct ListParams {
     /// Only what comes after this one: `next` of a page.
     after: Option<String>,
     /// How many, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
@@ -121,24 +122,88 @@ pub async fn delete(
     submit(&api, &caller, &headers, Wish::of(Change { id, desired: None, if_match }, params)).await
 }
 
+/// The parameters of a rotation.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct RotateParams {
+    /// Whether only to say what would become of it.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Why.
+    pub reason: Option<String>,
+    /// Users only: a second user (`NAME.b`, or `NAME` of that one) with the same grants gets the new password, so that nobody is
+    /// locked out before they have switched; take the first one away afterwards.
+    #[serde(default)]
+    pub overlap: bool,
+}
+
 /// `POST /v1/users/{cluster}/{name}/rotate`, `POST /v1/senders/{name}/rotate`: a new password or key.
 pub async fn rotate(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Named(id): Named,
-    Params(params): Params<ChangeParams>,
+    Params(params): Params<RotateParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let resource = find(&api, &id).await?;
-    let mut desired = resource.spec;
-    match &mut desired {
-        Spec::User(user) => user.generation = user.generation.saturating_add(1),
-        Spec::Sender(sender) => sender.generation = sender.generation.saturating_add(1),
-        _ => return Err(Problem::new(kinds::CONFLICT, format!("`{id}` has no secret that could be changed"))),
+    let RotateParams { dry_run, reason, overlap } = params;
+    let changes = if overlap {
+        twin(&api, resource).await?
+    } else {
+        let desired = renewed(resource.spec).ok_or_else(|| no_secret(&id))?;
+        // Two who rotate at once get one new secret, not two.
+        let if_match = seen(&headers)?.or(Some(resource.revision));
+        vec![Change { id, desired: Some(desired), if_match }]
+    };
+    let wish = Wish::of_all(changes, reason.unwrap_or_default(), dry_run);
+    submit(&api, &caller, &headers, wish).await
+}
+
+fn no_secret(id: &ResourceId) -> Problem {
+    Problem::new(kinds::CONFLICT, format!("`{id}` has no secret that could be changed"))
+}
+
+/// The same with its next secret; none for what has none.
+fn renewed(spec: Spec) -> Option<Spec> {
+    match spec {
+        Spec::User(user) => Some(Spec::User(UserSpec { generation: user.generation.saturating_add(1), ..user })),
+        Spec::Sender(sender) => {
+            Some(Spec::Sender(SenderSpec { generation: sender.generation.saturating_add(1), ..sender }))
+        }
+        _ => None,
     }
-    // Two who rotate at once get one new secret, not two.
-    let if_match = seen(&headers)?.or(Some(resource.revision));
-    submit(&api, &caller, &headers, Wish::of(Change { id, desired: Some(desired), if_match }, params)).await
+}
+
+/// The other one of two users that take turns, with a new password and the grants of this one.
+async fn twin(api: &Api, resource: Resource) -> Result<Vec<Change>, Problem> {
+    let (Spec::User(user), Some(cluster)) = (&resource.spec, &resource.id.cluster) else {
+        return Err(Problem::new(
+            kinds::MALFORMED,
+            "`overlap` is for users; the keys of a sender overlap by themselves",
+        ));
+    };
+    let name = resource.id.name.strip_suffix(".b").map_or_else(|| format!("{}.b", resource.id.name), str::to_owned);
+    let id = ResourceId::on(Kind::User, cluster, &name);
+    let known = api.store.resource(&id).await?;
+    let (desired, if_match) = match known {
+        Some(known) => (renewed(known.spec).ok_or_else(|| no_secret(&id))?, Some(known.revision)),
+        None => (Spec::User(UserSpec { generation: 1, ..user.clone() }), Some(0)),
+    };
+    let mut changes = vec![Change { id, desired: Some(desired), if_match }];
+    let filter = Filter { kind: Some(Kind::Access), cluster: Some(cluster.clone()), ..Filter::default() };
+    let filter = Filter { service: Some(user.service.clone()), ..filter };
+    let grants = api.store.resources(&filter, &StorePage { after: None, limit: PAGE_MAX }).await?;
+    for grant in grants {
+        let Spec::Access(access) = grant.spec else { continue };
+        // What is published goes through a sender, which may have the same name.
+        if access.principal != resource.id.name || access.level == Level::Publish {
+            continue;
+        }
+        let access = AccessSpec { principal: name.clone(), ..access };
+        let id = ResourceId::on(Kind::Access, cluster, &access.name());
+        changes.push(Change { id, desired: Some(Spec::Access(access)), if_match: None });
+    }
+    Ok(changes)
 }
 
 pub(super) async fn find(api: &Api, id: &ResourceId) -> Result<Resource, Problem> {

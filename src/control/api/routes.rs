@@ -126,6 +126,9 @@ pub struct Route {
     pub(super) handler: MethodRouter<Api>,
 }
 
+/// A revision in quotes, as `ETag` has it; that of a policy may be 0.
+const REVISION: &str = "^\"[1-9][0-9]{0,17}\"$";
+const REVISION_OR_NONE: &str = "^\"[0-9]{1,18}\"$";
 /// How long a handler may take that waits for nothing but the store.
 const TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a proxy's poll may take: longer than it waits for news.
@@ -211,7 +214,7 @@ pub fn table() -> Vec<Route> {
         get("/v1/policy", Right::READ, policies::read, "The rules in force").gives::<Table>(200),
         put("/v1/policy", Right::ADMIN, policies::put, "Put other rules in force")
             .takes::<Table>()
-            .says_header("if-match", "the revision that was read, in quotes")
+            .says_header("if-match", "the revision that was read, in quotes", REVISION_OR_NONE)
             .gives::<Table>(200),
         post("/v1/policy:simulate", Right::READ, policies::simulate, "What would become of changes under other rules")
             .takes::<policies::Simulation>()
@@ -264,7 +267,10 @@ fn collection(kind: Kind) -> Vec<Route> {
     if matches!(kind, Kind::User | Kind::Sender) {
         let (rotate, secret) = (format!("{item}/rotate"), format!("{item}/secret"));
         rows.extend([
-            post(&rotate, Right::WRITE, resources::rotate, "Ask for a new password or key").conditional().wishes(),
+            post(&rotate, Right::WRITE, resources::rotate, "Ask for a new password or key")
+                .asks::<resources::RotateParams>()
+                .conditional()
+                .asked_once(),
             post(&secret, Right::SECRETS, secrets::reveal, "The password or key, once, to whoever asked for it")
                 .gives::<secrets::Revealed>(200),
         ]);
@@ -331,21 +337,29 @@ impl Route {
     }
 
     /// Looks at a header.
-    pub fn says_header(mut self, name: &str, what: &str) -> Route {
-        self.says.header(name, what);
+    pub fn says_header(mut self, name: &str, what: &str, pattern: &str) -> Route {
+        self.says.header(name, what, pattern);
         self
     }
 
     /// Makes a request of what is asked for.
     fn wishes(self) -> Route {
+        self.asks::<ChangeParams>().asked_once()
+    }
+
+    /// Makes a request, and the same with the same key.
+    fn asked_once(self) -> Route {
         let key = "the caller's name of the request: a second one with the same key is the first one";
-        self.asks::<ChangeParams>().says_header("idempotency-key", key).gives::<Request>(202).gives::<Request>(200)
+        self.says_header("idempotency-key", key, "^[!-~]{1,200}$").gives::<Request>(202).gives::<Request>(200)
     }
 
     /// May be told which revision it is about.
     fn conditional(self) -> Route {
-        self.says_header("if-match", "the revision that was read, in quotes")
-            .says_header("if-none-match", "`*`: only if there is none yet")
+        self.says_header("if-match", "the revision that was read, in quotes", REVISION).says_header(
+            "if-none-match",
+            "`*`: only if there is none yet",
+            "^\\*$",
+        )
     }
 }
 

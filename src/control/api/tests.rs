@@ -51,17 +51,17 @@ impl Plane {
         };
         let keys = Keys::open(&folder.path().join("snapshot.pem")).unwrap();
         let checks = Arc::new(EventChecks::new(&[], &[]).unwrap());
+        let reconciler = Reconciler::new(
+            store.clone(),
+            desk.clone(),
+            Providers::default(),
+            reach.clone(),
+            Arc::clone(&clusters),
+            "a test",
+            reconcile::Settings::default(),
+        );
         let api = Api::new(Parts {
             snapshots: Arc::new(Snapshots::new(store.clone(), keys, checks)),
-            reconciler: Reconciler::new(
-                store.clone(),
-                desk.clone(),
-                Providers::default(),
-                reach.clone(),
-                Arc::clone(&clusters),
-                "node",
-                reconcile::Settings::default(),
-            ),
             store,
             desk,
             policy,
@@ -69,6 +69,7 @@ impl Plane {
             reach,
             wake: Arc::default(),
             stop: CancellationToken::new(),
+            reconciler,
             bootstrap_file: folder.path().join("bootstrap-token"),
             issuer: None,
             roles: config::Roles { auditor: vec!["audit".into()], ..config::Roles::default() },

@@ -82,10 +82,20 @@ fn id(resource: &ResourceId, kind: FindingKind) -> String {
     hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect()
 }
 
+// Derived, it would have the names of the variants: the macro below hides their serde names from the derive.
+impl utoipa::ToSchema for FindingKind {}
+impl utoipa::PartialSchema for FindingKind {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let names = FindingKind::ALL.iter().map(|kind| kind.as_str());
+        let text = utoipa::openapi::schema::Type::String;
+        utoipa::openapi::ObjectBuilder::new().schema_type(text).enum_values(Some(names)).build().into()
+    }
+}
+
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $severity:ident, $fix:literal;)*) => {
         /// What can be found. The names are stable.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum FindingKind {
             $($(#[$doc])* #[serde(rename = $text)] $name,)*
         }

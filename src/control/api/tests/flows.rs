@@ -130,6 +130,13 @@ async fn an_onboarding_is_one_request_over_all_that_an_event_needs() {
     let asked = office.ask(&office.ann, "POST", "/v1/onboardings", body).await;
     assert_eq!((asked.status, &asked.json()["state"]), (202, &json!("approved")), "{}", asked.text);
     assert_eq!(asked.header("location"), format!("/v1/requests/{}", asked.json()["id"].as_str().unwrap()));
+    // What is kept of a request is read again with all others: a name that is none must not get there.
+    for (event, cluster) in [("", "core"), ("a", ""), ("a", "b/c")] {
+        let none = json!({ "event": event, "service": "orders", "cluster": cluster, "mb_per_second": 1 });
+        let refused = office.ask(&office.ann, "POST", "/v1/onboardings", none).await;
+        assert_eq!(refused.status, 422, "{event} {cluster}: {}", refused.text);
+    }
+    assert_eq!(office.ask(&office.ann, "GET", "/v1/requests", Value::Null).await.status, 200);
     let more = json!({ "event": "x", "service": "orders", "cluster": "core", "mb_per_second": 1, "partitions": 7 });
     assert_eq!(office.ask(&office.ann, "POST", "/v1/onboardings", more).await.status, 400);
 }
@@ -250,4 +257,32 @@ async fn pages_follow_each_other_without_a_gap() {
     assert_eq!(names, ["service/a", "service/b", "service/c", "service/orders"]);
     let found = office.ask(&office.ann, "GET", "/v1/search?q=ORD", Value::Null).await.json();
     assert_eq!(found["items"][0]["id"], "service/orders", "{found:#}");
+}
+
+#[tokio::test]
+async fn a_second_user_with_the_same_grants_takes_over_without_a_gap() {
+    let office = Office::open().await;
+    let spec = |kind: Kind, value: Value| Spec::read(kind, value).unwrap();
+    let topic = topic(0.001);
+    put(&office.plane, ResourceId::on(Kind::Topic, "core", "orders.a"), spec(Kind::Topic, topic), "orders").await;
+    let user = || spec(Kind::User, json!({ "service": "orders", "generation": 3 }));
+    put(&office.plane, ResourceId::on(Kind::User, "core", "app"), user(), "orders").await;
+    for level in ["produce", "publish"] {
+        let grant = json!({ "service": "orders", "level": level, "target": "orders.a", "principal": "app" });
+        let id = ResourceId::on(Kind::Access, "core", &format!("app:{level}:orders.a"));
+        put(&office.plane, id, spec(Kind::Access, grant), "orders").await;
+    }
+    let rotate = "/v1/users/core/app/rotate?overlap=true";
+    let tried = office.ask(&office.ann, "POST", &format!("{rotate}&dry_run=true"), Value::Null).await;
+    let changes = tried.json()["changes"].clone();
+    let resources: Vec<_> = changes.as_array().unwrap().iter().map(|change| change["resource"].clone()).collect();
+    assert_eq!(resources, ["user/core/app.b", "access/core/app.b:produce:orders.a"], "{}", tried.text);
+    assert_eq!(changes[0]["desired"]["spec"]["generation"], 1);
+    put(&office.plane, ResourceId::on(Kind::User, "core", "app.b"), user(), "orders").await;
+    let back =
+        office.ask(&office.ann, "POST", "/v1/users/core/app.b/rotate?overlap=true&dry_run=true", Value::Null).await;
+    let first = &back.json()["changes"][0];
+    assert_eq!((&first["resource"], &first["desired"]["spec"]["generation"]), (&json!("user/core/app"), &json!(4)));
+    let plain = office.ask(&office.ann, "POST", "/v1/users/core/app/rotate?dry_run=true", Value::Null).await;
+    assert_eq!(plain.json()["changes"][0]["operation"], "rotate", "{}", plain.text);
 }
