@@ -12,12 +12,13 @@ use iguazu::control::kafka::quotas::{QuotaChange, QuotaEntity, QuotaName};
 use iguazu::control::kafka::scram::ScramMechanism;
 use iguazu::control::kafka::users::NewCredential;
 use iguazu::control::kafka::{KafkaAdmin, Mode};
+use iguazu::control::policy::Table;
 use iguazu::control::probe::{self, Support};
 use iguazu::control::provider::Providers;
 use iguazu::control::reconcile::{
     Finding, FindingKind, Pass, ReconcileError, Reconciler, Settings, SettleError, Settlement, Way,
 };
-use iguazu::control::request::{Request, RequestState};
+use iguazu::control::request::{Desk, Request, RequestState};
 use iguazu::control::resource::{Kind, ResourceId};
 use serde_json::json;
 
@@ -411,4 +412,44 @@ async fn what_could_not_be_seen_is_unknown_and_never_absent() {
         1
     );
     assert_eq!(findings(&reconciler, &id).await, known);
+}
+
+#[tokio::test]
+async fn what_the_policy_says_heals_by_itself_does_and_everything_is_in_the_audit_log() {
+    let cluster = kafka::shared();
+    let (plane, reconciler) = with_service(&cluster).await;
+    let topic = unique("orders.heals");
+    let id = format!("topic/core/{topic}");
+    plane.done(&ann(), vec![change(&id, Some(&topic_spec(0.01)))]).await;
+    let shorter = json!([
+        { "client": "confluent", "do": "alter_config", "kind": "TOPIC", "name": topic, "key": "retention.ms", "value": "36000000" },
+    ]);
+    referee::ask(&cluster, &shorter);
+    // With the table that comes with the program nothing is done by itself.
+    let (pass, _) = pass_until(&reconciler, &id, &["drift"]).await;
+    assert_eq!(pass.healed, 0);
+    assert_eq!(plane.store.requests::<Request>(Some("approved"), None, 10).await.unwrap().len(), 0);
+
+    let mut table = Table::default();
+    let heal = r#"[[rule]]
+        id = "heal-topics"
+        verdict = "auto"
+        reason = "what drifts is put back"
+        when = [{ fact = "restore", is = true }, { fact = "kind", is = "topic" }, { fact = "violations", at_most = 0 }]"#;
+    table.rules.insert(0, Table::parse(heal, None).unwrap().rules.remove(0));
+    let policy = Arc::new(arc_swap::ArcSwap::from_pointee(table));
+    let desk = Desk::new(plane.store.clone(), Providers::default(), policy, Arc::clone(&plane.clusters));
+    let (store, reach, clusters) = (plane.store.clone(), plane.reach.clone(), Arc::clone(&plane.clusters));
+    let healing = Reconciler::new(store, desk, Providers::default(), reach, clusters, "node", AT_ONCE);
+    assert_eq!(healing.pass("core").await.unwrap().healed, 1);
+    // A second look before it is applied asks for nothing more.
+    healing.pass("core").await.unwrap();
+    let requests = plane.store.requests::<Request>(Some("approved"), None, 10).await.unwrap();
+    assert_eq!(requests.iter().map(|row| row.actor.as_str()).collect::<Vec<_>>(), ["control"]);
+    plane.applier.run_once().await.unwrap();
+    pass_until(&healing, &id, &[]).await;
+    let others =
+        referee::ask(&cluster, &json!([{ "client": "python", "do": "configs", "kind": "TOPIC", "name": topic }]));
+    assert!(others[0].to_string().contains("86400000"), "{}", others[0]);
+    assert_eq!(plane.store.verify_audit().await.unwrap().map(|lines| lines > 0), Ok(true));
 }

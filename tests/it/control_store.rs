@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use iguazu::control::resource::{Kind, ManagedBy, ResourceId, ServiceSpec, Spec};
 use iguazu::control::store::{
-    Audit, AuditLine, Filter, Need, NewRequest, Page, ProxySeen, Published, RequestFilter, Reservation, Resource,
-    ResourceState, Secret, SenderKey, StepState, Store, StoreError, Token,
+    Audit, AuditLine, Filter, FindingRow, Need, NewRequest, Page, ProxySeen, Published, RequestFilter, Reservation,
+    Resource, ResourceState, Secret, SenderKey, StepState, Store, StoreError, Token,
 };
 use serde_json::{Value, json};
 
@@ -363,4 +363,75 @@ async fn a_store_that_a_newer_version_wrote_is_refused_and_kept() {
     let refused = Store::open(&address).await;
     assert!(matches!(refused, Err(StoreError::Newer { found: 99, .. })), "{refused:?}");
     assert!(matches!(Store::open("mysql://x").await, Err(StoreError::Address)));
+}
+
+#[tokio::test]
+async fn what_was_seen_is_kept_since_when_it_is_so_and_counts_no_revision_up() {
+    for (engine, store) in stores().await {
+        let row = |id: &str, cluster: &str, kind: &str, text: &str| FindingRow {
+            id: id.to_owned(),
+            cluster: cluster.to_owned(),
+            resource: "topic/core/t".to_owned(),
+            kind: kind.to_owned(),
+            document: json!(text),
+            first_ms: 0,
+        };
+        let mut tx = store.begin().await.unwrap();
+        for finding in
+            [row("b", "core", "drift", "one"), row("a", "core", "missing", "two"), row("c", "edge", "drift", "three")]
+        {
+            tx.put_finding(&finding).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let first = store.finding::<Value>("b").await.unwrap().unwrap();
+        let mut tx = store.begin().await.unwrap();
+        tx.put_finding(&row("b", "core", "drift", "changed")).await.unwrap();
+        tx.drop_finding("a").await.unwrap();
+        tx.commit().await.unwrap();
+        let again = store.finding::<Value>("b").await.unwrap().unwrap();
+        assert_eq!((again.first_ms, again.document), (first.first_ms, json!("changed")), "{engine}");
+        let ids = |rows: Vec<FindingRow<Value>>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(store.findings(None, None, None, 10).await.unwrap()), ["b", "c"], "{engine}");
+        assert_eq!(ids(store.findings(Some("core"), Some("drift"), None, 10).await.unwrap()), ["b"], "{engine}");
+        assert_eq!(ids(store.findings(None, None, Some("b"), 10).await.unwrap()), ["c"], "{engine}");
+
+        // What was seen of a resource is noted unless it has changed since, and its revision stays.
+        let mut resource = service("orders", "");
+        let mut tx = store.begin().await.unwrap();
+        resource.revision = tx.put_resource(&resource).await.unwrap();
+        tx.note_observed(&resource.id, resource.revision, Some(&json!({ "a": 1 }))).await.unwrap();
+        tx.note_observed(&resource.id, resource.revision + 1, Some(&json!({ "late": 1 }))).await.unwrap();
+        tx.commit().await.unwrap();
+        let read = store.resource(&resource.id).await.unwrap().unwrap();
+        assert_eq!((read.revision, read.observed), (resource.revision, Some(json!({ "a": 1 }))), "{engine}");
+
+        let mut tx = store.begin().await.unwrap();
+        for name in ["u", "t", "v"] {
+            tx.put_unmanaged(&ResourceId::on(Kind::Topic, "core", name), &json!(name)).await.unwrap();
+        }
+        tx.drop_unmanaged(&ResourceId::on(Kind::Topic, "core", "v")).await.unwrap();
+        tx.put_unmanaged(&ResourceId::on(Kind::Topic, "core", "u"), &json!("changed")).await.unwrap();
+        tx.put_probe("core", &json!({ "id": "one" })).await.unwrap();
+        tx.put_probe("core", &json!({ "id": "two" })).await.unwrap();
+        tx.put_measure("core", "topic/t", &json!(1)).await.unwrap();
+        tx.put_measure("core", "topic/t", &json!(2)).await.unwrap();
+        tx.put_measure("core", "broker/1", &json!(3)).await.unwrap();
+        tx.commit().await.unwrap();
+        let listed = store.unmanaged("core", Some(Kind::Topic), None, 1).await.unwrap();
+        assert_eq!(listed[0].id.name, "t", "{engine}");
+        let rest = store.unmanaged("core", None, Some(&listed[0].id), 10).await.unwrap();
+        assert_eq!(
+            rest.iter().map(|row| (row.id.name.as_str(), &row.observed)).collect::<Vec<_>>(),
+            [("u", &json!("changed"))]
+        );
+        assert_eq!(store.probe::<Value>("core").await.unwrap(), Some(json!({ "id": "two" })), "{engine}");
+        assert_eq!(store.probe::<Value>("edge").await.unwrap(), None, "{engine}");
+        let measures = store.measures::<i64>("core", "topic/").await.unwrap();
+        assert_eq!(measures, [("t".to_owned(), 2)], "{engine}");
+        assert_eq!(store.measure::<i64>("core", "broker/1").await.unwrap(), Some(3), "{engine}");
+        let mut tx = store.begin().await.unwrap();
+        tx.drop_measures("core", i64::MAX).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store.measure::<i64>("core", "broker/1").await.unwrap(), None, "{engine}");
+    }
 }
