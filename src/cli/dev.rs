@@ -33,7 +33,7 @@ Examples:
   iguazu dev --once                                shows them and ends; exit code 1 if one is wrong
   iguazu dev --proto proto/                        your own: each message that is part of no other
   iguazu dev --config iguazu.toml --proto proto/   your own configuration, on embedded brokers
-  iguazu dev --kafka target/kafka/lib              on a real Kafka; ./deploy/dev.sh --kafka fetches it
+  iguazu dev --kafka target/kafka/lib              on the Kafka that deploy/dev.sh --kafka fetched
   iguazu dev --quiet --port 0 --ready-file ready.json &")]
 pub struct Args {
     /// Folder with your own .proto files, the root of their imports; repeat for more

@@ -159,6 +159,8 @@ pub struct ManagedCluster {
     pub operators: Vec<String>,
     /// Bytes of disk over all brokers that topics may reserve.
     pub disk_bytes: Option<u64>,
+    /// Whether other things are on its disks too, so that how full they are says nothing of Kafka: for development.
+    pub shares_disks: bool,
     /// Partitions of all topics, copies counted.
     pub partitions_max: Option<u32>,
     /// Bytes a second of all producers at the peak.
@@ -415,6 +417,7 @@ fn read_clusters(table: &mut Table<'_>, clusters: &[Cluster]) -> Vec<ManagedClus
             environment: table.string("environment").unwrap_or_default(),
             operators: table.list("operators").into_iter().filter_map(Item::string).collect(),
             disk_bytes: number(&mut table, "disk_bytes"),
+            shares_disks: table.flag("shares_disks"),
             partitions_max: number(&mut table, "partitions_max").map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
             ingress_bytes_per_second: number(&mut table, "ingress_bytes_per_second"),
             replicas_max: table.has("replicas_max").then(|| table.number("replicas_max", 1, 1..=32) as u32),

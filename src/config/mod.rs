@@ -40,8 +40,8 @@ pub use nearest::nearest;
 pub(crate) use reader::quoted;
 pub use routes::{
     Accepted, Document, DocumentKey, DocumentLimits, DocumentSender, FORMAT as ROUTES_FORMAT, Good, Held, Merged,
-    PublicKey, Refusal, Routes, Settings, Signature, Signed, SigningKey, Statement, accept, check_event_type, digest,
-    merge,
+    PublicKey, Refusal, Routes, Settings, Signature, Signed, SigningKey, Statement, accept, check_beside,
+    check_event_type, digest, merge,
 };
 pub use schemas::{EventMessage, SCHEMAS_FILE, Schemas, events_of, load_schemas, parse_mapping};
 

@@ -84,7 +84,13 @@ impl Actor {
                 let wanted = spec.and_then(|spec| spec.service(id));
                 // Of what changes hands both sides are asked about: its owner asks, and the new one must be one of their own.
                 let mut services = current.into_iter().chain(wanted).peekable();
-                let operates = id.cluster.as_deref().is_some_and(|cluster| self.operates(cluster, world));
+                // Whose topic it is may take away what others were granted on it.
+                let owns_topic = spec.is_none()
+                    && id.kind == Kind::Access
+                    && topic_of(id, world)
+                        .and_then(|topic| Some(world.before(&topic)?.service.as_str()))
+                        .is_some_and(|service| self.owns(service, world));
+                let operates = owns_topic || id.cluster.as_deref().is_some_and(|cluster| self.operates(cluster, world));
                 services.peek().is_some() && services.all(|service| operates || self.owns(service, world))
             }
         }
@@ -99,8 +105,12 @@ impl Actor {
                 service.is_some_and(|service| self.owns(service, world))
             }
             Approver::TopicOwner => {
-                let owner = topic_of(id, world).and_then(|topic| Some((world.after(&topic)?, topic.clone())));
-                owner.is_some_and(|(spec, topic)| spec.service(&topic).is_some_and(|service| self.owns(service, world)))
+                // Of a topic that goes with what was granted on it, the one whose it was.
+                let owner = topic_of(id, world).and_then(|topic| {
+                    let after = world.after(&topic).and_then(|spec| spec.service(&topic)).map(str::to_owned);
+                    after.or_else(|| world.before(&topic).map(|before| before.service.clone()))
+                });
+                owner.is_some_and(|service| self.owns(&service, world))
             }
             Approver::Operator => match &id.cluster {
                 Some(cluster) => self.operates(cluster, world),

@@ -15,9 +15,13 @@ use tracing::{info, warn};
 
 use super::origin;
 use super::provider::{Comparison, Observed, Providers, Reach, Step, StepError};
+use super::quiet::{Phase, Quiet};
 use super::request::{Desk, Planned, Request, RequestError, RequestState};
 use super::resource::{Kind, ManagedBy, ResourceId, Spec};
-use super::store::{Audit, Lease, RequestFilter, RequestRow, Resource, ResourceState, StepState, Store, StoreError};
+use super::store::{
+    Audit, Lease, RequestFilter, RequestRow, Resource, ResourceState, StepState, Store, StoreError, now_ms,
+};
+use super::world::World;
 use crate::telemetry::export;
 use crate::telemetry::metrics::CONTROL_TIME_TO_READY;
 
@@ -78,9 +82,10 @@ impl Applier {
     /// Carries out every request that is approved or was begun, the oldest first; says how many came to an end.
     pub async fn run_once(&self) -> Result<usize, ApplyError> {
         let mut ended = 0;
-        for state in [RequestState::Applying, RequestState::Approved] {
+        for state in [RequestState::Applying, RequestState::Approved, RequestState::Quiet] {
             let mut rows =
                 self.store.requests::<Request>(&RequestFilter::in_state(state.as_str()), None, 1_000).await?;
+            rows.retain(|row| is_due(&row.document));
             rows.reverse();
             for row in rows {
                 match self.apply(&row.id).await {
@@ -116,7 +121,7 @@ impl Applier {
         let Some(row) = self.store.request::<Request>(id).await? else { return Ok(None) };
         match row.document.state {
             RequestState::Applying => return Ok(Some(row)),
-            RequestState::Approved => {}
+            RequestState::Approved | RequestState::Quiet if is_due(&row.document) => {}
             _ => return Ok(None),
         }
         let mut seen = Vec::with_capacity(row.document.changes.len());
@@ -130,10 +135,24 @@ impl Applier {
         let Some(mut row) = tx.request::<Request>(id).await? else { return Ok(None) };
         let changes: Vec<_> = row.document.changes.iter().map(Planned::change).collect();
         let world = self.desk.load(&mut tx, &changes, &row.document.actor).await?;
+        if row.document.phase() == Phase::All {
+            row.document.quiet = quiet(&row.document, &world, &seen);
+        }
+        let phase = row.document.phase();
         let mut steps: Vec<Step> = Vec::new();
         for ((planned, change), observed) in row.document.changes.iter().zip(&changes).zip(&seen) {
             if let Some(provider) = self.providers.of(planned.resource.kind) {
-                steps.extend(provider.steps(change, &world, observed));
+                let is_topic = planned.resource.kind == Kind::Topic && row.document.waits(planned);
+                steps.extend(match phase {
+                    Phase::Close if is_topic => provider.closing(change, &world, observed),
+                    Phase::Open if is_topic => provider.opening(change, &world),
+                    _ if row.document.is_due(planned, phase) => provider.steps(change, &world, observed),
+                    _ => Vec::new(),
+                });
+            }
+            // What was done before the quiet period is not done again.
+            if matches!(phase, Phase::Delete | Phase::Open) && !row.document.waits(planned) {
+                continue;
             }
             let before = world.before(&planned.resource).cloned();
             let state = if planned.desired.is_some() { ResourceState::Applying } else { ResourceState::Deleting };
@@ -260,14 +279,35 @@ impl Applier {
         tx.fenced(lease).await?;
         let Some(mut row) = tx.request::<Request>(id).await? else { return Ok(()) };
         let message = stopped.map(|Stopped(message)| message);
+        let phase = row.document.phase();
+        let until_ms = row.document.quiet.as_ref().map(|quiet| tx.now_ms() + (quiet.hours * 3_600_000.0) as i64);
         for (planned, observed) in row.document.changes.iter().zip(seen) {
+            let waits = row.document.waits(planned);
+            if matches!(phase, Phase::Delete | Phase::Open) && !waits {
+                continue;
+            }
             let Some(mut resource) = tx.resource(&planned.resource).await? else { continue };
             if let Some(Observed::Present(value)) = &observed {
-                resource.kafka_id = value.get("kafka_id").and_then(Value::as_str).map(str::to_owned);
+                // What is to go is the one that it was when it was closed.
+                if planned.desired.is_some() || resource.kafka_id.is_none() {
+                    resource.kafka_id = value.get("kafka_id").and_then(Value::as_str).map(str::to_owned);
+                }
                 resource.observed = Some(value.clone());
                 resource.observed_ms = Some(tx.now_ms());
             }
             let outcome = match (&message, &planned.desired) {
+                (None, None) if phase == Phase::Close && waits => {
+                    "it goes when the quiet period is over, and that can be called off"
+                        .clone_into(&mut resource.message);
+                    tx.put_resource(&resource).await?;
+                    "quiet"
+                }
+                (None, _) if phase == Phase::Open => {
+                    resource.state = ResourceState::Ready;
+                    resource.message.clear();
+                    tx.put_resource(&resource).await?;
+                    "called_off"
+                }
                 (None, Some(_)) => {
                     // It is as it was wished, and yet not in use: the provider says what it waits for.
                     let waits_for = resource.observed.as_ref().and_then(|seen| seen.get("waiting")?.as_str());
@@ -308,8 +348,20 @@ impl Applier {
         }
         // What failed half way may take room all the same: its reservation stays until the resource is deleted.
         tx.settle_reservations(id).await?;
-        row.document.state = if message.is_some() { RequestState::Failed } else { RequestState::Ready };
-        row.document.message = message.unwrap_or_default();
+        row.document.state = match (&message, phase) {
+            (Some(_), _) => RequestState::Failed,
+            (None, Phase::Close) => RequestState::Quiet,
+            (None, Phase::Open) => RequestState::Withdrawn,
+            (None, Phase::All | Phase::Delete) => RequestState::Ready,
+        };
+        row.document.message = match (message, phase, &row.document.quiet) {
+            (Some(message), ..) => message,
+            (None, Phase::Open, Some(Quiet { called_off: Some(who), .. })) => format!("called off by {who}"),
+            _ => String::new(),
+        };
+        if let (Phase::Close, Some(quiet)) = (phase, &mut row.document.quiet) {
+            quiet.until_ms = until_ms;
+        }
         row.state = row.document.state.as_str().to_owned();
         tx.put_request(&row).await?;
         tx.commit().await?;
@@ -319,6 +371,25 @@ impl Applier {
         info!(request = id, state, "request has come to its end");
         Ok(())
     }
+}
+
+/// Whether something is to be done with a request now.
+fn is_due(request: &Request) -> bool {
+    let until = request.quiet.as_ref().filter(|quiet| quiet.called_off.is_none()).and_then(|quiet| quiet.until_ms);
+    request.state != RequestState::Quiet || until.is_some_and(|until| until <= now_ms())
+}
+
+/// The quiet period of a request that deletes topics which are there.
+fn quiet(request: &Request, world: &World, seen: &[Observed]) -> Option<Quiet> {
+    let deleted = request.changes.iter().zip(seen).filter(|(planned, observed)| {
+        planned.resource.kind == Kind::Topic && planned.desired.is_none() && **observed != Observed::Absent
+    });
+    let hours = deleted.filter_map(|(planned, _)| {
+        let cluster = planned.resource.cluster.as_deref()?;
+        Some(Quiet::hours_of(&world.cluster(cluster)?.spec))
+    });
+    let hours = hours.fold(0.0, f64::max);
+    (hours > 0.0).then(|| Quiet { hours, ..Quiet::default() })
 }
 
 /// The row of a resource that is about to be as desired.

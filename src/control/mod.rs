@@ -26,6 +26,7 @@
 //! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
 //! | [`origin`] | which side changes a resource: the API, or the files of one repository |
 //! | [`request`] | a request on its way in, and its approvals |
+//! | [`quiet`] | deletion of topics, after a period in which it can be called off |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`reconcile`] | what is there against what is desired: findings, diagnosis, budgets, forecasts |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
@@ -51,6 +52,7 @@ pub mod gate;
 pub mod provider;
 pub mod origin;
 pub mod request;
+pub mod quiet;
 pub mod apply;
 pub mod reconcile;
 pub mod store;

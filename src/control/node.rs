@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 use super::api::{self, Api, tokens};
 use super::apply::{Applier, ApplyError};
+use super::gate::Gate;
 use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
 use super::policy::Table;
 use super::private_file;
@@ -183,9 +184,13 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let store = Store::open(control.store.expose()).await?;
     let sealer = Arc::new(Sealer::new(&*seal_key(control)?));
     let (mut clients, settings) = clients(&config.clusters)?;
-    // What is given keeps no settings and no users, so that a look at it finds nothing but that.
-    let looks_by_itself = given.admins.is_empty();
     clients.extend(given.admins);
+    // Nothing below this can write to a cluster that is only looked at.
+    let clients = clients.into_iter().map(|(name, admin)| {
+        let gate: Arc<dyn KafkaAdmin> = Arc::new(Gate::new(&name, store.clone(), admin));
+        (name, gate)
+    });
+    let clients: BTreeMap<_, _> = clients.collect();
     let view = ClusterView { unsupported: given.unsupported, ..ClusterView::default() };
     let views = config.clusters.iter().map(|cluster| (cluster.name.clone(), view.clone()));
     let clusters = Arc::new(ArcSwap::from_pointee(views.collect::<BTreeMap<_, _>>()));
@@ -197,8 +202,8 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let checks = EventChecks::new(&config.clusters, &config.registries).map_err(StartError::Registry)?;
     let checks = Arc::new(checks);
     let mut providers = Providers::default();
-    providers.add(Arc::new(EventTypeProvider::new(Arc::clone(&checks))));
     providers.add(Arc::new(UserProvider::with(Sinks::new(&control.sinks).map_err(StartError::Sink)?)));
+    providers.add(Arc::new(EventTypeProvider::new(Arc::clone(&checks))));
     let keys = Keys::open(&snapshot_key_file(control))?;
     let public_keys = keys.public().iter().map(ToString::to_string).collect();
     let snapshots = Arc::new(Snapshots::new(store.clone(), keys, checks));
@@ -206,30 +211,23 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let reach = Reach { clusters: clients, settings, store: store.clone(), sealer };
     // Another name each time: what an older process of this node may still be about to write is fenced off.
     let node = uuid::Uuid::now_v7().to_string();
-    let reconciler = Reconciler::new(
-        store.clone(),
-        desk.clone(),
-        providers.clone(),
-        reach.clone(),
-        Arc::clone(&clusters),
-        &node,
-        reconcile::Settings::default(),
-    );
-    if looks_by_itself {
-        reconciler.remember().await?;
-    }
-    let applier = Applier::new(store.clone(), desk.clone(), providers, reach.clone(), &node);
+    let applier = Applier::new(store.clone(), desk.clone(), providers.clone(), reach.clone(), &node);
     let (stop, wake) = (CancellationToken::new(), Arc::new(Notify::new()));
+    let settings = reconcile::Settings::default();
+    let views = Arc::clone(&clusters);
+    let reconciler =
+        Reconciler::new(store.clone(), desk.clone(), providers.clone(), reach.clone(), views, &node, settings);
+    reconciler.remember().await?;
     let api = Api::new(api::Parts {
         store: store.clone(),
         desk,
+        reconciler: reconciler.clone(),
         policy: Arc::clone(&policy),
         clusters,
         reach,
         wake: Arc::clone(&wake),
         stop: stop.clone(),
         snapshots: Arc::clone(&snapshots),
-        reconciler: reconciler.clone(),
         bootstrap_file: bootstrap_file.clone(),
         issuer: control.oidc.clone().map(Issuer::new).transpose().map_err(StartError::Oidc)?,
         roles: control.roles.clone(),
@@ -245,11 +243,11 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         encryption,
     });
     let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node, renewal };
-    let mut tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone()))];
-    if looks_by_itself {
+    let looks = {
         let stop = stop.clone();
-        tasks.push(tokio::spawn(async move { reconciler.run(stop).await }));
-    }
+        tokio::spawn(async move { reconciler.run(stop).await })
+    };
+    let tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone())), looks];
     Ok(Started { address, drain, stop, tasks, store, bootstrap_file, public_keys })
 }
 
@@ -439,6 +437,7 @@ fn spec_of(said: Option<&ManagedCluster>) -> ClusterSpec {
         },
         operators: said.operators.clone(),
         disk_bytes: said.disk_bytes,
+        shares_disks: said.shares_disks,
         partitions_max: said.partitions_max,
         ingress_bytes_per_second: said.ingress_bytes_per_second,
         replicas_max: said.replicas_max,

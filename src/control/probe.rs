@@ -260,7 +260,7 @@ fn has_scram(brokers: &[Vec<ConfigEntry>]) -> Support {
 fn is_open(brokers: &[Vec<ConfigEntry>]) -> Option<bool> {
     let told = brokers.iter().filter(|entries| !entries.is_empty());
     let open = told.map(|entries| {
-        entries.iter().any(|entry| entry.name == OPEN && !entry.value.as_deref().is_some_and(|value| value == "false"))
+        entries.iter().any(|entry| entry.name == OPEN && entry.value.as_deref().is_none_or(|value| value != "false"))
     });
     open.reduce(|one, other| one || other)
 }

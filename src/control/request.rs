@@ -16,6 +16,7 @@ use super::admission::over_budget;
 use super::origin::{self, Origin};
 use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
 use super::provider::Providers;
+use super::quiet::Quiet;
 use super::resource::{Found, Kind, ManagedBy, ResourceId, Spec, Violation};
 use super::store::{Audit, Need, NewRequest, Reservation, ResourceState, Store, StoreError, Tx};
 use super::world::{Change, ClusterView, World};
@@ -58,6 +59,8 @@ pub enum RequestState {
     Denied,
     /// Whoever asked took it back.
     Withdrawn,
+    /// What it deletes is closed, and is deleted when its quiet period is over.
+    Quiet,
     /// What it was planned on has changed.
     Superseded,
     /// It could not be applied; its message says why.
@@ -65,7 +68,7 @@ pub enum RequestState {
 }
 
 impl RequestState {
-    const ALL: [(RequestState, &'static str); 9] = [
+    const ALL: [(RequestState, &'static str); 10] = [
         (RequestState::Pending, "pending"),
         (RequestState::Approved, "approved"),
         (RequestState::Applying, "applying"),
@@ -73,6 +76,7 @@ impl RequestState {
         (RequestState::Rejected, "rejected"),
         (RequestState::Denied, "denied"),
         (RequestState::Withdrawn, "withdrawn"),
+        (RequestState::Quiet, "quiet"),
         (RequestState::Superseded, "superseded"),
         (RequestState::Failed, "failed"),
     ];
@@ -106,6 +110,9 @@ pub struct Request {
     pub managed_by: ManagedBy,
     /// Hash of what it was planned on: an approval is of this and nothing else.
     pub plan_hash: String,
+    /// Of a request that deletes topics: when that is, and whether it was called off.
+    #[serde(default)]
+    pub quiet: Option<Quiet>,
 }
 
 /// One change of a request.
@@ -168,7 +175,7 @@ pub enum RequestError {
 /// What comes in, and who decides.
 #[derive(Clone)]
 pub struct Desk {
-    store: Store,
+    pub(super) store: Store,
     providers: Providers,
     policy: Arc<ArcSwap<Table>>,
     clusters: Arc<ArcSwap<BTreeMap<String, ClusterView>>>,
@@ -356,7 +363,7 @@ impl Desk {
         origin: &Origin,
         id: &str,
     ) -> Result<Request, RequestError> {
-        let mut changes = ask.changes.clone();
+        let mut changes = self.with_grants(tx, ask).await?;
         changes.sort_by(|one, other| order(one).cmp(&order(other)));
         let world = self.load(tx, &changes, &actor.name).await?;
         let table = self.policy.load_full();
@@ -401,6 +408,7 @@ impl Desk {
             approvals: Vec::new(),
             managed_by: ask.managed_by.clone(),
             plan_hash: String::new(),
+            quiet: None,
         };
         request.plan_hash = request.hash(&world);
         Ok(request)
@@ -526,6 +534,16 @@ impl Desk {
                 world.add(resource);
             }
         }
+        for topic in changes.iter().filter(|change| change.id.kind == Kind::Topic && change.desired.is_none()) {
+            // Whoever still sends events to it must be known to whoever deletes it.
+            let cluster = topic.id.cluster.as_deref().unwrap_or_default();
+            for row in tx.named_after(Kind::EventType, "", &topic.id.name).await? {
+                let goes_to_it = matches!(&row.spec, Spec::EventType(event) if event.cluster == cluster);
+                if goes_to_it && world.before(&row.id).is_none() {
+                    world.add(row);
+                }
+            }
+        }
         let clusters: BTreeSet<&str> = wanted.iter().filter_map(|id| id.cluster.as_deref()).collect();
         for cluster in clusters {
             // What is registered counts; what is only in the configuration may not be written to.
@@ -534,6 +552,7 @@ impl Desk {
             let mut view = known.get(cluster).cloned().unwrap_or_default();
             view.disk_bytes_max = spec.disk_bytes.or(view.disk_bytes_max);
             view.class.replicas_max = spec.replicas_max;
+            view.disk_used = view.disk_used.filter(|_| !spec.shares_disks);
             view.spec = spec;
             world.add_cluster(cluster, view);
         }
@@ -577,11 +596,11 @@ fn dedicated_operator(actor: &Actor, id: &ResourceId, world: &World) -> bool {
     is_dedicated && actor.operates(cluster, world)
 }
 
-async fn find(tx: &mut Tx, id: &str) -> Result<super::store::RequestRow<Request>, RequestError> {
+pub(super) async fn find(tx: &mut Tx, id: &str) -> Result<super::store::RequestRow<Request>, RequestError> {
     tx.request(id).await?.ok_or_else(|| RequestError::Unknown { id: id.to_owned() })
 }
 
-fn wrong_state(request: &Request, verb: &'static str) -> RequestError {
+pub(super) fn wrong_state(request: &Request, verb: &'static str) -> RequestError {
     RequestError::WrongState { id: request.id.clone(), state: request.state.as_str(), verb }
 }
 
@@ -620,7 +639,7 @@ impl Request {
     }
 
     /// In which parts somebody may agree: those that they have for every change that asks for them.
-    fn parts_of(&self, actor: &Actor, world: &World) -> BTreeSet<Approver> {
+    pub(super) fn parts_of(&self, actor: &Actor, world: &World) -> BTreeSet<Approver> {
         let asks = |planned: &&Planned, part: Approver| match &planned.decision.verdict {
             Verdict::Review { by } => by.contains(&part),
             Verdict::Auto | Verdict::Reject => false,

@@ -127,6 +127,43 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_reserved() {
 }
 
 #[tokio::test]
+async fn a_topic_that_events_still_go_to_is_not_deleted_and_its_grants_go_with_it() {
+    let office = Office::open().await;
+    let spec = r#"{ "service": "orders", "capacity": { "mb_per_second": 0.01 } }"#;
+    office.set("topic/core/orders.placed", spec, "orders").await;
+    office.set("topic/core/more.orders.placed", spec, "orders").await;
+    let event = r#"{ "service": "orders", "cluster": "core", "topic": "orders.placed" }"#;
+    office.set("event_type/placed", event, "orders").await;
+    for (target, principal) in [("orders.placed", "bills-app"), ("more.orders.placed", "bills-app")] {
+        let access = format!(
+            r#"{{ "service": "bills", "level": "consume", "target": "{target}", "principal": "{principal}" }}"#
+        );
+        office.set(&format!("access/core/{principal}:consume:{target}"), &access, "bills").await;
+    }
+    let request = office.submit(&ann(), ask(vec![change("topic/core/orders.placed", None)])).await;
+    assert_eq!((request.state, rules(&request)), (RequestState::Rejected, vec!["in-use"]), "{request:?}");
+
+    // Once they go elsewhere, owner and operator decide, and what others were granted on it goes with it.
+    office.set("event_type/placed", &event.replace("orders.placed", "more.orders.placed"), "orders").await;
+    let request = office.submit(&ann(), ask(vec![change("topic/core/orders.placed", None)])).await;
+    assert_eq!((request.state, rules(&request)), (RequestState::Pending, vec![]), "{request:?}");
+    let changes: Vec<String> = request.changes.iter().map(|planned| planned.resource.to_string()).collect();
+    assert_eq!(changes, ["access/core/bills-app:consume:orders.placed", "topic/core/orders.placed"]);
+    assert_eq!(request.approvers(), BTreeSet::from([Approver::Owner, Approver::TopicOwner, Approver::Operator]));
+    let own = office.desk.approve(&ann(), &request.id, &request.plan_hash, "", "").await;
+    assert!(matches!(own, Err(RequestError::OwnRequest)));
+    let bob = actor("bob", &["team-orders"]);
+    let half = office.desk.approve(&bob, &request.id, &request.plan_hash, "", "").await.unwrap();
+    assert_eq!(half.state, RequestState::Pending, "the operator has not agreed");
+    let ops = actor("ops", &["platform"]);
+    let whole = office.desk.approve(&ops, &request.id, &request.plan_hash, "", "").await.unwrap();
+    assert_eq!(whole.state, RequestState::Approved, "{whole:?}");
+    // Nothing is closed yet, so that there is nothing to call off.
+    let early = office.desk.call_off(&ann(), &request.id, "", "").await;
+    assert!(matches!(early, Err(RequestError::WrongState { .. })), "{early:?}");
+}
+
+#[tokio::test]
 async fn what_is_not_theirs_nobody_can_ask_for_nor_learn_about() {
     let office = Office::open().await;
     office.submit(&ann(), ask(vec![topic("orders.placed", 0.01)])).await;

@@ -108,6 +108,7 @@ fn configuration(listen: SocketAddr, config: &Table, folder: &Path) -> Table {
             ("environment".to_owned(), "dev".into()),
             ("operators".to_owned(), vec![toml::Value::from(GROUP)].into()),
             ("disk_bytes".to_owned(), DISK_BYTES.into()),
+            ("shares_disks".to_owned(), true.into()),
             // There is one broker.
             ("replicas_max".to_owned(), 1.into()),
         ]);

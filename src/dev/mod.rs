@@ -265,8 +265,9 @@ impl Dev {
 
     /// Stops everything, the proxy first, and gives its ledger.
     pub fn stop(self) -> Balance {
-        self.control.stop();
+        // The proxy asks the management plane, so it goes first.
         let balance = self.proxy.stop();
+        self.control.stop();
         self.runtime.block_on(self.registry.stop());
         balance
     }

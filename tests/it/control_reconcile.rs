@@ -30,7 +30,7 @@ use super::support::{referee, unique, wait_until};
 const AT_ONCE: Settings =
     Settings { every: Duration::from_secs(60), settle: Duration::ZERO, measure_every: Duration::ZERO };
 
-fn reconciler(plane: &Plane) -> Reconciler {
+pub fn reconciler(plane: &Plane) -> Reconciler {
     let (store, desk, reach) = (plane.store.clone(), plane.desk.clone(), plane.reach.clone());
     Reconciler::new(store, desk, Providers::default(), reach, Arc::clone(&plane.clusters), "node", AT_ONCE)
 }
@@ -176,7 +176,7 @@ async fn a_cluster_that_is_only_looked_at_or_not_registered_is_never_written_to(
             code(&gate.alter_quotas(std::slice::from_ref(&quota), Mode::Apply).await),
         ];
         assert_eq!(refused, ["not_supported"; 9]);
-        assert_eq!(codes(&gate.describe_topics(&[existing.clone()]).await.unwrap()), ["ok"], "reads pass");
+        assert_eq!(codes(&gate.describe_topics(std::slice::from_ref(&existing)).await.unwrap()), ["ok"], "reads pass");
     }
     let questions = json!([
         { "client": "confluent", "do": "acls", "principal": format!("User:{someone}") },
@@ -185,7 +185,7 @@ async fn a_cluster_that_is_only_looked_at_or_not_registered_is_never_written_to(
     let others = referee::ask(&cluster, &questions);
     assert_eq!(others[0], json!([]));
     assert_ne!(others[1]["retention.ms"][0], "1234567");
-    assert_eq!(codes(&admin.describe_topics(&[name.clone()]).await.unwrap()), ["not_found"]);
+    assert_eq!(codes(&admin.describe_topics(std::slice::from_ref(&name)).await.unwrap()), ["not_found"]);
     assert_eq!(describe(&admin, &existing, |_| true).await.partitions.len(), 3);
     assert_eq!(codes(&admin.describe_users(&[someone]).await.unwrap()), ["not_found"]);
 
@@ -347,13 +347,12 @@ async fn a_topic_that_somebody_deleted_is_missing_and_one_that_was_made_anew_is_
     // Somebody deletes it and makes another one of the same name.
     cluster.delete_topic(&topic);
     let admin = admin(&cluster);
-    wait_until(
-        "the topic is gone",
-        async || match codes(&admin.describe_topics(&[topic.clone()]).await.unwrap())[..] {
+    wait_until("the topic is gone", async || {
+        match codes(&admin.describe_topics(std::slice::from_ref(&topic)).await.unwrap())[..] {
             ["not_found"] => Ok(()),
             ref other => Err(format!("{other:?}")),
-        },
-    )
+        }
+    })
     .await;
     cluster.create_topic(&topic, Topic { partitions: 1, ..Topic::default() });
     let recreated = pass_until(&reconciler, &id, &["over_reserve", "recreated"]).await.1;

@@ -66,7 +66,7 @@ impl Plane {
     pub async fn new(cluster: &Cluster) -> Plane {
         let plane = Plane::over(cluster, Providers::default(), "node", &address()).await;
         let admin = Actor { name: "root".into(), groups: BTreeSet::new(), roles: BTreeSet::from([Role::Admin]) };
-        let spec = r#"{ "mode": "shared", "operators": ["platform"] }"#;
+        let spec = r#"{ "mode": "shared", "shares_disks": true, "operators": ["platform"] }"#;
         // A cluster that is not registered is no cluster: nobody reviews the first one.
         let request = plane.desk.submit(&admin, ask(vec![change("cluster/core", Some(spec))])).await.unwrap();
         let root2 = Actor { name: "root2".into(), ..admin };
@@ -291,10 +291,10 @@ async fn a_topic_that_is_there_already_is_never_taken_over_nor_changed() {
 }
 
 /// A provider whose every act stops the process, so to speak: right before it does something, or right after.
-struct Killed {
-    inner: Arc<dyn Provider>,
+pub struct Killed {
+    pub inner: Arc<dyn Provider>,
     /// How many acts may go until it happens, and whether it happens after the act.
-    left: Arc<std::sync::Mutex<Option<(u32, bool)>>>,
+    pub left: Arc<std::sync::Mutex<Option<(u32, bool)>>>,
 }
 
 impl Provider for Killed {

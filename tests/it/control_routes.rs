@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use iguazu::config::{ROUTES_FORMAT, Statement, digest};
+use iguazu::config::{ROUTES_FORMAT, SigningKey, Statement, digest};
+use iguazu::control::kafka::KafkaAdmin as _;
+use iguazu::control::kafka::quotas::{QuotaFilter, QuotaMatch};
+use iguazu::control::request::{Request, RequestState};
 use iguazu::control::store::ResourceState;
 use iguazu::control::world::Change;
 use serde_json::{Value, json};
@@ -10,7 +13,7 @@ use serde_json::{Value, json};
 use super::support::fixture::Fixture;
 use super::support::http::{self, Reply};
 use super::support::oracle::Oracle;
-use super::support::plane::{Plane, change, gone};
+use super::support::plane::{Plane, ann, ask, change, gone};
 use super::support::proxy::Proxy;
 use super::support::read_back::Reader;
 use super::support::{unique, wait_until};
@@ -417,5 +420,138 @@ async fn rates_of_the_fleet_are_shared_among_the_proxies_that_ask() {
     }
     one.finish();
     other.finish();
+    plane.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_and_addresses_of_the_control_plane_change_while_a_proxy_runs() {
+    let fixture = Fixture::new();
+    let mut plane = Plane::start(&fixture).await;
+    let orders = Onboarding::new();
+    plane.done(orders.changes(raw())).await;
+    let key = plane.key_of(&orders.sender, 1).await;
+    let (stranger, _) = SigningKey::fresh().unwrap();
+    let (stranger, known) = (stranger.public().to_string(), plane.public_key().to_owned());
+    let mut proxy = Proxy::start_unready(&(plane.routes_by(&[&plane.url()], &[&stranger]) + &fixture.config()));
+    for expected in ["is refused whole", "does not answer"] {
+        proxy.expect_log(expected);
+    }
+    await_condition(&proxy, "routes", Some("signed by none of the keys")).await;
+
+    // As a key is replaced: both are taken, one has signed.
+    proxy.change_to(&(plane.routes_by(&[&plane.url()], &[&stranger, &known]) + &fixture.config())).await;
+    until(&proxy, &key, &orders.event, 1, 202).await;
+
+    // Another node over the same store has the same snapshot, and goes on where the first is gone.
+    let second = plane.second_node().await;
+    proxy.change_to(&(plane.routes_by(&[&plane.url(), &second], &[&known]) + &fixture.config())).await;
+    let revision = gauge(&proxy, "iguazu_routes_revision").await;
+    plane.go_down();
+    plane.done(vec![orders.route(json!({ "encoding": "raw_json", "disabled": true }))]).await;
+    until(&proxy, &key, &orders.event, 2, 503).await;
+    assert!(gauge(&proxy, "iguazu_routes_revision").await > revision);
+    assert_eq!(gauge(&proxy, "iguazu_routes_refused_total").await, refused(&proxy, "signature").await);
+    proxy.settled().await;
+    proxy.finish();
+    plane.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_types_of_a_cluster_that_a_proxy_does_not_have_are_left_to_others_until_it_has_it() {
+    let fixture = Fixture::new();
+    let plane = Plane::start(&fixture).await;
+    let orders = Onboarding::new();
+    plane.done(orders.changes(raw())).await;
+    let key = plane.key_of(&orders.sender, 1).await;
+    let far = Onboarding { event: unique("orders.far"), sender: orders.sender.clone() };
+    let mut tx = plane.store.begin().await.unwrap();
+    let settings = json!({ "cluster": "far", "topic": orders.event, "encoding": "raw_json" });
+    tx.publish(&format!("event_type/{}", far.event).parse().unwrap(), &settings).await.unwrap();
+    let grant = json!({ "sender": far.sender, "event": far.event });
+    tx.publish(&far.grant_id().parse().unwrap(), &grant).await.unwrap();
+    tx.commit().await.unwrap();
+    plane.await_event(&far.event, |event| event.is_some()).await;
+
+    let text = config(&fixture, &plane);
+    let proxy = Proxy::start(&text).await;
+    until(&proxy, &key, &orders.event, 1, 202).await;
+    until(&proxy, &key, &far.event, 1, 404).await;
+    assert_eq!(gauge(&proxy, "iguazu_routes_held").await, 0, "it is no problem of this proxy");
+    let brokers = fixture.cluster.brokers();
+    let brokers: Vec<_> = brokers.split(',').collect();
+    proxy.change_to(&format!("{text}[clusters.far]\nbrokers = {brokers:?}\n")).await;
+    until(&proxy, &key, &far.event, 2, 202).await;
+    proxy.settled().await;
+    proxy.finish();
+    plane.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_quota_limits_an_event_type_in_the_proxies_and_a_user_in_kafka() {
+    let fixture = Fixture::new();
+    let plane = Plane::start(&fixture).await;
+    let orders = Onboarding::new();
+    let user = unique("orders-app");
+    plane.done(orders.changes(raw())).await;
+    plane.done(vec![change(&format!("user/core/{user}"), json!({ "service": "orders" }))]).await;
+    let quota = format!("quota/core/{user}");
+    let spec = |bytes: u64| {
+        json!({ "service": "orders", "user": user, "event_type": orders.event, "produce_bytes_per_second": bytes,
+            "events_per_second": 50 })
+    };
+    let admin = super::kafka_admin::admin(&fixture.cluster);
+    let in_kafka = async || {
+        let filter =
+            QuotaFilter { user: Some(QuotaMatch::Exactly(user.clone())), strict: true, ..QuotaFilter::default() };
+        let quotas = admin.describe_quotas(&filter).await.unwrap();
+        quotas.into_iter().flat_map(|quota| quota.values).collect::<Vec<_>>()
+    };
+    for bytes in [1_000_000, 2_000_000] {
+        plane.done(vec![change(&quota, spec(bytes))]).await;
+        let limits = json!({ "bytes_per_second": bytes, "events_per_second": 50 });
+        plane.await_event(&orders.event, |event| event.is_some_and(|event| event["limits"] == limits)).await;
+        // Kafka counts on each of the three brokers by itself: a third each, and half as much again.
+        assert_eq!(in_kafka().await, [("producer_byte_rate".to_owned(), bytes as f64 / 2.0)]);
+    }
+    plane.done(vec![gone(&quota)]).await;
+    plane.await_event(&orders.event, |event| event.is_some_and(|event| event.get("limits").is_none())).await;
+    assert_eq!(in_kafka().await, []);
+    plane.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_type_that_proxies_would_refuse_is_refused_when_it_is_asked_for() {
+    let fixture = Fixture::new();
+    let plane = Plane::start(&fixture).await;
+    let orders = Onboarding::new();
+    let refused = async |settings: Value, topic: &str| {
+        let spec = json!({ "service": "orders", "cluster": "core", "topic": topic, "settings": settings });
+        let request = plane.desk.submit(&ann(), ask(vec![change(&format!("event_type/{}", orders.event), spec)])).await;
+        let request = request.unwrap();
+        assert_eq!(request.state, RequestState::Rejected, "{request:#?}");
+        let violations = &request.changes[0].violations;
+        violations.iter().map(|v| format!("{}: {}", v.field, v.problem)).collect::<Vec<_>>()
+    };
+    let found =
+        refused(json!({ "encoding": "wax", "limits": { "events_per_second": 0 }, "topic": "x" }), "no-topic").await;
+    assert_eq!(
+        found,
+        [
+            "settings.topic: `topic` follows from what stands beside `settings`",
+            "settings.encoding: `wax` is none of `avro`, `protobuf`, `json`, `raw_json`",
+            "settings.limits.events_per_second: 0 is out of range; it must be at least 1",
+            "topic: there is no topic `no-topic` on cluster `core`",
+        ]
+    );
+    // Two messages under one Avro subject are each right by itself.
+    let other = Onboarding::new();
+    let avro = |subject: &str| json!({ "encoding": "avro", "subject": subject, "avro_subject": fixture.avro_subject });
+    plane.done(orders.changes(avro(&fixture.subject))).await;
+    let request = plane.desk.submit(&ann(), ask(other.changes(avro("another.Message")))).await.unwrap();
+    plane.applier.run_once().await.unwrap();
+    let request = plane.store.request::<Request>(&request.id).await.unwrap().unwrap().document;
+    assert_eq!(request.state, RequestState::Failed);
+    assert!(request.message.contains("two messages never share one"), "{}", request.message);
+    plane.await_event(&orders.event, |event| event.is_some()).await;
     plane.finish().await;
 }

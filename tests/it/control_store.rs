@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use iguazu::control::resource::{Kind, ManagedBy, ResourceId, ServiceSpec, Spec};
 use iguazu::control::store::{
-    Audit, AuditLine, Filter, Need, NewRequest, Page, RequestFilter, Reservation, Resource, ResourceState, Secret,
-    StepState, Store, StoreError, Token,
+    Audit, AuditLine, Filter, Need, NewRequest, Page, ProxySeen, Published, RequestFilter, Reservation, Resource,
+    ResourceState, Secret, SenderKey, StepState, Store, StoreError, Token,
 };
 use serde_json::{Value, json};
 
@@ -296,6 +296,57 @@ async fn policies_and_snapshots_are_counted() {
         assert_eq!(tx.snapshot::<Value>().await.unwrap(), Some((71, json!([71]))), "{engine}");
         tx.commit().await.unwrap();
         assert_eq!(store.policy::<Value>().await.unwrap(), Some((3, json!({ "rules": 3 }))), "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_is_read_back_and_every_change_of_it_is_counted() {
+    for (engine, store) in stores().await {
+        let [a, b]: [ResourceId; 2] = ["event_type/a", "sender/b"].map(|id| id.parse().unwrap());
+        let mut tx = store.begin().await.unwrap();
+        let first = tx.last_change().await.unwrap();
+        tx.publish_later(&a, &json!({ "n": 1 }), "waits").await.unwrap();
+        assert_eq!(tx.last_change().await.unwrap(), first, "{engine}: proxies get nothing of it");
+        tx.publish(&b, &json!({})).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store.last_change().await.unwrap(), first + 1, "{engine}");
+        let waiting = store.waiting(9).await.unwrap();
+        let row = Published { resource: a.clone(), live: None, next: Some(json!({ "n": 1 })), reason: "waits".into() };
+        assert_eq!(waiting, [row], "{engine}");
+
+        let mut tx = store.begin().await.unwrap();
+        tx.publish(&a, &json!({ "n": 1 })).await.unwrap();
+        tx.publish_later(&a, &json!({ "n": 2 }), "waits again").await.unwrap();
+        let rows = tx.published().await.unwrap();
+        assert_eq!(rows.iter().map(|row| &row.resource).collect::<Vec<_>>(), [&a, &b], "{engine}");
+        assert_eq!((&rows[0].live, &rows[0].next), (&Some(json!({ "n": 1 })), &Some(json!({ "n": 2 }))), "{engine}");
+        tx.withdraw(&b).await.unwrap();
+        let key = |generation: i64, expires_ms: Option<i64>| Secret {
+            resource: "sender/b".into(),
+            generation,
+            sealed: None,
+            digest: Some(format!("{generation}")),
+            reader: "ann".into(),
+            expires_ms,
+        };
+        let later = tx.now_ms() + 60_000;
+        for secret in [key(1, Some(1)), key(2, Some(later)), key(3, None)] {
+            tx.put_secret(&secret).await.unwrap();
+        }
+        let user = Secret { resource: "user/core/u".into(), ..key(1, None) };
+        tx.put_secret(&user).await.unwrap();
+        let kept =
+            |generation: i64, expires_ms| SenderKey { sender: b.clone(), sha256: format!("{generation}"), expires_ms };
+        assert_eq!(tx.sender_keys().await.unwrap(), [kept(3, None), kept(2, Some(later))], "{engine}");
+        tx.commit().await.unwrap();
+        assert_eq!(store.last_change().await.unwrap(), first + 7, "{engine}");
+        assert_eq!(store.published_of(&b).await.unwrap(), None, "{engine}");
+
+        let seen = |name: &str, ago_ms: i64| ProxySeen { name: name.into(), ago_ms, revision: 7 };
+        assert_eq!(store.note_proxies(&[seen("x", 0), seen("y", 50_000)], 30_000).await.unwrap(), 1, "{engine}");
+        assert_eq!(store.note_proxies(&[seen("x", 40_000), seen("z", 9_000)], 30_000).await.unwrap(), 2, "{engine}");
+        let names: Vec<_> = store.proxies(30_000).await.unwrap().into_iter().map(|proxy| proxy.name).collect();
+        assert_eq!(names, ["x", "z"], "{engine}: what a node saw longer ago than another does not count");
     }
 }
 

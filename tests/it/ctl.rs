@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::control_requests::{as_user, produce};
 use super::support::control::{self, Control};
-use super::support::tool::{Ended, iguazu};
-use super::support::{folder, kafka, unique};
+use super::support::tool::{Dev, Ended, iguazu, shell};
+use super::support::{fetched, folder, http, kafka, unique, wait_for};
 
 /// Somebody with a token, in a folder of their own.
 struct Person {
@@ -169,7 +169,11 @@ fn a_team_gets_an_event_by_commands_and_a_client_can_do_what_was_granted() {
         "{explained}"
     );
     let budget = ann.does(&["budget"]);
-    assert!(budget.contains("core") && budget.contains("10.0 TB"), "{budget}");
+    assert!(budget.contains("core") && budget.contains("10 TB"), "{budget}");
+    let diagnosed = ann.does(&["diagnose", &name]);
+    assert!(diagnosed.contains("partitions: 3") && diagnosed.contains("MB/s declared"), "{diagnosed}");
+    ann.does(&["findings", "--cluster", "core"]);
+    ann.fails(&["findings", "restore", "nothing"], 1, &["nothing"]);
     let requests = ann.does(&["request", "list", "--service", &service]);
     assert!(requests.contains("ready") && requests.contains("and 2 more"), "{requests}");
     let verified = admin.does(&["log", "verify"]);
@@ -393,8 +397,102 @@ fn completion_knows_the_commands_and_kinds() {
     let place = folder("completion");
     for shell in ["bash", "zsh", "fish"] {
         let script = iguazu(&place, &["ctl", "completion", shell]).printed();
-        for word in ["onboard", "take-over", "event_type"] {
+        for word in ["onboard", "take-over", "repository"] {
             assert!(script.contains(word), "{word} is missing in that of {shell}");
         }
+    }
+}
+
+/// A dev for others to ask, on a real Kafka or on embedded brokers.
+fn dev(place: PathBuf, on_kafka: bool) -> Dev {
+    let (jars, java) = (fetched("kafka/lib"), kafka::java());
+    let real = ["--kafka", jars.to_str().expect("UTF-8"), "--java", java.to_str().expect("UTF-8")];
+    let arguments = if on_kafka { &real[..] } else { &[] };
+    Dev::start_in(place, &[&["--quiet", "--self-serve"], arguments].concat())
+}
+
+#[test]
+fn the_chapter_of_the_readme_works_as_shown_from_nothing_to_an_event_on_a_real_kafka() {
+    let readme = std::fs::read_to_string("README.md").expect("tests run in the package's folder");
+    let chapter =
+        readme.split("\n## Self-serve\n").nth(1).expect("the chapter").split("\n## ").next().expect("its text");
+    let shown = chapter.split("```sh\n").nth(1).expect("its commands").split("```").next().expect("their end");
+    let commands: Vec<_> = shown.lines().collect();
+    assert!(commands.len() < 10, "in under ten commands");
+    assert_eq!(commands[0], "./deploy/dev.sh --kafka --self-serve &");
+    let place = folder("self-serve");
+    let dev = dev(place.clone(), true);
+    let binary = Path::new(env!("CARGO_BIN_EXE_iguazu")).parent().expect("it is in a folder");
+    let mut printed = vec![String::new()];
+    for line in &commands[1..] {
+        let line = line.replace("http://127.0.0.1:8080", dev.url());
+        let ended = shell(&place, &format!("PATH={}:$PATH\n{line}", binary.display()));
+        assert_eq!(ended.code, Some(0), "{line}\n{}{}", ended.stdout, ended.stderr);
+        printed.push(ended.stdout);
+    }
+    let said = |n: usize, what: &str| assert!(printed[n].contains(what), "{what:?} is missing in {}", printed[n]);
+    said(1, "ok    cluster     cluster/dev: shared");
+    said(5, r#""succeeded":1"#);
+    said(6, r#"{"order":"o-1"}"#);
+    assert_eq!(
+        printed[8],
+        "5 unchanged\n5 files the same and managed elsewhere: `apply --take-over` makes these files their source\n"
+    );
+    assert!(place.join("kafka/topic/dev/checkout.paid.yaml").exists());
+    dev.finish();
+}
+
+#[test]
+fn embedded_brokers_have_topics_and_events_and_say_where_users_are_to_be_had() {
+    let place = folder("self-serve");
+    let dev = dev(place.clone(), false);
+    let ctl = |arguments: &[&str]| iguazu(&place, &[&["ctl"], arguments].concat());
+    for arguments in [
+        &["create", "service", "checkout", "group=dev"][..],
+        &["create", "topic", "dev/checkout.seen", "service=checkout", "capacity.mb_per_second=0.1"],
+        &["onboard", "checkout.paid", "--service", "checkout", "--cluster", "dev"],
+        &["secret", "sender", "checkout", "--out", "checkout.key"],
+    ] {
+        let ended = ctl(arguments);
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
+    }
+    let key = std::fs::read_to_string(place.join("checkout.key")).expect("it was written");
+    wait_for("the event is live", || {
+        let body = r#"{"event":"checkout.paid","payload":{"order":"o-1"}}"#;
+        let request =
+            http::client().post(format!("{}/v1/events?reply=acknowledged", dev.url())).bearer_auth(key.trim());
+        let reply = http::block_on(http::send(request.header("content-type", "application/json").body(body)))?;
+        if reply.status == 200 { Ok(()) } else { Err(reply.text()) }
+    });
+    let tail = iguazu(&place, &["tail", "checkout.paid", "-n", "1"]).printed();
+    assert!(tail.contains(r#"{"order":"o-1"}"#), "{tail}");
+    for arguments in [
+        &["create", "user", "dev/app", "service=checkout"][..],
+        &["create", "access", "dev", "service=checkout", "level=consume", "target=checkout.paid", "principal=app"],
+        &["create", "quota", "dev", "service=checkout", "user=app", "produce_bytes_per_second=1000"],
+    ] {
+        let ended = ctl(arguments);
+        assert_eq!(ended.code, Some(1), "{arguments:?}: {}", ended.stdout);
+        for told in ["not_supported_by_embedded_brokers", "./deploy/dev.sh --kafka"] {
+            assert!(ended.stderr.contains(told), "{told:?} is missing in {}", ended.stderr);
+        }
+    }
+    dev.finish();
+}
+
+#[test]
+fn the_commands_of_the_example_workflow_are_ones_that_there_are() {
+    let workflow = std::fs::read_to_string("deploy/ci/kafka.yml").expect("tests run in the package's folder");
+    let commands = workflow.lines().filter_map(|line| line.trim().strip_prefix("iguazu "));
+    let until = |line: &str, end: &str| line.split(end).next().expect("its first part").trim().to_owned();
+    let commands: Vec<_> = commands.map(|line| until(&until(line, ">"), "||")).collect();
+    assert_eq!(commands.len(), 3);
+    let place = folder("workflow");
+    for command in commands {
+        // Arguments are read up to `--help`, so that one that is not known is an error.
+        let arguments: Vec<_> =
+            command.split(' ').map(|argument| if argument.contains('$') { "x" } else { argument }).collect();
+        let ended = iguazu(&place, &[&arguments[..], &["--help"]].concat());
+        assert_eq!(ended.code, Some(0), "{command}: {}", ended.stderr);
     }
 }

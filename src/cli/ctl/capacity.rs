@@ -161,5 +161,22 @@ pub(super) async fn budget(client: &Client, args: BudgetArgs, output: Output) ->
             table.row([cell(&item["cluster"]), what.to_owned(), told("reserved"), told("free"), told("limit"), share]);
         }
     }
-    table.print("no cluster is registered")
+    table.print("no cluster is registered")?;
+    let mut brokers = Table::new(&["CLUSTER", "BROKER", "UP", "DISKS", "USED", "GROWS A DAY", "FULL"]);
+    for item in reply["items"].as_array().into_iter().flatten() {
+        for broker in item["brokers"].as_array().into_iter().flatten() {
+            let size = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), bytes);
+            let growth = broker["growth_bytes_per_day"].as_f64().map(|bytes| bytes.max(0.0) as u64);
+            brokers.row([
+                cell(&item["cluster"]),
+                cell(&broker["id"]),
+                cell(&broker["is_up"]),
+                size(broker["total_bytes"].as_u64()),
+                broker["used"].as_f64().map_or_else(|| "unknown".to_owned(), |share| format!("{:.0} %", share * 100.0)),
+                size(growth),
+                broker["full_ms"].as_i64().map_or_else(|| "-".to_owned(), show::until),
+            ]);
+        }
+    }
+    if brokers.is_empty() { Ok(()) } else { show::print(&format!("\n{}", brokers.text())) }
 }

@@ -62,6 +62,7 @@ pub(super) async fn run(client: &Client, output: Output) -> Result<(), Failure> 
         ready(client, &mut looks).await;
         if login(client, &mut looks).await {
             clusters(client, &mut looks).await;
+            proxies(client, &mut looks).await;
             waiting(client, &mut looks).await;
             findings(client, &mut looks).await;
             audit(client, &mut looks).await;
@@ -219,6 +220,27 @@ async fn clusters(client: &Client, looks: &mut Looks) {
                 format!("{id} is {state}: {}", cell(&item["message"])),
                 "look whether Kafka is up, and at `[clusters]` of the plane's configuration",
             ),
+        }
+    }
+}
+
+/// Whether what is approved is live: each proxy has the newest routes, and has asked of late.
+async fn proxies(client: &Client, looks: &mut Looks) {
+    let reply = match client.get(client.at(["v1", "proxies"])).await {
+        Ok(reply) => reply,
+        Err(error) => return looks.remark("proxies", with_causes(&error), "ask an admin for the right to read"),
+    };
+    let items = reply["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_behind = |proxy: &&Value| proxy["revision"] != reply["revision"];
+    let behind: Vec<_> = items.iter().filter(is_behind).map(|proxy| cell(&proxy["name"])).collect();
+    match (items.is_empty(), behind.is_empty()) {
+        (true, _) => {
+            looks.remark("proxies", "none asks for routes", "`routes.source = \"control\"` in a proxy's configuration");
+        }
+        (false, true) => looks.good("proxies", format!("{}, each with the newest routes", count(items.len(), "proxy"))),
+        (false, false) => {
+            let found = format!("without the newest routes yet: {}", behind.join(", "));
+            looks.remark("proxies", found, "if it stays so, its `/ready` says what it does not take, and why");
         }
     }
 }

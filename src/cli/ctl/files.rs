@@ -282,7 +282,7 @@ mod tests {
         for told in [
             "b.yaml: topic/core/a is in a.yaml too",
             "c.yaml: id: `nothing` names no resource",
-            "d.yaml: spec: unknown field `segment.bytes`",
+            "d.yaml: spec.segment.bytes: unknown field `segment.bytes`",
             "e.yaml: spec.group: a service without a group has no owner (rule required)",
             "f.yaml: ",
             "g.json: ",

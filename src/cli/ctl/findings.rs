@@ -4,9 +4,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::follow::{self, WaitArgs};
-use super::resources;
+use super::follow::{self, AskArgs};
 use super::show::{self, Output, Table, cell};
+use super::{fields, resources};
 use crate::cli::Failure;
 use crate::control::resource::Kind;
 
@@ -36,11 +36,8 @@ enum FindingsCommand {
 struct DecideArgs {
     /// Its id
     id: String,
-    /// Why, for the audit log
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    reason: String,
     #[command(flatten)]
-    wait: WaitArgs,
+    ask: AskArgs,
 }
 
 pub(super) async fn run(client: &Client, args: FindingsArgs, output: Output) -> Result<(), Failure> {
@@ -65,18 +62,25 @@ pub(super) async fn run(client: &Client, args: FindingsArgs, output: Output) -> 
     if output == Output::Json {
         return show::print_json(&json!({ "items": items }));
     }
-    let mut table = Table::new(&["FINDING", "KIND", "RESOURCE", "EVIDENCE", "FIX"]);
+    let mut table = Table::new(&["FINDING", "SEVERITY", "KIND", "RESOURCE", "SINCE", "WHAT", "TO DO"]);
     for item in &items {
         let text = |name: &str| cell(&item[name]);
-        table.row([text("id"), text("kind"), text("resource"), text("evidence"), text("fix")]);
+        let since = item["since_ms"].as_i64().map_or_else(|| "-".to_owned(), show::ago);
+        table.row([text("id"), text("severity"), text("kind"), text("resource"), since, text("summary"), text("ways")]);
     }
     table.print("Kafka is as it was asked for, as far as was looked")
 }
 
 async fn decide(client: &Client, args: DecideArgs, verb: &str, output: Output) -> Result<(), Failure> {
-    let url = client.at(["v1", "findings", &args.id, verb]);
-    let reply = client.ask(url, &json!({ "reason": args.reason })).await?;
-    follow::conclude(client, reply, false, &args.wait, output).await
+    let mut url = client.at(["v1", "findings", &args.id, verb]);
+    if args.ask.dry_run {
+        url.query_pairs_mut().append_pair("dry_run", "true");
+    }
+    if !args.ask.reason.is_empty() {
+        url.query_pairs_mut().append_pair("reason", &args.ask.reason);
+    }
+    let reply = client.ask(url, &json!({})).await?;
+    follow::conclude(client, reply, args.ask.dry_run, &args.ask.wait, output).await
 }
 
 /// Arguments of `iguazu ctl diagnose`.
@@ -94,14 +98,44 @@ pub(super) async fn diagnose(client: &Client, args: DiagnoseArgs, output: Output
     if output == Output::Json {
         return show::print_json(&reply);
     }
-    let found = ["findings", "items"].iter().find_map(|name| reply[*name].as_array()).map_or(&[][..], Vec::as_slice);
-    if found.is_empty() {
-        return show::print("nothing is wrong with it, as far as was looked\n");
+    let mut text = String::new();
+    for finding in reply["findings"].as_array().into_iter().flatten() {
+        text.push_str(&told(finding));
     }
-    show::print(&found.iter().map(told).collect::<String>())
+    if text.is_empty() {
+        text.push_str("nothing is wrong with it, as far as was looked\n");
+    }
+    let number =
+        |name: &str| reply[name].as_f64().map_or_else(|| "unknown".to_owned(), |number| format!("{number:.3}"));
+    let bytes = reply["bytes"].as_u64().map_or_else(|| "unknown".to_owned(), show::bytes);
+    text.push_str(&format!("partitions: {}, on disk: {bytes}\n", cell(&reply["partitions"])));
+    text.push_str(&format!(
+        "peak: {} MB/s declared, {} MB/s measured\n",
+        number("declared_peak_mb_per_second"),
+        number("measured_peak_mb_per_second")
+    ));
+    for group in reply["groups"].as_array().into_iter().flatten() {
+        let of = |name: &str| cell(&group[name]);
+        text.push_str(&format!(
+            "read by {} ({}), {} members, {} behind\n",
+            of("group"),
+            of("state"),
+            of("members"),
+            of("lag")
+        ));
+    }
+    for (what, why) in reply["unknown"].as_object().into_iter().flatten() {
+        text.push_str(&format!("could not be looked at: {what}: {}\n", cell(why)));
+    }
+    show::print(&text)
 }
 
 fn told(finding: &Value) -> String {
-    let code = ["code", "kind"].iter().find_map(|name| finding[*name].as_str()).unwrap_or("finding");
-    format!("{code}: {}\n    fix: {}\n", cell(&finding["evidence"]), cell(&finding["fix"]))
+    let of = |name: &str| cell(&finding[name]);
+    let mut text = format!("{} {}: {}\n", of("severity"), of("kind"), of("summary"));
+    for (path, value) in fields::flat(&finding["evidence"]) {
+        text.push_str(&format!("    {path}: {}\n", cell(value)));
+    }
+    text.push_str(&format!("    fix: {}\n", of("fix")));
+    text
 }

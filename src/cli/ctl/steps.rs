@@ -38,8 +38,11 @@ impl Told {
 
     /// Tells what is new in a request; says whether anything is.
     pub(super) fn tell(&mut self, request: &Value) -> bool {
-        let steps = request["steps"].as_array().into_iter().flatten();
-        steps.fold(false, |is_new, step| self.tell_step(step) || is_new)
+        let mut is_new = false;
+        for step in request["steps"].as_array().into_iter().flatten() {
+            is_new |= self.tell_step(step);
+        }
+        is_new
     }
 
     fn tell_step(&mut self, step: &Value) -> bool {

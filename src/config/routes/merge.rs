@@ -83,8 +83,40 @@ pub fn merge(base: &Config, document: &Document, before: &Good, proxies: u32, no
 
 /// All that is wrong with an event type, beyond what other event types and a proxy's own settings say; or what it is.
 pub fn check_event_type(name: &str, settings: &Settings, clusters: &[Cluster]) -> Result<EventType, Vec<Problem>> {
-    let text = toml_of([(name, settings)])?;
-    // As generous as any proxy may be.
+    let mut event_types = parse_for_any_proxy([(name, settings)], clusters)?;
+    let missing = || Problem { line: 0, key: String::new(), message: "no event type".to_owned() };
+    event_types.pop().ok_or_else(|| vec![missing()])
+}
+
+/// What keeps an event type from standing beside others that stand together; none if nothing does.
+pub fn check_beside(
+    name: &str,
+    settings: &Settings,
+    others: &BTreeMap<String, Settings>,
+    clusters: &[Cluster],
+) -> Option<String> {
+    let blamed_in = |events: &BTreeMap<String, Settings>| {
+        let all = events.iter().map(|(name, settings)| (name.as_str(), settings));
+        parse_for_any_proxy(all, clusters).map_or_else(|problems| blame(&problems, events), |_| BTreeMap::new())
+    };
+    let mut all = others.clone();
+    all.insert(name.to_owned(), settings.clone());
+    let with = blamed_in(&all);
+    if with.is_empty() {
+        return None;
+    }
+    // What was wrong without it is no fault of its own.
+    all.remove(name);
+    let without = blamed_in(&all);
+    with.into_iter().find(|(blamed, problem)| without.get(blamed) != Some(problem)).map(|(_, problem)| problem)
+}
+
+/// Reads event types as generously as any proxy may.
+fn parse_for_any_proxy<'e>(
+    events: impl IntoIterator<Item = (&'e str, &'e Settings)>,
+    clusters: &[Cluster],
+) -> Result<Vec<EventType>, Vec<Problem>> {
+    let text = toml_of(events)?;
     let (folder, sync_interval) = (PathBuf::new(), Duration::ZERO);
     let spool = Spool { folder, bytes_max: u64::MAX, sync_interval, is_ephemeral: false };
     let (parsed, _) = parse_as(&text, Path::new(""), |mut root| {
@@ -92,9 +124,7 @@ pub fn check_event_type(name: &str, settings: &Settings, clusters: &[Cluster]) -
         http.body_bytes_max = BODY_BYTES_MAX;
         events::read(&mut root, &http, clusters, None, Some(&spool))
     });
-    let (mut event_types, _) = parsed?;
-    let missing = || Problem { line: 0, key: String::new(), message: "no event type".to_owned() };
-    event_types.pop().ok_or_else(|| vec![missing()])
+    parsed.map(|(event_types, _)| event_types)
 }
 
 /// One proxy's share. Rounded up: to round down would let nothing through of what is rare.
@@ -182,7 +212,7 @@ fn blame(problems: &[Problem], wanted: &BTreeMap<String, Settings>) -> BTreeMap<
     for problem in problems {
         // The longest beginning that is an event type: keys and names have dots.
         let ends = problem.key.match_indices('.').map(|(at, _)| at).chain([problem.key.len()]);
-        let found = ends.filter_map(|end| Some((end, *names.get(&problem.key[..end])?))).last();
+        let found = ends.filter_map(|end| Some((end, *names.get(&problem.key[..end])?))).next_back();
         let Some((end, name)) = found else { continue };
         let field = problem.key[end..].trim_start_matches('.');
         let text = if field.is_empty() { problem.message.clone() } else { format!("{field}: {}", problem.message) };

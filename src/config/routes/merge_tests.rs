@@ -58,7 +58,7 @@ fn one_bad_route_is_held_at_its_last_good_version_and_all_others_go_on() {
     assert!(second.held[0].problem.contains("nonsense"), "{}", second.held[0].problem);
     // It stays there however many documents have it as it is.
     let third = of(&next, &second.good);
-    assert_eq!((events_of(&third), third.held.clone()), (events_of(&second), second.held.clone()));
+    assert_eq!((events_of(&third), &third.held), (events_of(&second), &second.held));
     // And goes when it is taken out.
     let last = of(&document(&[("a", event(json!({})))], &[]), &third.good);
     assert_eq!((events_of(&last), last.held.len()), (vec![("a", "t")], 0));
@@ -72,6 +72,23 @@ fn of_two_that_contradict_each_other_one_is_held() {
     let merged = of(&document(&[("a", avro("x.A")), ("b", avro("x.B"))], &[]), &Good::default());
     assert_eq!(events_of(&merged), [("a", "x.A")]);
     assert_eq!((merged.held.len(), merged.held[0].name.as_str()), (1, "event type b"));
+}
+
+#[test]
+fn an_event_type_may_not_contradict_those_that_are_there() {
+    let avro = |message: &str| {
+        event(json!({ "encoding": "avro", "subject": message, "avro_subject": "shared", "topic": message }))
+    };
+    let others: BTreeMap<String, Settings> =
+        [("b".to_owned(), avro("x.B")), ("bad".to_owned(), event(json!({ "no": 1 })))].into();
+    let clusters = base().clusters;
+    // The parser blames the second by name, whichever came first.
+    for name in ["a", "c"] {
+        let problem = check_beside(name, &avro("x.A"), &others, &clusters).unwrap();
+        assert!(problem.contains("two messages never share one"), "{problem}");
+    }
+    assert_eq!(check_beside("c", &avro("x.B"), &others, &clusters), None);
+    assert_eq!(check_beside("b", &avro("x.C"), &others, &clusters), None, "it takes its own place");
 }
 
 #[test]

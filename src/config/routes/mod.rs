@@ -19,7 +19,7 @@ mod merge;
 mod signed;
 
 pub use document::{Document, DocumentKey, DocumentLimits, DocumentSender, Settings};
-pub use merge::{Good, Held, Merged, check_event_type, merge};
+pub use merge::{Good, Held, Merged, check_beside, check_event_type, merge};
 pub use signed::{Accepted, FORMAT, PublicKey, Refusal, Signature, Signed, SigningKey, Statement, accept, digest};
 
 /// How the control plane is reached that event types and senders come from.

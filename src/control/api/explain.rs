@@ -10,12 +10,12 @@ use serde_json::Value;
 use super::Api;
 use super::extract::Json;
 use super::problem::{Problem, kinds};
-use super::requests::{Page, read_spec};
+use super::requests::read_spec;
 use crate::control::capacity::{self, Resolved, Wanted};
-use crate::control::resource::{ClusterMode, ClusterSpec, Kind, ResourceId, Spec, Violation};
-use crate::control::store::{Filter, Need, Page as StorePage, Resource};
+use crate::control::provider;
+use crate::control::resource::{ClusterSpec, Kind, ResourceId, Spec, Violation};
+use crate::control::store::{Filter, Page as StorePage, Resource};
 use crate::control::world::{ClusterView, World};
-use crate::control::{provider, reconcile};
 
 /// Most clusters that there are.
 pub(super) const CLUSTERS_MAX: u32 = 1_000;
@@ -101,55 +101,4 @@ pub(super) async fn views(api: &Api) -> Result<BTreeMap<String, ClusterView>, Pr
         Some((row.id.name, view))
     };
     Ok(rows.into_iter().filter_map(view).collect())
-}
-
-/// What of a cluster is spoken for.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ClusterBudget {
-    /// The cluster.
-    pub cluster: String,
-    /// Whose it is.
-    pub mode: ClusterMode,
-    /// Bytes of disk over all brokers.
-    pub disk_bytes: Amount,
-    /// Partitions, copies counted.
-    pub partitions: Amount,
-    /// Bytes a second of all producers at the peak.
-    pub ingress_bytes_per_second: Amount,
-    /// What the brokers said, and when their disks are full; none: the cluster was never looked at.
-    pub seen: Option<reconcile::Budget>,
-}
-
-/// A limit, and what is left of it.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Amount {
-    /// Most; none: nobody has said, and nobody knows.
-    pub limit: Option<u64>,
-    /// What is spoken for.
-    pub reserved: u64,
-    /// What is left.
-    pub free: Option<u64>,
-}
-
-impl Amount {
-    fn of(limit: Option<u64>, reserved: u64) -> Amount {
-        Amount { limit, reserved, free: limit.map(|limit| limit.saturating_sub(reserved)) }
-    }
-}
-
-/// `GET /v1/budgets`
-pub async fn budgets(State(api): State<Api>) -> Result<Response, Problem> {
-    let (mut items, seen) = (Vec::new(), api.reconciler.budgets().await?);
-    for (cluster, view) in views(&api).await? {
-        let Need { disk_bytes, partitions, ingress_bytes_per_second } = api.store.taken(&cluster).await?;
-        items.push(ClusterBudget {
-            mode: view.spec.mode,
-            disk_bytes: Amount::of(view.disk_bytes_max, disk_bytes),
-            partitions: Amount::of(view.spec.partitions_max.map(u64::from), partitions),
-            ingress_bytes_per_second: Amount::of(view.spec.ingress_bytes_per_second, ingress_bytes_per_second),
-            seen: seen.iter().find(|seen| seen.cluster == cluster && seen.at_ms.is_some()).cloned(),
-            cluster,
-        });
-    }
-    Ok(axum::Json(Page { items, next: None }).into_response())
 }

@@ -1,17 +1,20 @@
-//! What is not as it should be: listed, looked into, settled.
+//! What is really there: findings and what to do about them, a topic looked at now, what of each cluster is spoken for.
 
 use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::extract::{Id, MaybeJson, Named, Params};
+use super::explain::views;
+use super::extract::{Id, Named, Params};
 use super::guard::Caller;
 use super::problem::{Problem, kinds};
-use super::requests::{ChangeParams, Page, check_reason, idempotency_key, limit, taken_in};
-use crate::control::reconcile::{Finding, FindingKind, ReconcileError, SettleError, Settlement, Way};
+use super::requests::{ChangeParams, Page, answer, check_reason, idempotency_key, limit};
+use crate::control::reconcile::budget::{BrokerBudget, Rung};
+use crate::control::reconcile::{self, FindingKind, ReconcileError, SettleError, Settlement, Way};
+use crate::control::resource::ClusterMode;
 
 /// What is asked of a page of findings.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -24,71 +27,123 @@ pub struct ListParams {
     /// Only those after this one: `next` of a page.
     after: Option<String>,
     /// How many, 1 to 1000.
-    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
 /// `GET /v1/findings`
 pub async fn list(State(api): State<Api>, Params(params): Params<ListParams>) -> Result<Response, Problem> {
     let limit = limit(params.limit)?;
-    let ListParams { cluster, kind, after, .. } = params;
-    let found = api.reconciler.findings(cluster.as_deref(), kind, after.as_deref(), limit + 1).await?;
-    Ok(axum::Json(Page::of(found, limit, |finding: &Finding| finding.id.clone())).into_response())
-}
-
-/// Why something is decided.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Because {
-    /// Why.
-    #[serde(default)]
-    pub reason: Option<String>,
+    let (cluster, after) = (params.cluster.as_deref(), params.after.as_deref());
+    let found = api.reconciler.findings(cluster, params.kind, after, limit + 1).await?;
+    Ok(axum::Json(Page::of(found, limit, |finding| finding.id.clone())).into_response())
 }
 
 /// `POST /v1/findings/{id}/accept`: what is there becomes what is desired.
 pub async fn accept(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Id(id): Id,
-    Params(params): Params<ChangeParams>,
+    state: State<Api>,
+    caller: Extension<Caller>,
+    id: Id,
+    params: Params<ChangeParams>,
     headers: HeaderMap,
-    MaybeJson(body): MaybeJson<Because>,
 ) -> Result<Response, Problem> {
-    settle(&api, &caller, &headers, (&id, Way::Accept), params, body).await
+    settle(Way::Accept, state, caller, id, params, &headers).await
 }
 
 /// `POST /v1/findings/{id}/restore`: what is desired is made so again.
 pub async fn restore(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Id(id): Id,
-    Params(params): Params<ChangeParams>,
+    state: State<Api>,
+    caller: Extension<Caller>,
+    id: Id,
+    params: Params<ChangeParams>,
     headers: HeaderMap,
-    MaybeJson(body): MaybeJson<Because>,
 ) -> Result<Response, Problem> {
-    settle(&api, &caller, &headers, (&id, Way::Restore), params, body).await
+    settle(Way::Restore, state, caller, id, params, &headers).await
 }
 
 async fn settle(
-    api: &Api,
-    caller: &Caller,
+    way: Way,
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Id(finding): Id,
+    Params(params): Params<ChangeParams>,
     headers: &HeaderMap,
-    (finding, way): (&str, Way),
-    params: ChangeParams,
-    body: Because,
 ) -> Result<Response, Problem> {
-    let reason = body.reason.or(params.reason).unwrap_or_default();
+    let reason = params.reason.unwrap_or_default();
     check_reason(&reason)?;
-    let idempotency_key = idempotency_key(caller, headers, params.dry_run)?;
-    let source = &*caller.source;
-    let settlement = Settlement { finding, way, reason: &reason, source, dry_run: params.dry_run, idempotency_key };
+    let settlement = Settlement {
+        finding: &finding,
+        way,
+        reason: &reason,
+        source: &caller.source,
+        dry_run: params.dry_run,
+        idempotency_key: idempotency_key(&caller, headers, params.dry_run)?,
+    };
     let request = api.reconciler.settle(&caller.actor, &settlement).await?;
-    taken_in(api, request, params.dry_run)
+    answer(&api, params.dry_run, request)
 }
 
-/// `GET /v1/topics/{cluster}/{name}/diagnosis`: the topic looked at now.
+/// `GET /v1/topics/{cluster}/{name}/diagnosis`: the topic is looked at now.
 pub async fn diagnose(State(api): State<Api>, Named(id): Named) -> Result<Response, Problem> {
+    super::resources::find(&api, &id).await?;
     Ok(axum::Json(api.reconciler.diagnose(&id).await?).into_response())
+}
+
+/// What of a cluster is spoken for.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Budget {
+    /// The cluster.
+    pub cluster: String,
+    /// Whose it is.
+    pub mode: ClusterMode,
+    /// Bytes of disk over all brokers.
+    pub disk_bytes: Amount,
+    /// Partitions, copies counted.
+    pub partitions: Amount,
+    /// Bytes a second of all producers at the peak.
+    pub ingress_bytes_per_second: Amount,
+    /// Bytes that topics which nobody manages here may come to take.
+    pub unmanaged_bytes: u64,
+    /// What the fullest disk asks for.
+    pub rung: Rung,
+    /// Each broker, with when its disks are full at the rate of now.
+    pub brokers: Vec<BrokerBudget>,
+    /// When it was looked at, milliseconds since 1970; none: never.
+    pub at_ms: Option<i64>,
+}
+
+/// A limit, and what is left of it.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Amount {
+    /// Most; none: nobody has said, and nobody knows.
+    pub limit: Option<u64>,
+    /// What is spoken for.
+    pub reserved: u64,
+    /// What is left.
+    pub free: Option<u64>,
+}
+
+impl Amount {
+    fn of(limit: Option<u64>, reserved: u64) -> Amount {
+        Amount { limit, reserved, free: limit.map(|limit| limit.saturating_sub(reserved)) }
+    }
+}
+
+/// `GET /v1/budgets`
+pub async fn budgets(State(api): State<Api>) -> Result<Response, Problem> {
+    let views = views(&api).await?;
+    let view = |budget: reconcile::Budget| Budget {
+        mode: views.get(&budget.cluster).map(|view| view.spec.mode).unwrap_or_default(),
+        disk_bytes: Amount { free: budget.free_bytes, ..Amount::of(budget.disk_bytes, budget.reserved_bytes) },
+        partitions: Amount::of(budget.partitions_max.map(u64::from), budget.partitions),
+        ingress_bytes_per_second: Amount::of(budget.ingress_max, budget.ingress),
+        unmanaged_bytes: budget.unmanaged_bytes,
+        rung: budget.rung,
+        brokers: budget.brokers,
+        at_ms: budget.at_ms,
+        cluster: budget.cluster,
+    };
+    let items = api.reconciler.budgets().await?.into_iter().map(view).collect();
+    Ok(axum::Json(Page { items, next: None }).into_response())
 }
 
 impl From<SettleError> for Problem {
@@ -99,7 +154,7 @@ impl From<SettleError> for Problem {
             SettleError::Request(error) => error.into(),
             SettleError::Unknown { .. } => Problem::new(kinds::NOT_FOUND, detail),
             SettleError::NoWay { .. } | SettleError::Gone => Problem::new(kinds::CONFLICT, detail),
-            SettleError::Unseen(_) => Problem::new(kinds::CLUSTER, detail).retry_after(5),
+            SettleError::Unseen(_) => Problem::new(kinds::CLUSTER, detail),
         }
     }
 }

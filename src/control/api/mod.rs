@@ -80,8 +80,9 @@ pub struct Inner {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
+    /// What is really there, as it was seen last.
+    pub reconciler: Reconciler,
     snapshots: Arc<Snapshots>,
-    reconciler: Reconciler,
     meters: meters::Meters,
     bootstrap_file: std::path::PathBuf,
     issuer: Option<Issuer>,
@@ -109,10 +110,10 @@ pub struct Parts {
     pub wake: Arc<Notify>,
     /// Ends what waits.
     pub stop: CancellationToken,
+    /// What is really there, as it was seen last.
+    pub reconciler: Reconciler,
     /// What proxies poll for.
     pub snapshots: Arc<Snapshots>,
-    /// What is there against what is desired.
-    pub reconciler: Reconciler,
     /// The file of the token that the first admin comes in with.
     pub bootstrap_file: std::path::PathBuf,
     /// Who says who somebody is.
@@ -138,8 +139,8 @@ impl Api {
             reach,
             wake,
             stop,
-            snapshots,
             reconciler,
+            snapshots,
             meters: meters::Meters::default(),
             bootstrap_file,
             issuer,

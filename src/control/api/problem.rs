@@ -70,10 +70,10 @@ pub mod kinds {
     pub const BUSY: ProblemKind =
         ("urn:iguazu:problem:busy", "too much is asked at once", StatusCode::SERVICE_UNAVAILABLE);
     pub const SLOW: ProblemKind = ("urn:iguazu:problem:timeout", "it took too long", StatusCode::GATEWAY_TIMEOUT);
+    pub const CLUSTER: ProblemKind =
+        ("urn:iguazu:problem:cluster-unavailable", "the cluster does not answer", StatusCode::BAD_GATEWAY);
     pub const STORE: ProblemKind =
         ("urn:iguazu:problem:store-unavailable", "the store does not answer", StatusCode::SERVICE_UNAVAILABLE);
-    pub const CLUSTER: ProblemKind =
-        ("urn:iguazu:problem:cluster-unavailable", "the cluster does not answer", StatusCode::SERVICE_UNAVAILABLE);
     pub const INTERNAL: ProblemKind =
         ("urn:iguazu:problem:internal", "something of ours is wrong", StatusCode::INTERNAL_SERVER_ERROR);
 }

@@ -255,6 +255,9 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
         source: caller.source.clone(),
     };
     let request = api.desk.submit_from(&caller.actor, ask, &wish.origin).await?;
+    if !wish.dry_run {
+        api.meters.decided(&request);
+    }
     if key.is_some() {
         let known = request.changes.iter().map(|planned| (planned.resource.clone(), planned.desired.clone()));
         if known.collect::<BTreeMap<_, _>>() != asked {
@@ -263,7 +266,7 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
             return Err(Problem { request: Some(request.id), ..Problem::new(kinds::CONFLICT, detail) });
         }
     }
-    taken_in(api, request, wish.dry_run)
+    answer(api, wish.dry_run, request)
 }
 
 /// Refuses names that cannot be read back from what is kept of them: those with nothing or a `/` where a name should be.
@@ -275,22 +278,21 @@ fn check_names(changes: &[Change]) -> Result<(), Problem> {
     Err(Problem::new(kinds::INVALID, detail))
 }
 
-/// The caller's name of a request. Whose it is belongs to it: nobody is shown another one's request for guessing a key.
+/// The caller's name of a request. Whose key it is belongs to it: nobody is shown another one's request for guessing a key.
 pub(super) fn idempotency_key(caller: &Caller, headers: &HeaderMap, dry_run: bool) -> Result<Option<String>, Problem> {
-    let Some(key) = text_header(headers, "idempotency-key")?.filter(|_| !dry_run) else { return Ok(None) };
-    if key.is_empty() || key.len() > KEY_CHARS_MAX {
+    let key = text_header(headers, "idempotency-key")?.filter(|_| !dry_run);
+    if key.is_some_and(|key| key.is_empty() || key.len() > KEY_CHARS_MAX) {
         let detail = format!("header `idempotency-key` has 1 to {KEY_CHARS_MAX} characters");
         return Err(Problem::new(kinds::MALFORMED, detail));
     }
-    Ok(Some(format!("{}\n{key}", caller.actor.name)))
+    Ok(key.map(|key| format!("{}\n{key}", caller.actor.name)))
 }
 
-/// The reply to a request as the desk took it.
-pub(super) fn taken_in(api: &Api, request: Request, dry_run: bool) -> Result<Response, Problem> {
+/// Says what became of what was asked for.
+pub(super) fn answer(api: &Api, dry_run: bool, request: Request) -> Result<Response, Problem> {
     if dry_run {
         return Ok((StatusCode::OK, axum::Json(request)).into_response());
     }
-    api.meters.decided(&request);
     if request.state == RequestState::Rejected {
         return Err(Problem::rejected(&request));
     }

@@ -199,8 +199,15 @@ pub fn table() -> Vec<Route> {
         post("/v1/explain", Right::READ, explain::explain, "What a topic would become, step by step, and its cost")
             .takes::<explain::Question>()
             .gives::<explain::Explanation>(200),
-        get("/v1/budgets", Right::READ, explain::budgets, "What of each cluster is spoken for")
-            .lists::<explain::ClusterBudget>(),
+        get("/v1/budgets", Right::READ, findings::budgets, "What of each cluster is spoken for")
+            .lists::<findings::Budget>(),
+        get("/v1/findings", Right::READ, findings::list, "What is not as it should be, with evidence and a fix")
+            .asks::<findings::ListParams>()
+            .lists::<Finding>(),
+        post("/v1/findings/{id}/accept", Right::WRITE, findings::accept, "Ask for what is there to be desired")
+            .wishes(),
+        post("/v1/findings/{id}/restore", Right::WRITE, findings::restore, "Ask for what is desired to be there again")
+            .wishes(),
         get("/v1/search", Right::READ, resources::search, "Resources of every kind")
             .asks::<resources::ListParams>()
             .lists::<ResourceView>(),
@@ -220,19 +227,10 @@ pub fn table() -> Vec<Route> {
             .lists::<AuditLine>(),
         get("/v1/audit/verify", Right::AUDIT, audit::verify, "Whether the audit log is as it was written")
             .gives::<audit::Verified>(200),
-        get("/v1/findings", Right::READ, findings::list, "What is not as it should be, with evidence and what to do")
-            .asks::<findings::ListParams>()
-            .lists::<Finding>(),
-        post("/v1/findings/{id}/accept", Right::WRITE, findings::accept, "Ask for what is there to be what is desired")
-            .may_take::<findings::Because>()
-            .wishes(),
-        post("/v1/findings/{id}/restore", Right::WRITE, findings::restore, "Ask for what is desired to be made again")
-            .may_take::<findings::Because>()
-            .wishes(),
         get(
             "/v1/snapshot",
             Right::SNAPSHOT,
-            snapshot::poll,
+            snapshot::wait_for_snapshot,
             "What a proxy lives by, as soon as it is another (long poll)",
         )
         .asks::<snapshot::Poll>()
@@ -240,6 +238,8 @@ pub fn table() -> Vec<Route> {
         .waits(POLL_TIME_MAX),
         get("/v1/snapshot/keys", Right::Known, snapshot::show_keys, "The keys that snapshots are signed with")
             .gives::<snapshot::PublicKeys>(200),
+        get("/v1/proxies", Right::READ, snapshot::show_proxies, "Which proxies there are, and which routes each has")
+            .gives::<snapshot::Proxies>(200),
     ];
     rows.extend(Kind::ALL.into_iter().flat_map(collection));
     rows
@@ -260,7 +260,7 @@ fn collection(kind: Kind) -> Vec<Route> {
     if kind == Kind::Topic {
         let diagnosis = format!("{item}/diagnosis");
         rows.push(
-            get(&diagnosis, Right::READ, findings::diagnose, "A topic looked at now: what is wrong, and what to do")
+            get(&diagnosis, Right::READ, findings::diagnose, "Look at a topic now, and say what is wrong with it")
                 .gives::<Diagnosis>(200),
         );
     }

@@ -17,6 +17,7 @@ use super::*;
 use crate::auth::keys;
 use crate::control::actor::{Actor, Role};
 use crate::control::provider::{EventChecks, Providers};
+use crate::control::reconcile;
 use crate::control::seal::{KEY_BYTES, Sealer};
 use crate::control::snapshot::Keys;
 use crate::control::store::Token;
@@ -50,17 +51,17 @@ impl Plane {
         };
         let keys = Keys::open(&folder.path().join("snapshot.pem")).unwrap();
         let checks = Arc::new(EventChecks::new(&[], &[]).unwrap());
-        let reconciler = crate::control::reconcile::Reconciler::new(
-            store.clone(),
-            desk.clone(),
-            Providers::default(),
-            reach.clone(),
-            Arc::clone(&clusters),
-            "a test",
-            crate::control::reconcile::Settings::default(),
-        );
         let api = Api::new(Parts {
             snapshots: Arc::new(Snapshots::new(store.clone(), keys, checks)),
+            reconciler: Reconciler::new(
+                store.clone(),
+                desk.clone(),
+                Providers::default(),
+                reach.clone(),
+                Arc::clone(&clusters),
+                "node",
+                reconcile::Settings::default(),
+            ),
             store,
             desk,
             policy,
@@ -68,7 +69,6 @@ impl Plane {
             reach,
             wake: Arc::default(),
             stop: CancellationToken::new(),
-            reconciler,
             bootstrap_file: folder.path().join("bootstrap-token"),
             issuer: None,
             roles: config::Roles { auditor: vec!["audit".into()], ..config::Roles::default() },

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, publish, read_wish};
 use crate::control::kafka::AdminError;
-use crate::control::kafka::acls::{AclBinding, AclFilter, AclOperation, AclPattern, AclPermission, AclResource};
+use crate::control::kafka::acls::{
+    AclBinding, AclFilter, AclNameFilter, AclOperation, AclPattern, AclPermission, AclResource,
+};
 use crate::control::policy::Facts;
 use crate::control::resource::{AccessSpec, Found, Kind, Level, Pattern, ResourceId, Spec, Violation};
 use crate::control::snapshot::PublishedGrant;
@@ -24,6 +26,62 @@ enum Wish {
     Grant { acls: Vec<Acl> },
     /// It has none of these.
     Revoke { acls: Vec<Acl> },
+    /// Nobody reads or writes this topic, whatever else is granted.
+    Close { topic: String },
+    /// That is so no longer.
+    Open { topic: String },
+}
+
+/// What the name of a closing begins with: it stands where a grant has its principal and level.
+const CLOSING: &str = "*:closed:";
+
+/// The step that closes a topic to everybody: a denial wins over whatever is granted, by prefix or by others.
+pub(super) fn close(cluster: &str, topic: &str) -> Step {
+    let wish = Wish::Close { topic: topic.to_owned() };
+    closing(cluster, topic, wish, format!("close topic {topic}: nobody reads or writes it"))
+}
+
+/// The step that takes that back, and nothing else.
+pub(super) fn open(cluster: &str, topic: &str) -> Step {
+    let wish = Wish::Open { topic: topic.to_owned() };
+    closing(cluster, topic, wish, format!("take back what closed topic {topic}"))
+}
+
+fn closing(cluster: &str, topic: &str, wish: Wish, summary: String) -> Step {
+    let target = ResourceId::on(Kind::Access, cluster, &format!("{CLOSING}{topic}"));
+    let wish = serde_json::to_value(wish).expect("a wish has string keys");
+    Step { target, wish, summary, is_destructive: false }
+}
+
+/// The rules that close a topic.
+fn denials(topic: &str) -> [AclBinding; 2] {
+    [AclOperation::Read, AclOperation::Write].map(|operation| AclBinding {
+        resource: AclResource::Topic,
+        pattern: AclPattern::Literal,
+        name: topic.to_owned(),
+        principal: "User:*".to_owned(),
+        host: "*".to_owned(),
+        operation,
+        permission: AclPermission::Deny,
+    })
+}
+
+/// How many of the rules that close a topic are there.
+async fn look_at_denials(topic: &str, id: &ResourceId, reach: &Reach) -> Result<Observed, StepError> {
+    let filter = AclFilter {
+        resource: Some(AclResource::Topic),
+        name: AclNameFilter::Exactly(AclPattern::Literal, topic.to_owned()),
+        principal: Some("User:*".to_owned()),
+        permission: Some(AclPermission::Deny),
+        ..AclFilter::default()
+    };
+    let found = match reach.cluster(id)?.describe_acls(&filter).await {
+        // Where there are no rules there is none.
+        Err(AdminError::SecurityDisabled(_) | AdminError::NotSupported { .. }) => return Ok(Observed::Absent),
+        found => found?,
+    };
+    let closed = denials(topic).iter().filter(|rule| found.contains(rule)).count();
+    Ok(if closed == 0 { Observed::Absent } else { Observed::Present(serde_json::json!({ "closed": closed })) })
 }
 
 /// An ACL in words; always from any host, always allowed.
@@ -289,6 +347,9 @@ impl Provider for AccessProvider {
 
     fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed> {
         Box::pin(async move {
+            if let Some(topic) = id.name.strip_prefix(CLOSING) {
+                return look_at_denials(topic, id, reach).await;
+            }
             let Some(access) = parse_name(&id.name) else { return Ok(Observed::Absent) };
             if access.level == Level::Publish {
                 return publish::observe(id, reach, serde_json::Map::new()).await;
@@ -313,6 +374,8 @@ impl Provider for AccessProvider {
         match read_wish(step) {
             Ok(Wish::Grant { acls }) => same(acls.iter().all(|acl| has.contains(acl))),
             Ok(Wish::Revoke { acls }) => same(!acls.iter().any(|acl| has.contains(acl))),
+            Ok(Wish::Close { topic }) => same(closed(observed) == denials(&topic).len() as u64),
+            Ok(Wish::Open { .. }) => same(closed(observed) == 0),
             Err(problem) => Comparison::Conflict(problem),
         }
     }
@@ -327,6 +390,8 @@ impl Provider for AccessProvider {
             let results = match read_wish(step).map_err(StepError::Conflict)? {
                 Wish::Grant { acls } => admin.create_acls(&bindings(acls)).await?,
                 Wish::Revoke { acls } => admin.delete_acls(&bindings(acls)).await?,
+                Wish::Close { topic } => admin.create_acls(&denials(&topic)).await?,
+                Wish::Open { topic } => admin.delete_acls(&denials(&topic)).await?,
             };
             for result in results {
                 match result {
@@ -337,6 +402,13 @@ impl Provider for AccessProvider {
             }
             Ok(())
         })
+    }
+}
+
+fn closed(observed: &Observed) -> u64 {
+    match observed {
+        Observed::Absent => 0,
+        Observed::Present(value) => value.get("closed").and_then(serde_json::Value::as_u64).unwrap_or(0),
     }
 }
 

@@ -62,6 +62,17 @@ impl EventChecks {
         }
     }
 
+    /// What keeps an event type from standing beside the others that are published.
+    fn contradicts(&self, name: &str, next: &Value, published: &[Published]) -> Option<String> {
+        let others = published.iter().filter(|row| row.resource.kind == Kind::EventType && row.resource.name != name);
+        let settings = |row: &Published| {
+            let settings = row.next.as_ref().or(row.live.as_ref())?.as_object()?;
+            Some((row.resource.name.clone(), settings.clone()))
+        };
+        let others = others.filter_map(settings).collect();
+        config::check_beside(name, next.as_object()?, &others, &self.clusters)
+    }
+
     /// What is missing before these settings may take the place of those that are published.
     pub(crate) async fn missing(&self, name: &str, live: Option<&Value>, next: &Value) -> Option<String> {
         let parse = |value: &Value| self.parse(name, value.as_object()?).ok();
@@ -203,6 +214,15 @@ impl Provider for EventTypeProvider {
                 tx.withdraw(&step.target).await?;
                 return Ok(tx.commit().await?);
             };
+            let mut tx = reach.store.begin().await?;
+            let published = tx.published().await?;
+            drop(tx);
+            let (checks, name, settings) = (Arc::clone(&self.checks), step.target.name.clone(), next.clone());
+            let contradicts = move || checks.contradicts(&name, &settings, &published);
+            // All event types are parsed: that is too long for a thread that serves others.
+            if let Ok(Some(problem)) = tokio::task::spawn_blocking(contradicts).await {
+                return Err(StepError::Conflict(problem));
+            }
             // The registry is asked before the transaction, in which nobody else can write.
             let live = reach.store.published_of(&step.target).await?.and_then(|published| published.live);
             let missing = self.checks.missing(&step.target.name, live.as_ref(), &next).await;

@@ -171,6 +171,16 @@ pub trait Provider: Send + Sync {
     /// What must be done to what was observed. Only for changes without violations.
     fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step>;
 
+    /// What keeps everybody out of what is to be deleted, and can be taken back; by default nothing, and then there is no waiting.
+    fn closing(&self, _: &Change, _: &World, _: &Observed) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// What takes [`Provider::closing`] back.
+    fn opening(&self, _: &Change, _: &World) -> Vec<Step> {
+        Vec::new()
+    }
+
     /// What of a resource is otherwise than desired: by default what would have to be done to it.
     fn differences(&self, resource: &Resource, world: &World, observed: &Observed) -> Vec<Difference> {
         let change = Change { id: resource.id.clone(), desired: Some(resource.spec.clone()), if_match: None };

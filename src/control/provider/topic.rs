@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::access;
 use super::{
     Answer, Comparison, Difference, Observed, Provider, Reach, Step, StepError, check_cluster, check_service, read_wish,
 };
@@ -16,7 +17,7 @@ use crate::control::kafka::configs::{ConfigChange, ConfigResource, ConfigSource}
 use crate::control::kafka::topics::NewTopic;
 use crate::control::kafka::{AdminError, Mode};
 use crate::control::policy::Facts;
-use crate::control::resource::{Expert, Found, Kind, ResourceId, Spec, TopicSpec, Violation};
+use crate::control::resource::{EventTypeSpec, Expert, Found, Kind, ResourceId, Spec, TopicSpec, Violation};
 use crate::control::store::{Need, Resource};
 use crate::control::world::{Change, World};
 
@@ -73,6 +74,11 @@ fn read(observed: &Observed) -> Option<Seen> {
 /// Whether what is there is the topic that was made for a resource, as far as its id is known.
 fn made_by_us(resource: &Resource, seen: &Seen) -> bool {
     resource.kafka_id.as_ref().is_none_or(|id| *id == seen.kafka_id.to_string())
+}
+
+/// Whether a cluster has access rules: without them nobody can be kept out.
+fn has_rules(cluster: &str, world: &World) -> bool {
+    world.cluster(cluster).is_some_and(|view| !view.unsupported.contains_key(&Kind::Access))
 }
 
 /// Whether records that are kept now would go.
@@ -154,7 +160,24 @@ impl Provider for TopicProvider {
         if world.cluster(cluster).is_none() {
             return found.violations();
         }
-        let Some(spec) = spec else { return found.violations() };
+        let Some(spec) = spec else {
+            let name = &change.id.name;
+            let event_types = world.resources().filter(|row| row.id.kind == Kind::EventType);
+            for row in event_types {
+                let goes_to_it = |event: &EventTypeSpec| event.cluster == cluster && event.topic == *name;
+                if matches!(world.after(&row.id), Some(Spec::EventType(event)) if goes_to_it(event)) {
+                    let problem = format!("events of `{}` still go to it", row.id.name);
+                    found.add("", "in-use", problem, "delete the event type, or send it elsewhere, first");
+                }
+            }
+            return found.violations();
+        };
+        if let Some(retention) = spec.expert.as_ref().and_then(|expert| expert.configs.get("retention.bytes"))
+            && !retention.parse::<i64>().is_ok_and(|bytes| bytes >= 0)
+        {
+            let problem = format!("`{retention}` is no limit by size, so that nothing can be reserved for it");
+            found.add("expert.configs.retention.bytes", "no-limit", problem, "say how many bytes a partition keeps");
+        }
         check_service(&mut found, world, &spec.service);
         let resolved = match resolve(spec, world, cluster) {
             Ok(resolved) => resolved,
@@ -263,8 +286,13 @@ impl Provider for TopicProvider {
         let seen = read(observed);
         let name = &change.id.name;
         let Some(spec) = spec else {
-            let gone = |seen: Seen| step(Wish::Delete { kafka_id: seen.kafka_id }, format!("delete topic {name}"));
-            return seen.map(gone).into_iter().collect();
+            // The one that was made for us, and no other of its name.
+            let ours = world.before(&change.id).and_then(|before| before.kafka_id.as_ref()?.parse().ok());
+            let gone = |seen: Seen| {
+                let kafka_id = ours.unwrap_or(seen.kafka_id);
+                step(Wish::Delete { kafka_id }, format!("delete topic {name}"))
+            };
+            return seen.map(gone).into_iter().chain(self.opening(change, world)).collect();
         };
         let Ok(resolved) = resolve(spec, world, cluster) else { return Vec::new() };
         let Resolved { partitions, replicas, configs, .. } = resolved;
@@ -296,6 +324,17 @@ impl Provider for TopicProvider {
             steps.push(step(Wish::Grow { partitions, kafka_id }, summary));
         }
         steps
+    }
+
+    fn closing(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step> {
+        let cluster = change.id.cluster.as_deref().unwrap_or_default();
+        let is_there = matches!(observed, Observed::Present(_));
+        if is_there && has_rules(cluster, world) { vec![access::close(cluster, &change.id.name)] } else { vec![] }
+    }
+
+    fn opening(&self, change: &Change, world: &World) -> Vec<Step> {
+        let cluster = change.id.cluster.as_deref().unwrap_or_default();
+        if has_rules(cluster, world) { vec![access::open(cluster, &change.id.name)] } else { vec![] }
     }
 
     fn differences(&self, resource: &Resource, world: &World, observed: &Observed) -> Vec<Difference> {

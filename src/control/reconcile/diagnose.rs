@@ -277,7 +277,7 @@ fn access(facts: &Facts<'_>, found: &mut Found<'_>) {
             && (user == "*" || facts.users.contains(&user))
             && matches!(acl.operation, AclOperation::Read | AclOperation::Write | AclOperation::All)
     };
-    if !own.iter().any(|acl| may(&acl)) {
+    if !own.iter().any(may) {
         let summary = format!("no user of service `{}` may read or write `{name}`", spec.service);
         found.add(FindingKind::NoAccess, summary, json!({ "users": facts.users, "rules": own.len() }));
     }

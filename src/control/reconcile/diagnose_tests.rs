@@ -153,7 +153,7 @@ fn each_fault_of_configs_is_told() {
     check(|topic, _| topic.bytes = u64::MAX, &["over_reserve"]);
     check(put("segment.ms", "604800000"), &["retention_under_segment"]);
     check(put("max.message.bytes", "500"), &["message_size"]);
-    check(|topic, _| drop(topic.events.insert("orders.large".into(), 99_000_000)), &["message_size"]);
+    check(|topic, _| topic.events.extend([("orders.large".to_owned(), 99_000_000)]), &["message_size"]);
     check(|topic, _| topic.set("max.message.bytes", "2000000"), &["message_size"]);
     // A compacted topic has no retention to compare.
     check(

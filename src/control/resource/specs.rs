@@ -70,6 +70,9 @@ pub struct ClusterSpec {
     /// Bytes of disk over all brokers that topics may reserve; by default 85 % of what the brokers say they have.
     #[serde(default)]
     pub disk_bytes: Option<u64>,
+    /// Whether other things are on its disks too, so that how full they are says nothing of Kafka: for development.
+    #[serde(default)]
+    pub shares_disks: bool,
     /// Partitions of all topics, copies counted.
     #[serde(default)]
     pub partitions_max: Option<u32>,
@@ -82,6 +85,9 @@ pub struct ClusterSpec {
     /// Most copies of each partition, whatever a topic's tier: for clusters of one broker, for development. Tiers promise less there.
     #[serde(default)]
     pub replicas_max: Option<u32>,
+    /// Hours between the closing of a topic and its deletion, in which that can be called off; by default 72.
+    #[serde(default)]
+    pub quiet_hours: Option<f64>,
     /// Price of a reserved gigabyte (10^9) for a month.
     #[serde(default)]
     pub gb_month_price: f64,
@@ -412,6 +418,14 @@ impl Spec {
                     "required",
                     "settings by hand need a reason",
                     "say why the resolved ones do not do",
+                );
+            }
+            Spec::Cluster(ClusterSpec { quiet_hours: Some(hours), .. }) if !(0.0..=8_760.0).contains(hours) => {
+                found.add(
+                    "quiet_hours",
+                    "range",
+                    "a quiet period has 0 to 8,760 hours",
+                    "say how long a deletion can be called off",
                 );
             }
             Spec::Access(spec) => spec.check(&mut found),

@@ -43,7 +43,7 @@ pub use build::{PublishedGrant, PublishedQuota, PublishedSender};
 use fleet::Fleet;
 pub use fleet::PRESENT;
 pub use keys::{KeyError, Keys};
-pub use poll::{Poll, PublicKeys, keys as show_keys, poll, router};
+pub use poll::{Poll, Proxies, Proxy, PublicKeys, router, show_keys, show_proxies, wait_for_snapshot};
 
 /// How often a node looks whether something was published.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

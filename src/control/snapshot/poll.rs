@@ -14,8 +14,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tracing::warn;
 
-use super::{Current, Snapshots};
+use super::{Current, PRESENT, Snapshots};
+use crate::control::store::ProxySeen;
 
 /// Longest wait of one poll.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -43,15 +45,36 @@ pub struct PublicKeys {
     pub public_keys: Vec<String>,
 }
 
-/// The routes, for a server that has decided before who may ask.
+/// The proxies that live by snapshots.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct Proxies {
+    /// The newest revision; none before there is any.
+    pub revision: Option<u64>,
+    /// Those that have asked of late, by name.
+    pub items: Vec<Proxy>,
+}
+
+/// A proxy.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct Proxy {
+    /// Its name.
+    pub name: String,
+    /// The revision that it had when it asked last.
+    pub revision: u64,
+    /// How long ago that was, in seconds.
+    pub seen_seconds_ago: u64,
+}
+
+/// The routes, for a server that has decided before who may ask: proxies for the first, everybody who may read for the others.
 pub fn router(snapshots: Arc<Snapshots>) -> Router {
-    Router::new().route("/v1/snapshot", get(poll)).route("/v1/snapshot/keys", get(keys)).with_state(snapshots)
+    let router = Router::new().route("/v1/snapshot", get(wait_for_snapshot)).route("/v1/snapshot/keys", get(show_keys));
+    router.route("/v1/proxies", get(show_proxies)).with_state(snapshots)
 }
 
 /// Waits for another snapshot.
-pub async fn poll(State(snapshots): State<Arc<Snapshots>>, Query(poll): Query<Poll>) -> Response {
+pub async fn wait_for_snapshot(State(snapshots): State<Arc<Snapshots>>, Query(poll): Query<Poll>) -> Response {
     let Ok(_room) = Arc::clone(&snapshots.room).try_acquire_owned() else {
-        return busy();
+        return refuse("too many proxies wait on this node");
     };
     let _visit = snapshots.fleet.enter(&poll.proxy, poll.after.unwrap_or_default());
     let until = Instant::now() + Duration::from_secs(poll.wait).min(WAIT_MAX);
@@ -71,9 +94,28 @@ pub async fn poll(State(snapshots): State<Arc<Snapshots>>, Query(poll): Query<Po
 }
 
 /// Shows the public keys. They are no secret.
-pub async fn keys(State(snapshots): State<Arc<Snapshots>>) -> axum::Json<PublicKeys> {
+pub async fn show_keys(State(snapshots): State<Arc<Snapshots>>) -> axum::Json<PublicKeys> {
     let public_keys = snapshots.keys.public().iter().map(ToString::to_string).collect();
     axum::Json(PublicKeys { public_keys })
+}
+
+/// Shows who lives by snapshots, and which they have.
+pub async fn show_proxies(State(snapshots): State<Arc<Snapshots>>) -> Response {
+    let revision = snapshots.current.borrow().as_ref().map(|current| current.revision);
+    match snapshots.store.proxies(PRESENT.as_millis() as i64).await {
+        Ok(seen) => {
+            let item = |seen: ProxySeen| Proxy {
+                name: seen.name,
+                revision: seen.revision.max(0) as u64,
+                seen_seconds_ago: seen.ago_ms.max(0) as u64 / 1_000,
+            };
+            axum::Json(Proxies { revision, items: seen.into_iter().map(item).collect() }).into_response()
+        }
+        Err(error) => {
+            warn!(%error, "who lives by snapshots cannot be read");
+            refuse("the store cannot be read")
+        }
+    }
 }
 
 impl Current {
@@ -89,8 +131,11 @@ impl Current {
     }
 }
 
-fn busy() -> Response {
-    let body = r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many proxies wait on this node","violations":[]}"#;
+fn refuse(detail: &str) -> Response {
+    let problem = serde_json::json!({
+        "type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": detail, "violations": [],
+    });
+    let body = problem.to_string();
     let headers = [(header::CONTENT_TYPE, "application/problem+json"), (header::RETRY_AFTER, "2")];
     (StatusCode::SERVICE_UNAVAILABLE, headers, body).into_response()
 }

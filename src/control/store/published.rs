@@ -163,6 +163,18 @@ impl Store {
         Ok(sqlx::query(LAST_CHANGE).fetch_one(&self.pool).await?.try_get("value")?)
     }
 
+    /// Every proxy that has asked within so long, by name.
+    pub async fn proxies(&self, within_ms: i64) -> Result<Vec<ProxySeen>, StoreError> {
+        let now_ms = super::now_ms();
+        let select = sqlx::query("SELECT name, seen_ms, revision FROM proxies WHERE seen_ms > $1 ORDER BY name");
+        let rows = select.bind(now_ms - within_ms).fetch_all(&self.pool).await?;
+        let read = |row: &AnyRow| {
+            let ago_ms = (now_ms - row.try_get::<i64, _>("seen_ms")?).max(0);
+            Ok(ProxySeen { name: row.try_get("name")?, ago_ms, revision: row.try_get("revision")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
     /// Notes which proxies a node has seen; gives how many all nodes have, within so long.
     pub async fn note_proxies(&self, seen: &[ProxySeen], within_ms: i64) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;

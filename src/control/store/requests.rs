@@ -140,7 +140,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes down what is to be done for a request, before any of it is.
+    /// Writes down what is to be done for a request, before any of it is; behind what was done for it already.
     pub async fn add_steps<S: Serialize>(
         &mut self,
         lease: &Lease,
@@ -148,10 +148,12 @@ impl Tx {
         steps: &[S],
     ) -> Result<(), StoreError> {
         self.fenced(lease).await?;
-        for (seq, step) in steps.iter().enumerate() {
+        let row = sqlx::query("SELECT COALESCE(MAX(seq) + 1, 0) AS next FROM steps WHERE request = $1").bind(request);
+        let next: i64 = row.fetch_one(&mut *self.inner).await?.try_get("next")?;
+        for (seq, step) in (next..).zip(steps) {
             let insert = "INSERT INTO steps (request, seq, document, state, attempts, fence)
                 VALUES ($1, $2, $3, 'todo', 0, $4)";
-            let insert = sqlx::query(insert).bind(request).bind(seq as i64).bind(text(step)).bind(lease.fence);
+            let insert = sqlx::query(insert).bind(request).bind(seq).bind(text(step)).bind(lease.fence);
             insert.execute(&mut *self.inner).await?;
         }
         Ok(())

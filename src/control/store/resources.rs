@@ -174,6 +174,17 @@ impl Tx {
         Ok(revision)
     }
 
+    /// Resources of a kind on a cluster whose name or description ends in this: grants on a topic, event types that go to it. More
+    /// may end so than are meant.
+    pub async fn named_after(&mut self, kind: Kind, cluster: &str, text: &str) -> Result<Vec<Resource>, StoreError> {
+        let select =
+            format!("SELECT {COLUMNS} FROM resources WHERE kind = $1 AND cluster = $2 AND search LIKE $3 ESCAPE '\\'");
+        // Every part of the text stands in this program; what callers bring is bound.
+        let query = sqlx::query(sqlx::AssertSqlSafe(select)).bind(kind.as_str()).bind(cluster);
+        let query = query.bind(format!("%{}", escape_like(&text.to_lowercase())));
+        query.fetch_all(&mut *self.inner).await?.iter().map(read).collect()
+    }
+
     /// Forgets a resource.
     pub async fn delete_resource(&mut self, id: &ResourceId) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM resources WHERE kind = $1 AND cluster = $2 AND name = $3");

@@ -43,7 +43,7 @@ pub fn config(cluster: &Cluster, more: &str) -> String {
         "[clusters.core]\nbrokers = {brokers:?}\n\
          sasl = {{ mechanism = \"PLAIN\", username = \"{user}\", password_file = \"admin-password\" }}\n\n\
          [control]\nlisten = \"127.0.0.1:0\"\nstate_dir = \"state\"\nrequests_per_second = 1000\n{more}\n\n\
-         [control.clusters.core]\nmode = \"shared\"\noperators = [\"platform\"]\nenvironment = \"test\"\n\
+         [control.clusters.core]\nmode = \"shared\"\noperators = [\"platform\"]\nenvironment = \"test\"\nshares_disks = true\n\
          disk_bytes = 10_000_000_000_000\n\n"
     )
 }

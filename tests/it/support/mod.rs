@@ -26,6 +26,7 @@ pub mod raw;
 pub mod read_back;
 pub mod referee;
 pub mod registry;
+pub mod seed;
 pub mod tool;
 
 /// Longest that any test waits for anything: generous, since two cores also run three brokers and a compiler.

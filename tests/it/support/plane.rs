@@ -52,6 +52,7 @@ pub struct Plane {
     gate: Gatekeeper,
     public_key: String,
     makes: Option<(CancellationToken, JoinHandle<()>)>,
+    others: Vec<(CancellationToken, JoinHandle<()>, Server)>,
 }
 
 struct Server {
@@ -120,6 +121,7 @@ impl Plane {
             gate: Gatekeeper::start(&address.to_string()),
             public_key,
             makes: Some((stop, makes)),
+            others: Vec::new(),
         };
         plane.register().await;
         plane
@@ -127,7 +129,7 @@ impl Plane {
 
     async fn register(&self) {
         let admin = Actor { name: "root".into(), groups: BTreeSet::new(), roles: BTreeSet::from([Role::Admin]) };
-        let cluster = json!({ "mode": "shared", "operators": ["platform"] });
+        let cluster = json!({ "mode": "shared", "shares_disks": true, "operators": ["platform"] });
         let request = self.desk.submit(&admin, ask(vec![change("cluster/core", cluster)])).await.unwrap();
         let second = Actor { name: "root2".into(), ..admin };
         self.desk.approve(&second, &request.id, &request.plan_hash, "", "").await.unwrap();
@@ -152,13 +154,31 @@ impl Plane {
 
     /// What a proxy's configuration says of it: to stand before any table.
     pub fn routes(&self) -> String {
+        self.routes_by(&[&self.url()], &[&self.public_key])
+    }
+
+    /// The same, of nodes at these addresses that sign with one of these keys.
+    pub fn routes_by(&self, urls: &[&str], keys: &[&str]) -> String {
         let token = self.folder.join("token");
         format!(
-            "state_dir = \"state\"\n\n[routes]\nsource = \"control\"\nurl = {:?}\ntoken_file = {:?}\npublic_key = {:?}\n\n",
-            self.url(),
-            token,
-            self.public_key
+            "state_dir = \"state\"\n\n[routes]\nsource = \"control\"\nurl = {urls:?}\ntoken_file = {token:?}\npublic_key = {keys:?}\n\n"
         )
+    }
+
+    /// The key that it signs with.
+    pub fn public_key(&self) -> &str {
+        &self.public_key
+    }
+
+    /// A second node over the same store and keys: where it listens.
+    pub async fn second_node(&mut self) -> String {
+        let keys = Keys::open(&self.folder.join("snapshot.pem")).unwrap();
+        let snapshots = Arc::new(Snapshots::new(self.store.clone(), keys, Arc::default()));
+        let stop = CancellationToken::new();
+        let makes = tokio::spawn(Arc::clone(&snapshots).run(stop.clone()));
+        let (address, server) = Server::start(&snapshots, &Arc::default()).await;
+        self.others.push((stop, makes, server));
+        format!("http://{address}")
     }
 
     /// Asks for changes as a member of the team `orders`, has an operator agree where one must, and applies them.
@@ -210,11 +230,13 @@ impl Plane {
     /// Ends it.
     pub async fn finish(mut self) {
         let (stop, makes) = self.makes.take().expect("it is finished once");
-        stop.cancel();
-        makes.await.unwrap();
-        let Server { stop, task } = self.server.take().expect("it is finished once");
-        stop.cancel();
-        task.await.unwrap();
+        let server = self.server.take().expect("it is finished once");
+        for (stop, makes, server) in std::mem::take(&mut self.others).into_iter().chain([(stop, makes, server)]) {
+            stop.cancel();
+            makes.await.unwrap();
+            server.stop.cancel();
+            server.task.await.unwrap();
+        }
         self.store.close().await;
     }
 

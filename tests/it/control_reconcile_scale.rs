@@ -1,0 +1,111 @@
+//! What must stay quick when there are 25,000 resources: a pass that finds nothing, a pass that finds that something happened, and plans.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use iguazu::control::kafka::KafkaAdmin;
+use iguazu::control::policy::Table;
+use iguazu::control::provider::{Providers, Reach};
+use iguazu::control::reconcile::{FindingKind, Reconciler, Settings};
+use iguazu::control::request::{Desk, RequestState};
+use iguazu::control::resource::{ResourceId, Spec};
+use iguazu::control::seal::{KEY_BYTES, Sealer};
+use iguazu::control::store::Store;
+use iguazu::control::world::{Change, ClusterView};
+
+use super::control_reconcile::root;
+use super::control_requests::{address, ask};
+use super::support::seed::Seed;
+
+/// A quarter of the way: the long form takes all of it.
+const SMALL: Seed = Seed { services: 100, topics: 2_500, users: 1_000, grants: 2_000 };
+
+struct Plane {
+    store: Store,
+    desk: Desk,
+    clusters: Arc<ArcSwap<BTreeMap<String, ClusterView>>>,
+}
+
+impl Plane {
+    async fn of(seed: Seed) -> Plane {
+        let store = Store::open(&address()).await.unwrap();
+        seed.write(&store).await;
+        let clusters = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
+        let policy = Arc::new(ArcSwap::from_pointee(Table::default()));
+        let desk = Desk::new(store.clone(), Providers::default(), policy, Arc::clone(&clusters));
+        Plane { store, desk, clusters }
+    }
+
+    /// A reconciler over a cluster that is as this seed has it: a snapshot answers like the cluster that it was taken of.
+    fn over(&self, seed: Seed) -> Reconciler {
+        let cluster: Arc<dyn KafkaAdmin> = Arc::new(seed.snapshot());
+        let reach = Reach {
+            clusters: BTreeMap::from([("core".to_owned(), cluster)]),
+            settings: BTreeMap::new(),
+            store: self.store.clone(),
+            sealer: Arc::new(Sealer::new(&[7; KEY_BYTES])),
+        };
+        let settings = Settings { settle: std::time::Duration::ZERO, ..Settings::default() };
+        let (store, desk) = (self.store.clone(), self.desk.clone());
+        Reconciler::new(store, desk, Providers::default(), reach, Arc::clone(&self.clusters), "node", settings)
+    }
+}
+
+fn seed() -> Seed {
+    if super::support::long() { Seed::LARGE } else { SMALL }
+}
+
+#[tokio::test]
+async fn a_pass_that_finds_everything_as_desired_writes_nothing_and_one_that_finds_nothing_there_is_held() {
+    let seed = seed();
+    let plane = Plane::of(seed).await;
+    let reconciler = plane.over(seed);
+    let first = reconciler.pass("core").await.unwrap();
+    let all = seed.topics + seed.users + seed.grants;
+    assert_eq!((first.compared, first.unknown, first.held), (all, 0, false), "{first:?}");
+    let found = reconciler.findings(None, None, None, 100).await.unwrap();
+    // Its brokers do not tell of disks and groups; that is all.
+    assert!(found.iter().all(|finding| finding.resource.to_string() == "cluster/core"), "{found:#?}");
+
+    let again = reconciler.pass("core").await.unwrap();
+    assert_eq!((again.compared, again.written, again.new, again.gone), (all, 0, 0, 0), "{again:?}");
+    println!("{all} resources: a pass that changes nothing took {:?}", again.took);
+    assert!(again.took < std::time::Duration::from_secs(30), "{again:?}");
+
+    // Somebody lost half of the topics, or our user its rights: nobody is asked to restore a thousand of them.
+    let half = Seed { topics: seed.topics / 2, ..seed };
+    let held = plane.over(half).pass("core").await.unwrap();
+    assert!(held.held && held.healed == 0, "{held:?}");
+    let mass = reconciler.findings(None, Some(FindingKind::MassChange), None, 10).await.unwrap();
+    assert_eq!(mass[0].evidence["kinds"]["missing"], seed.topics - seed.topics / 2);
+    // And once they are back, so is everything else.
+    let back = reconciler.pass("core").await.unwrap();
+    assert_eq!((back.held, back.findings), (false, again.findings), "{back:?}");
+}
+
+#[tokio::test]
+async fn ten_thousand_topics_are_planned_while_there_are_as_many() {
+    let seed = seed();
+    let plane = Plane::of(seed).await;
+    let view = ClusterView { disk_bytes_max: Some(u64::MAX / 4), ..ClusterView::default() };
+    plane.clusters.store(Arc::new(BTreeMap::from([("core".to_owned(), view)])));
+    let began = Instant::now();
+    let mut planned = 0;
+    while planned < seed.topics {
+        let changes = (planned..planned + 500).map(|number| {
+            let id: ResourceId = format!("topic/core/new.event-{number}").parse().unwrap();
+            let service = format!("service-{}", number % seed.services);
+            let spec = serde_json::json!({ "service": service, "capacity": { "mb_per_second": 0.001 } });
+            Change { desired: Some(Spec::read(id.kind, spec).unwrap()), id, if_match: None }
+        });
+        let mut ask = ask(changes.collect());
+        ask.dry_run = true;
+        let request = plane.desk.submit(&root(), ask).await.unwrap();
+        assert!(request.changes.iter().all(|change| change.violations.is_empty() && change.need.is_some()));
+        assert_ne!(request.state, RequestState::Rejected);
+        planned += 500;
+    }
+    println!("{planned} topics were planned in {:?}", began.elapsed());
+}
