@@ -428,7 +428,15 @@ async fn what_the_policy_says_heals_by_itself_does_and_everything_is_in_the_audi
     // With the table that comes with the program nothing is done by itself.
     let (pass, _) = pass_until(&reconciler, &id, &["drift"]).await;
     assert_eq!(pass.healed, 0);
-    assert_eq!(plane.store.requests::<Request>(Some("approved"), None, 10).await.unwrap().len(), 0);
+    assert_eq!(
+        plane
+            .store
+            .requests::<Request>(&iguazu::control::store::RequestFilter::in_state("approved"), None, 10)
+            .await
+            .unwrap()
+            .len(),
+        0
+    );
 
     let mut table = Table::default();
     let heal = r#"[[rule]]
@@ -444,7 +452,11 @@ async fn what_the_policy_says_heals_by_itself_does_and_everything_is_in_the_audi
     assert_eq!(healing.pass("core").await.unwrap().healed, 1);
     // A second look before it is applied asks for nothing more.
     healing.pass("core").await.unwrap();
-    let requests = plane.store.requests::<Request>(Some("approved"), None, 10).await.unwrap();
+    let requests = plane
+        .store
+        .requests::<Request>(&iguazu::control::store::RequestFilter::in_state("approved"), None, 10)
+        .await
+        .unwrap();
     assert_eq!(requests.iter().map(|row| row.actor.as_str()).collect::<Vec<_>>(), ["control"]);
     plane.applier.run_once().await.unwrap();
     pass_until(&healing, &id, &[]).await;
