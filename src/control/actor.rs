@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Approver;
-use super::resource::{Kind, Level, ResourceId, Spec};
+use super::resource::{ClusterMode, Kind, Level, ResourceId, Spec};
 use super::world::World;
 
 /// What somebody may do everywhere, beside what their groups own.
@@ -70,6 +70,15 @@ impl Actor {
     pub fn operates(&self, cluster: &str, world: &World) -> bool {
         let operators = world.cluster(cluster).map(|view| &view.spec.operators);
         self.is(Role::Admin) || operators.is_some_and(|groups| groups.iter().any(|group| self.groups.contains(group)))
+    }
+
+    /// Whether they may set Kafka's own settings of a resource: experts everywhere, operators of a dedicated cluster there.
+    pub fn may_set_by_hand(&self, id: &ResourceId, world: &World) -> bool {
+        let operates = |cluster: &str| {
+            let view = world.cluster(cluster).filter(|view| view.spec.mode == ClusterMode::Dedicated);
+            view.is_some() && self.operates(cluster, world)
+        };
+        self.is(Role::Expert) || self.is(Role::Admin) || id.cluster.as_deref().is_some_and(operates)
     }
 
     /// Whether they may ask for a change of this resource at all; whether it is made is for the rules to say.

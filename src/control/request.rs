@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::actor::{Actor, Role, topic_of};
+use super::actor::{Actor, topic_of};
 use super::admission::over_budget;
 use super::origin::{self, Origin};
 use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
@@ -444,9 +444,7 @@ impl Desk {
             found.extend(spec.violations(id));
             if let Spec::Topic(topic) = spec
                 && topic.expert.is_some()
-                && !actor.is(Role::Expert)
-                && !actor.is(Role::Admin)
-                && !dedicated_operator(actor, id, world)
+                && !actor.may_set_by_hand(id, world)
             {
                 let fix = "leave `expert` out and say what capacity is needed, or ask somebody with the role `expert`";
                 found.add("expert", "not-an-expert", "Kafka's own settings need the role `expert`", fix);
@@ -606,14 +604,6 @@ fn order(change: &Change) -> (bool, i64, &ResourceId) {
         Some(_) => (true, kind, &change.id),
         None => (false, -kind, &change.id),
     }
-}
-
-/// Operators of a dedicated cluster may set Kafka's own settings there.
-fn dedicated_operator(actor: &Actor, id: &ResourceId, world: &World) -> bool {
-    let Some(cluster) = id.cluster.as_deref() else { return false };
-    let is_dedicated =
-        world.cluster(cluster).is_some_and(|view| view.spec.mode == super::resource::ClusterMode::Dedicated);
-    is_dedicated && actor.operates(cluster, world)
 }
 
 pub(super) async fn find(tx: &mut Tx, id: &str) -> Result<super::store::RequestRow<Request>, RequestError> {
