@@ -160,7 +160,7 @@ fn cells(events: &[BenchEvent]) -> Vec<Cell> {
 /// User instructions of each cell, counted by callgrind: they hardly depend on how busy the machine is. `callgrind_annotate`
 /// shows where they go; the profiles stay in `target/callgrind`.
 fn instructions(options: &Options) {
-    const EVENTS: usize = 10_000;
+    const EVENTS: usize = 40_000;
     let events = support::events();
     let kafka = Server::start_self(&["--serve-kafka", "100"]);
     let profiles = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../callgrind");

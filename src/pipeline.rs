@@ -154,10 +154,15 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Waits for the deliveries that the reply is to tell, at most so long. What is not known by then is `unknown`.
-    pub async fn wait(&mut self, timeout: Duration) {
+    /// Waits for the deliveries that the reply is to tell, at most so long and not beyond the last call of a proxy that stops. What
+    /// is not known by then is `unknown`.
+    pub async fn wait(&mut self, timeout: Duration, last_call: impl Future<Output = ()>) {
         let Some(batch) = self.awaited.take() else { return };
-        let in_time = tokio::time::timeout(timeout, batch.settled()).await.is_ok();
+        let (in_time, is_stopping) = tokio::select! {
+            biased;
+            in_time = tokio::time::timeout(timeout, batch.settled()) => (in_time.is_ok(), false),
+            () = last_call => (false, true),
+        };
         let settled = if in_time { batch.take() } else { batch.take_last() };
         let settled: HashMap<u32, Delivery> = settled.into_iter().collect();
         for result in self.results.iter_mut().filter(|r| r.code == Code::Enqueued && r.reply > Reply::Enqueued) {
@@ -181,7 +186,10 @@ impl Taken {
                     debug_assert!(!in_time, "every awaited record is settled before the batch is");
                     result.code = Code::Unknown;
                     let who = if is_durable { "the disk" } else { "Kafka" };
-                    result.message = format!("{who} did not answer within {} ms", timeout.as_millis());
+                    result.message = match is_stopping {
+                        true => format!("the proxy is stopping, and {who} has not answered yet"),
+                        false => format!("{who} did not answer within {} ms", timeout.as_millis()),
+                    };
                     self.refused += 1;
                 }
             }

@@ -14,17 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, header};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{self, Config};
+use crate::feed::control::{Follower, Pushed};
 use crate::feed::{Feed, Loaders};
 use crate::http::Doors;
 use crate::outcome::{Balance, Ledger};
@@ -44,7 +46,7 @@ mod shown;
 pub mod spools;
 
 use failed::FailedLogs;
-use reload::{InForce, Reloader};
+use reload::{InForce, Reloader, Source};
 use shown::Shown;
 use spools::Spools;
 
@@ -68,6 +70,7 @@ pub struct Proxy {
     workers: Arc<Workers>,
     feed: JoinHandle<()>,
     reloads: Option<JoinHandle<()>>,
+    follower: Option<JoinHandle<()>>,
     reload: mpsc::Sender<()>,
     /// Ends the feed, and the reloads before it.
     stop_feed: CancellationToken,
@@ -159,7 +162,7 @@ impl Proxy {
 
     /// [`Proxy::start`], with something added.
     pub fn start_with(config: Config, extras: Extras) -> Result<Proxy, StartError> {
-        let config = Arc::new(config);
+        let base = Arc::new(config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
@@ -167,6 +170,15 @@ impl Proxy {
             .build()?;
         let _inside = runtime.enter();
         let health = Arc::new(Health::default());
+        let pushed = base.routes.as_ref().zip(base.state_dir.as_deref());
+        let pushed = pushed.map(|(routes, state_dir)| Arc::new(Pushed::open(routes, state_dir, Arc::clone(&health))));
+        let (config, note) = match &pushed {
+            Some(pushed) => {
+                let (config, note) = pushed.merge(&base);
+                (Arc::new(config), Some(note))
+            }
+            None => (Arc::clone(&base), None),
+        };
         let pipeline = Arc::new(Pipeline::new(Arc::new(Ledger::default()), extras.watch));
         let (spools, readers) = Spools::open(&config)?;
         let spools = Arc::new(spools);
@@ -198,17 +210,44 @@ impl Proxy {
             workers: Arc::clone(&workers),
             spools: Arc::clone(&spools),
             failed: failed.clone(),
+            pushed: pushed.clone(),
         };
         let admin = open_admin(&config.admin, Arc::new(shown.admin_state(Arc::clone(&health))))?;
         let stop_feed = CancellationToken::new();
         let (adopt, adopted) = mpsc::channel(1);
         let feed = runtime.spawn(feed.run(adopted, stop_feed.clone()));
         let (reload, asked) = mpsc::channel(1);
-        let reloads = extras.file.map(|file| {
+        if let Some((pushed, note)) = pushed.as_ref().zip(note) {
+            pushed.note_in_force(note);
+        }
+        let source = pushed.zip(base.routes.clone()).map(|(pushed, routes)| {
+            let (routes, changes) = watch::channel(Arc::new(routes));
+            // Before anybody asks for more, so that nothing is missed.
+            let news = pushed.news();
+            (Source { pushed, news, routes }, changes)
+        });
+        let follower = source.as_ref().map(|(source, routes)| {
+            let (pushed, routes) = (Arc::clone(&source.pushed), routes.clone());
+            let follower = Follower { pushed, routes, health: Arc::clone(&health) };
+            runtime.spawn(follower.run(stop_feed.clone()))
+        });
+        let reloads = (extras.file.is_some() || source.is_some()).then(|| {
             let (pipeline, producers, spools) = (Arc::clone(&pipeline), Arc::clone(&producers), Arc::clone(&spools));
-            let (health, failed) = (Arc::clone(&health), failed.clone());
-            let reloader =
-                Reloader { file, in_force, pipeline, producers, spools, failed, health, encryption, feed: adopt };
+            let (health, failed, file) = (Arc::clone(&health), failed.clone(), extras.file);
+            let (base, pushed) = (ArcSwap::new(base), source.map(|(source, _)| source));
+            let reloader = Reloader {
+                file,
+                base,
+                pushed,
+                in_force,
+                pipeline,
+                producers,
+                spools,
+                failed,
+                health,
+                encryption,
+                feed: adopt,
+            };
             runtime.spawn(reloader.run(asked, stop_feed.clone()))
         });
         let upkeep = runtime.spawn(keep_metrics_small());
@@ -225,6 +264,7 @@ impl Proxy {
             workers,
             feed,
             reloads,
+            follower,
             reload,
             stop_feed,
             upkeep,
@@ -297,6 +337,9 @@ impl Proxy {
             warn!(connections = drained.cut_off, "connections did not finish in time and were cut off");
         }
         self.stop_feed.cancel();
+        if let Some(Err(error)) = self.follower.map(|follower| self.runtime.block_on(follower)) {
+            error!(%error, "the control plane is no longer followed");
+        }
         if let Some(Err(error)) = self.reloads.map(|reloads| self.runtime.block_on(reloads)) {
             error!(%error, "the reloads ended by themselves");
         }

@@ -54,6 +54,11 @@ impl Senders {
         Senders { by_key: Arc::new(by_key), any: !senders.is_empty() }
     }
 
+    /// The same table, in which nobody is anonymous even if there is no sender.
+    pub fn without_strangers(self) -> Self {
+        Senders { any: true, ..self }
+    }
+
     /// Whether no sender exists, so that everybody may send everything.
     pub fn is_open(&self) -> bool {
         !self.any

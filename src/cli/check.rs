@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::config::{self, Config, Problem};
+use crate::feed::control;
 
 /// Arguments of `iguazu check`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,12 @@ pub fn load(path: &Path) -> Result<Config, Failure> {
     config::load(path).map_err(|found| problems(path, found))
 }
 
+/// [`load`], and the routes that the control plane gave its proxy, where they come from one.
+pub fn load_with_routes(path: &Path) -> Result<Config, Failure> {
+    let config = load(path)?;
+    control::with_last_good(config).map_err(|problem| Failure::Usage(format!("{}: {problem}", path.display())))
+}
+
 /// All problems of a file, one a line.
 pub fn problems(path: &Path, problems: Vec<Problem>) -> Failure {
     if let [Problem { line: 0, key, message }] = &problems[..]
@@ -61,13 +68,17 @@ fn located(path: &Path, kind: &str, problem: &Problem) -> String {
 }
 
 fn summary(config: &Config) -> String {
-    let parts = [
-        counted(config.events.len(), "event type", "event types"),
-        counted(config.clusters.len(), "cluster", "clusters"),
-        counted(config.registries.len(), "registry", "registries"),
-        counted(config.senders.len(), "sender", "senders"),
-    ];
-    format!("ok, {}", parts.join(", "))
+    let clusters = counted(config.clusters.len(), "cluster", "clusters");
+    let registries = counted(config.registries.len(), "registry", "registries");
+    if let Some(routes) = &config.routes {
+        let control = routes.urls.join(", ");
+        return format!(
+            "ok, {clusters}, {registries}; event types and senders come from the control plane at {control}"
+        );
+    }
+    let events = counted(config.events.len(), "event type", "event types");
+    let senders = counted(config.senders.len(), "sender", "senders");
+    format!("ok, {events}, {clusters}, {registries}, {senders}")
 }
 
 fn counted(n: usize, one: &str, many: &str) -> String {

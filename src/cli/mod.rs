@@ -1,8 +1,8 @@
 //! The command line: one file a command, each thin.
 //!
 //! In: arguments. Out: text on stdout for people and programs, mistakes on stderr, and the process's exit code:
-//! 0 done, 1 failed, 64 wrong usage or configuration, 130 interrupted. Never: ends the process itself, reads a
-//! setting from the environment.
+//! 0 done, 1 failed, 2 a difference was looked for and found, 64 wrong usage or configuration, 75 somebody must agree first, 130
+//! interrupted. Never: ends the process itself, reads a setting from the environment; only `ctl` is told there where its plane is.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,6 +11,8 @@ use clap::{Parser, Subcommand};
 
 mod audit;
 mod check;
+mod control;
+mod ctl;
 mod dev;
 mod find;
 mod interrupt;
@@ -32,8 +34,12 @@ pub use crate::dev::with_causes;
 const DONE: u8 = 0;
 /// The command could not do what it was asked to.
 const FAILED: u8 = 1;
+/// A difference was looked for and found, as `diff` and Terraform say it.
+const DIFFERS: u8 = 2;
 /// The arguments or the configuration are wrong (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
+/// It is not done yet: somebody must agree first, or it takes longer (`EX_TEMPFAIL`).
+const WAITS: u8 = 75;
 /// Stopped by ^C (128 + SIGINT, as shells say it).
 const INTERRUPTED: u8 = 130;
 
@@ -53,6 +59,7 @@ Examples:
                                      measure it: latency histogram, counts by outcome
   iguazu check iguazu.toml           all problems of a configuration at once
   iguazu proxy iguazu.toml           serve it
+  iguazu ctl list topics             what there is on Kafka, whose it is, and how it is
 
 While `iguazu dev` runs, `tail`, `load` and `schema` in the same folder need no addresses.
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 interrupted.";
@@ -63,6 +70,8 @@ enum Command {
     Dev(dev::Args),
     /// Serve a configuration.
     Proxy(proxy::Args),
+    /// Serve the API of the management plane: topics, users, access and quotas on request.
+    Control(control::Args),
     /// Report all problems of a configuration.
     Check(check::Args),
     /// Read an event's topic back, as JSON lines.
@@ -83,6 +92,8 @@ enum Command {
     Redrive(redrive::Args),
     /// Make API keys for senders.
     Sender(sender::Args),
+    /// Ask the management plane: topics, users, access; plan and apply files.
+    Ctl(ctl::Args),
 }
 
 /// Why a command did not end well.
@@ -97,6 +108,12 @@ pub enum Failure {
     /// It was not as it should be, and the command has said so already.
     #[error("not as it should be")]
     Told,
+    /// What was compared is not the same, and the command has shown it.
+    #[error("not the same")]
+    Differs,
+    /// It is not done yet, and goes on by itself or when somebody agrees.
+    #[error("{0}")]
+    Waits(String),
     /// ^C before the command was through.
     #[error("interrupted")]
     Interrupted,
@@ -112,6 +129,8 @@ impl Failure {
         match self {
             Failure::Usage(_) => USAGE,
             Failure::Failed(_) | Failure::Told => FAILED,
+            Failure::Differs => DIFFERS,
+            Failure::Waits(_) => WAITS,
             Failure::Interrupted => INTERRUPTED,
         }
     }
@@ -140,6 +159,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match cli.command {
         Command::Dev(args) => dev::run(args),
         Command::Proxy(args) => proxy::run(args),
+        Command::Control(args) => control::run(args),
         Command::Check(args) => check::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Find(args) => find::run(args),
@@ -150,11 +170,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Sender(args) => sender::run(args),
         Command::Spool(args) => spool::run(args),
         Command::Redrive(args) => redrive::run(args),
+        Command::Ctl(args) => ctl::run(args),
     };
     match result {
         Ok(()) => DONE,
         Err(failure) => {
-            if matches!(failure, Failure::Usage(_) | Failure::Failed(_)) {
+            if matches!(failure, Failure::Usage(_) | Failure::Failed(_) | Failure::Waits(_)) {
                 eprintln!("iguazu: {failure}");
             }
             failure.exit_code()
@@ -178,6 +199,8 @@ mod tests {
         check("iguazu nonsense", USAGE);
         check("iguazu tail", USAGE);
         check("iguazu proxy", USAGE);
+        check("iguazu control", USAGE);
+        check("iguazu control no-such-file", USAGE);
         check("iguazu dev --port 70000", USAGE);
         check("iguazu dev --log-level loud", USAGE);
         check("iguazu dev --once --quiet", USAGE);
@@ -217,6 +240,17 @@ mod tests {
         check("iguazu redrive f --failed --since yesterday", USAGE);
         check("iguazu redrive f --failed --dead-letters e", USAGE);
         check("iguazu redrive f --failed --to http://127.0.0.1:1", USAGE);
+        check("iguazu ctl", USAGE);
+        check("iguazu ctl list things --url http://127.0.0.1:1", USAGE);
+        check("iguazu ctl get topic orders --url http://127.0.0.1:1", USAGE);
+        check("iguazu ctl create service orders group --url http://127.0.0.1:1", USAGE);
+        check("iguazu ctl secret topic core/orders --url http://127.0.0.1:1", USAGE);
+        check("iguazu ctl plan -f no-such-folder --url http://127.0.0.1:1", USAGE);
+        check("iguazu ctl list topics --url 127.0.0.1:1", USAGE);
+        check("iguazu ctl list topics --url http://127.0.0.1:1 --token-file no-such-file", USAGE);
+        check("iguazu ctl list topics --url http://127.0.0.1:1", FAILED);
+        check("iguazu ctl doctor --url http://127.0.0.1:1", FAILED);
+        check("iguazu ctl completion tcsh", USAGE);
         check("iguazu help", DONE);
         check("iguazu --version", DONE);
         check("iguazu load --help", DONE);

@@ -66,7 +66,7 @@ impl TargetArgs {
             return Ok(None);
         }
         if let Some(path) = &self.config {
-            return Ok(Some((super::check::load(path)?, path.display().to_string())));
+            return Ok(Some((super::check::load_with_routes(path)?, path.display().to_string())));
         }
         let path = Path::new(dev::SITE_FILE);
         if !path.exists() {
@@ -75,7 +75,7 @@ impl TargetArgs {
                 dev::SITE_FILE
             )));
         }
-        Ok(Some((super::check::load(path)?, dev::SITE_FILE.to_owned())))
+        Ok(Some((super::check::load_with_routes(path)?, dev::SITE_FILE.to_owned())))
     }
 
     /// Whether there is anything to find an event by.

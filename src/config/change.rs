@@ -17,6 +17,9 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
         spool,
         failed,
         state_dir,
+        routes,
+        revision: _,
+        schemas: _,
         clusters: _,
         registries: _,
         events: _,
@@ -59,6 +62,9 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
         found.refuse("spool", "cannot change while the proxy runs".to_owned());
     }
     found.compare("state_dir", state_dir, &next.state_dir);
+    if routes.is_some() != next.routes.is_some() {
+        found.refuse("routes.source", "cannot change while the proxy runs".to_owned());
+    }
     // Where nothing is said under `[failed]` it follows from those two.
     if *failed != next.failed && *spool == next.spool && *state_dir == next.state_dir {
         found.refuse("failed", "cannot change while the proxy runs".to_owned());

@@ -6,8 +6,8 @@ use toml::de::DeTable;
 
 use super::reader::{Source, Table};
 use super::{
-    Cluster, Config, Files, Http, Problem, Sender, clusters, dead_letters, events, failed, http, registries, schemas,
-    senders, spool,
+    Cluster, Config, Files, Http, Problem, Routes, Sender, clusters, dead_letters, events, failed, http, registries,
+    routes, schemas, senders, spool,
 };
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
@@ -70,6 +70,8 @@ fn read(mut root: Table<'_>) -> Config {
     if let Some(state_dir) = state_dir.as_ref().filter(|path| path.exists() && !path.is_dir()) {
         root.problem("state_dir", format!("`{}` is a file; it must be a folder", state_dir.display()));
     }
+    // What is the management plane's is checked by its own command.
+    root.leave("control");
     let startup_wait = root.seconds("startup_wait_seconds", 20, 0..=600);
     let schema_refresh = root.seconds("schema_refresh_seconds", 60, 5..=86_400);
     let schemas = root.file("schemas_file").and_then(|path| match schemas::load_schemas(&path) {
@@ -90,9 +92,10 @@ fn read(mut root: Table<'_>) -> Config {
     let senders = senders::read(&mut root, &http, &events);
     let dead_letters = dead_letters::read(&mut root);
     let failed = failed::read(&mut root, spool.as_ref(), state_dir.as_deref());
+    let routes = routes::read(&mut root, state_dir.as_deref());
     root.finish();
 
-    check_exposure(&http, &http_table, &senders);
+    check_exposure(&http, &http_table, &senders, routes.as_ref());
     check_times(&http, &http_table, &clusters, &cluster_tables);
     for (cluster, table) in clusters.iter().zip(&cluster_tables) {
         if cluster.buffer_bytes_max < http.body_bytes_max {
@@ -103,7 +106,7 @@ fn read(mut root: Table<'_>) -> Config {
             );
         }
     }
-    if events.is_empty() && !root.has("events") {
+    if events.is_empty() && !root.has("events") && routes.is_none() {
         root.warning("events", "there is no event type, so every event is unknown; add `[events.\"name\"]`");
     }
     Config {
@@ -115,6 +118,9 @@ fn read(mut root: Table<'_>) -> Config {
         senders,
         spool,
         failed,
+        routes,
+        revision: None,
+        schemas,
         dead_letters,
         state_dir,
         startup_wait,
@@ -125,12 +131,13 @@ fn read(mut root: Table<'_>) -> Config {
 }
 
 /// Whoever reaches a listener that is not on loopback must be told apart, or it must be said that nobody is.
-fn check_exposure(http: &Http, table: &Table<'_>, senders: &[Sender]) {
+fn check_exposure(http: &Http, table: &Table<'_>, senders: &[Sender], routes: Option<&Routes>) {
     if http.listen.ip().is_loopback() {
         return;
     }
     let listen = http.listen;
-    if senders.is_empty() && !http.unauthenticated {
+    let has_senders = routes.is_some() || !senders.is_empty();
+    if !has_senders && !http.unauthenticated {
         table.problem(
             "listen",
             format!(
@@ -138,7 +145,7 @@ fn check_exposure(http: &Http, table: &Table<'_>, senders: &[Sender]) {
                  everything; add senders, or say `unauthenticated = true` if that is meant"
             ),
         );
-    } else if !senders.is_empty() && http.tls.is_none() {
+    } else if has_senders && http.tls.is_none() {
         table.warning(
             "listen",
             format!("API keys reach {listen} in clear, unless something in front of it ends TLS; see `http.tls`"),

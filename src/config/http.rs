@@ -19,6 +19,7 @@ pub(super) fn read<'s>(root: &mut Table<'s>) -> (Http, Table<'s>) {
             let read = Tls {
                 certificate_file: tls.need_file("certificate_file", "the PEM file with the certificate chain"),
                 key_file: tls.need_private_file("key_file", "the PEM file with the private key"),
+                client_ca_file: None,
             };
             tls.finish();
             read
@@ -58,7 +59,7 @@ pub(super) fn read_admin(root: &mut Table<'_>, http: &Http) -> Admin {
     admin
 }
 
-fn listen(table: &mut Table<'_>, default_port: u16) -> SocketAddr {
+pub(super) fn listen(table: &mut Table<'_>, default_port: u16) -> SocketAddr {
     let address = |item: Item<'_>| {
         let text = item.clone().string()?;
         let parsed = text.parse().ok();

@@ -14,6 +14,7 @@ mod http;
 mod clusters;
 mod librdkafka;
 mod registries;
+mod routes;
 mod events;
 mod senders;
 mod schemas;
@@ -23,14 +24,24 @@ mod dead_letters;
 mod names;
 mod files;
 mod change;
+mod control;
 mod reader;
 mod nearest;
 
 pub use change::{is_changed_cluster, is_changed_registry, restarts_for};
 pub use check::{load, load_with_files, parse};
+pub use control::{
+    Certificate, Control, ControlConfig, ManagedCluster, Oidc, Roles, Sink, SinkPlace, VaultSettings, load_control,
+};
 pub use files::Files;
 pub use http::RESULT_BYTES;
 pub use nearest::nearest;
+pub(crate) use reader::quoted;
+pub use routes::{
+    Accepted, Document, DocumentKey, DocumentLimits, DocumentSender, FORMAT as ROUTES_FORMAT, Good, Held, Merged,
+    PublicKey, Refusal, Routes, Settings, Signature, Signed, SigningKey, Statement, accept, check_beside,
+    check_event_type, digest, merge,
+};
 pub use schemas::{EventMessage, SCHEMAS_FILE, Schemas, events_of, load_schemas, parse_mapping};
 
 /// Why a secret in the file itself is refused.
@@ -49,15 +60,21 @@ pub struct Config {
     pub registries: Vec<Registry>,
     /// Event types; names are distinct.
     pub events: Vec<EventType>,
-    /// Senders; names and key hashes are distinct. None: everybody may send everything.
+    /// Senders; names and key hashes are distinct. None: everybody may send everything, unless they come from a control plane.
     pub senders: Vec<Sender>,
     /// The disk beside the producers. None: what Kafka does not take is in memory only.
     pub spool: Option<Spool>,
     /// The log on disk of what was accepted and then given up for good. None: it is counted only.
     pub failed: Option<Failed>,
+    /// Where event types and senders come from. None: from this file; else from a control plane, and none stand here.
+    pub routes: Option<Routes>,
+    /// Revision of what a control plane sent that event types and senders are of; none before anything came.
+    pub revision: Option<u64>,
+    /// The file that mappings are taken from, if it is named.
+    pub schemas: Option<Schemas>,
     /// How many dead letters of rejected events are kept, for each event type that has a topic for them.
     pub dead_letters: crate::produce::Sampling,
-    /// Folder for the schema snapshot (later: routes). None: nothing is kept there.
+    /// Folder for the schema snapshot and the last good routes. None: nothing is kept there.
     pub state_dir: Option<PathBuf>,
     /// How long start-up waits for everything to be warm before the proxy starts degraded.
     pub startup_wait: Duration,
@@ -67,6 +84,13 @@ pub struct Config {
     pub warnings: Vec<Problem>,
     /// The files that it was made from.
     pub files: Files,
+}
+
+impl Config {
+    /// Whether whoever sends must be known. A control plane that names no sender has let nobody in.
+    pub fn asks_senders(&self) -> bool {
+        !self.senders.is_empty() || (self.routes.is_some() && !self.http.unauthenticated)
+    }
 }
 
 /// `[http]`: the listener of the doors.
@@ -103,6 +127,8 @@ pub struct Tls {
     pub certificate_file: PathBuf,
     /// PEM file with the private key.
     pub key_file: PathBuf,
+    /// PEM file of the authorities whose certificates callers may show; none: they show none.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `[admin]`: the listener of `/live /ready /startup /metrics`.

@@ -119,6 +119,11 @@ impl<'s> Table<'s> {
         }
     }
 
+    /// A key that is for somebody else to read.
+    pub(super) fn leave(&mut self, key: &'static str) {
+        self.refused.push(key);
+    }
+
     pub(super) fn string(&mut self, key: &'static str) -> Option<String> {
         self.take(key)?.string()
     }
@@ -364,7 +369,7 @@ impl<'s> Item<'s> {
 }
 
 /// A part of a dotted key as TOML writes it.
-pub(super) fn quoted(key: &str) -> String {
+pub(crate) fn quoted(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if bare { key.to_owned() } else { format!("\"{}\"", key.escape_debug()) }
 }

@@ -43,7 +43,8 @@ fn key_hash(item: Item<'_>, sender: &str, owners: &mut HashMap<[u8; 32], String>
     }
 }
 
-fn sha256(hex: &str) -> Option<[u8; 32]> {
+/// 64 hexadecimal digits.
+pub(super) fn sha256(hex: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = hex.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
     if digits.len() == 64 { bytes.try_into().ok() } else { None }

@@ -25,6 +25,18 @@ pub enum Role {
     Proxy,
 }
 
+impl Role {
+    /// The name in tokens and replies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::Auditor => "auditor",
+            Role::Expert => "expert",
+            Role::Proxy => "proxy",
+        }
+    }
+}
+
 /// Somebody who asks: a person, a CI job, a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Actor {

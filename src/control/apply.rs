@@ -13,12 +13,17 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::origin;
 use super::provider::{Comparison, Observed, Providers, Reach, Step, StepError};
 use super::quiet::{Phase, Quiet};
 use super::request::{Desk, Planned, Request, RequestError, RequestState};
-use super::resource::{Kind, ResourceId, Spec};
-use super::store::{Audit, Lease, RequestRow, Resource, ResourceState, StepState, Store, StoreError, now_ms};
+use super::resource::{Kind, ManagedBy, ResourceId, Spec};
+use super::store::{
+    Audit, Lease, RequestFilter, RequestRow, Resource, ResourceState, StepState, Store, StoreError, now_ms,
+};
 use super::world::World;
+use crate::telemetry::export;
+use crate::telemetry::metrics::CONTROL_TIME_TO_READY;
 
 /// For how long a node has the right to apply; it is kept before each step.
 const LEASE: Duration = Duration::from_secs(15);
@@ -78,7 +83,8 @@ impl Applier {
     pub async fn run_once(&self) -> Result<usize, ApplyError> {
         let mut ended = 0;
         for state in [RequestState::Applying, RequestState::Approved, RequestState::Quiet] {
-            let mut rows = self.store.requests::<Request>(Some(state.as_str()), None, 1_000).await?;
+            let mut rows =
+                self.store.requests::<Request>(&RequestFilter::in_state(state.as_str()), None, 1_000).await?;
             rows.retain(|row| is_due(&row.document));
             rows.reverse();
             for row in rows {
@@ -153,7 +159,13 @@ impl Applier {
             let resource = match (&planned.desired, before) {
                 (None, None) => continue,
                 (None, Some(before)) => Resource { state, message: String::new(), ..before },
-                (Some(desired), before) => desired_row(&row.document, planned, desired, before, state),
+                (Some(desired), before) => {
+                    let managed_by = origin::after(change, &world, &row.document.managed_by);
+                    if managed_by == row.document.managed_by {
+                        tx.put_file(&planned.resource, planned.file.as_deref()).await?;
+                    }
+                    desired_row(managed_by, planned, desired, before, state)
+                }
             };
             tx.put_resource(&resource).await?;
         }
@@ -297,13 +309,17 @@ impl Applier {
                     "called_off"
                 }
                 (None, Some(_)) => {
-                    resource.state = ResourceState::Ready;
-                    resource.message.clear();
+                    // It is as it was wished, and yet not in use: the provider says what it waits for.
+                    let waits_for = resource.observed.as_ref().and_then(|seen| seen.get("waiting")?.as_str());
+                    let message = waits_for.filter(|_| observed.is_some()).map(str::to_owned);
+                    resource.state = if message.is_some() { ResourceState::Waiting } else { ResourceState::Ready };
+                    resource.message = message.unwrap_or_default();
                     tx.put_resource(&resource).await?;
                     "done"
                 }
                 (None, None) => {
                     tx.delete_resource(&planned.resource).await?;
+                    tx.put_file(&planned.resource, None).await?;
                     if let Some(cluster) = &planned.resource.cluster {
                         tx.free(cluster, &planned.resource.to_string()).await?;
                     }
@@ -350,6 +366,8 @@ impl Applier {
         tx.put_request(&row).await?;
         tx.commit().await?;
         let state = row.document.state.as_str();
+        let took_ms = u64::try_from(super::store::now_ms() - row.created_ms).unwrap_or(0);
+        export::histogram(&CONTROL_TIME_TO_READY, &[state]).record(Duration::from_millis(took_ms));
         info!(request = id, state, "request has come to its end");
         Ok(())
     }
@@ -376,7 +394,7 @@ fn quiet(request: &Request, world: &World, seen: &[Observed]) -> Option<Quiet> {
 
 /// The row of a resource that is about to be as desired.
 fn desired_row(
-    request: &Request,
+    managed_by: ManagedBy,
     planned: &Planned,
     desired: &Spec,
     before: Option<Resource>,
@@ -394,7 +412,7 @@ fn desired_row(
         revision,
         state,
         message: String::new(),
-        managed_by: request.managed_by.clone(),
+        managed_by,
         kafka_id: before.as_ref().and_then(|before| before.kafka_id.clone()),
         observed: before.as_ref().and_then(|before| before.observed.clone()),
         observed_ms: before.as_ref().and_then(|before| before.observed_ms),

@@ -51,6 +51,19 @@ pub struct Capacity {
     pub growth: f64,
 }
 
+impl Capacity {
+    /// So much a second, and all else as it is when nobody says.
+    pub fn of(mb_per_second: f64) -> Capacity {
+        Capacity {
+            mb_per_second,
+            retention_hours: retention_hours(),
+            consumers: consumers(),
+            peak_factor: peak_factor(),
+            growth: growth(),
+        }
+    }
+}
+
 fn retention_hours() -> f64 {
     24.0
 }
@@ -138,6 +151,8 @@ pub struct Class {
     pub topic_partitions_max: u32,
     /// Brokers: no topic has more copies.
     pub brokers: u32,
+    /// Most copies of each partition where an operator has said so; a tier that keeps more keeps these.
+    pub replicas_max: Option<u32>,
     /// Largest record batch that the proxy produces.
     pub message_bytes_max: u64,
 }
@@ -149,8 +164,16 @@ impl Default for Class {
             consume_mb_per_second: 5.0,
             topic_partitions_max: 48,
             brokers: 3,
+            replicas_max: None,
             message_bytes_max: MIB,
         }
+    }
+}
+
+impl Class {
+    /// Copies of each partition of a tier's topics here.
+    pub fn replicas(&self, tier: Tier) -> u32 {
+        tier.replicas().min(self.replicas_max.unwrap_or(u32::MAX)).max(1)
     }
 }
 
@@ -237,11 +260,11 @@ pub fn resolve(wanted: &Wanted, class: &Class) -> Result<Resolved, Vec<Unresolva
         format!("{segment_ms} ms"),
     );
 
-    let replicas = wanted.tier.replicas();
+    let replicas = class.replicas(wanted.tier);
     let held = held(wanted, partitions, retention_bytes, segment_bytes);
     let late = late(peak);
     let indexes = indexes(held, segment_bytes, late, partitions);
-    let reserve_bytes = reserve(wanted, partitions, retention_bytes, segment_bytes);
+    let reserve_bytes = reserve(wanted, replicas, partitions, retention_bytes, segment_bytes);
     steps.add(
         "reserve",
         "replicas × (partitions × (held + segment.bytes + indexes) + peak × 360 s)",
@@ -253,7 +276,7 @@ pub fn resolve(wanted: &Wanted, class: &Class) -> Result<Resolved, Vec<Unresolva
         ("compression.type", "producer".to_owned()),
         ("max.message.bytes", class.message_bytes_max.to_string()),
         ("message.timestamp.type", "CreateTime".to_owned()),
-        ("min.insync.replicas", wanted.tier.min_insync().to_string()),
+        ("min.insync.replicas", wanted.tier.min_insync().min(replicas).to_string()),
         ("segment.bytes", segment_bytes.to_string()),
         ("segment.ms", segment_ms.to_string()),
     ]
@@ -284,13 +307,13 @@ pub fn resolve(wanted: &Wanted, class: &Class) -> Result<Resolved, Vec<Unresolva
 }
 
 /// Bytes of disk over all brokers that a topic can take at most, with these settings of each partition.
-pub fn reserve(wanted: &Wanted, partitions: u32, retention_bytes: u64, segment_bytes: u64) -> u64 {
+pub fn reserve(wanted: &Wanted, replicas: u32, partitions: u32, retention_bytes: u64, segment_bytes: u64) -> u64 {
     let Capacity { mb_per_second, peak_factor, growth, .. } = wanted.capacity;
     let late = late(mb_per_second * growth * peak_factor);
     let held = held(wanted, partitions, retention_bytes, segment_bytes);
     let each = held.saturating_add(segment_bytes).saturating_add(indexes(held, segment_bytes, late, partitions));
     let one_copy = u64::from(partitions).saturating_mul(each).saturating_add(late);
-    u64::from(wanted.tier.replicas()).saturating_mul(one_copy)
+    u64::from(replicas).saturating_mul(one_copy)
 }
 
 /// Bytes that a partition keeps beside its active segment.
@@ -351,7 +374,7 @@ fn problems(wanted: &Wanted, class: &Class) -> Vec<Unresolvable> {
         }),
         _ => {}
     }
-    if wanted.tier.replicas() > class.brokers {
+    if class.replicas(wanted.tier) > class.brokers {
         wrong.push(Unresolvable {
             field: "tier",
             problem: format!(

@@ -24,17 +24,22 @@
 //! | [`probe`] | what a cluster is, what it can do, how much room it has |
 //! | [`gate`] | the last door before a cluster: no write to one that is only looked at |
 //! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
+//! | [`origin`] | which side changes a resource: the API, or the files of one repository |
 //! | [`request`] | a request on its way in, and its approvals |
 //! | [`quiet`] | deletion of topics, after a period in which it can be called off |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`reconcile`] | what is there against what is desired: findings, diagnosis, budgets, forecasts |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
+//! | [`snapshot`] | what the proxies get of it: event types, senders, limits, brakes; signed, by long poll |
 //! | [`seal`] | secrets at rest |
+//! | [`sink`] | where a new password is put instead of being shown |
+//! | [`api`] | HTTP and JSON in front of all this: who may come in, routes, replies |
+//! | [`node`] | a node put together, and its end |
 //! | [`kafka`] | administration of a Kafka cluster: one trait, and the client that speaks Kafka's protocol |
 //!
 //! # Where things will go
 //!
-//! The API comes as `api/`, the snapshot for proxies as `snapshot.rs`; import, incident operations and rotation jobs beside them.
+//! Import, incident operations and rotation jobs come beside these.
 
 pub mod resource;
 pub mod capacity;
@@ -45,10 +50,16 @@ mod admission;
 pub mod probe;
 pub mod gate;
 pub mod provider;
+pub mod origin;
 pub mod request;
 pub mod quiet;
 pub mod apply;
 pub mod reconcile;
 pub mod store;
+pub mod snapshot;
 pub mod seal;
+pub mod sink;
+mod private_file;
 pub mod kafka;
+pub mod api;
+pub mod node;

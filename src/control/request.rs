@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::actor::{Actor, Role, topic_of};
 use super::admission::over_budget;
+use super::origin::{self, Origin};
 use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
 use super::provider::Providers;
 use super::quiet::Quiet;
@@ -132,6 +133,9 @@ pub struct Planned {
     pub violations: Vec<Violation>,
     /// What it will take of its cluster.
     pub need: Option<Need>,
+    /// The file that it comes from, in the repository that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// Somebody has agreed.
@@ -188,8 +192,18 @@ impl Desk {
         Desk { store, providers, policy, clusters }
     }
 
-    /// Takes a request in: it is refused with all reasons, waits for those who must agree, or is approved at once.
+    /// The same desk with other rules: to try them.
+    pub fn with_policy(&self, policy: Arc<ArcSwap<Table>>) -> Desk {
+        Desk { policy, ..self.clone() }
+    }
+
+    /// [`Desk::submit_from`] of what comes from no file.
     pub async fn submit(&self, actor: &Actor, ask: Ask) -> Result<Request, RequestError> {
+        self.submit_from(actor, ask, &Origin::default()).await
+    }
+
+    /// Takes a request in: it is refused with all reasons, waits for those who must agree, or is approved at once.
+    pub async fn submit_from(&self, actor: &Actor, ask: Ask, origin: &Origin) -> Result<Request, RequestError> {
         let count = ask.changes.len();
         if count == 0 || count > CHANGES_MAX {
             return Err(RequestError::Length { count });
@@ -201,7 +215,7 @@ impl Desk {
             return Ok(known.document);
         }
         let id = uuid::Uuid::now_v7().to_string();
-        let mut request = self.plan(&mut tx, actor, &ask, &id).await?;
+        let mut request = self.plan(&mut tx, actor, &ask, origin, &id).await?;
         if ask.dry_run {
             return Ok(request);
         }
@@ -341,7 +355,14 @@ impl Desk {
     }
 
     /// What would become of a request, with its reservations made in the transaction.
-    async fn plan(&self, tx: &mut Tx, actor: &Actor, ask: &Ask, id: &str) -> Result<Request, RequestError> {
+    async fn plan(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        ask: &Ask,
+        origin: &Origin,
+        id: &str,
+    ) -> Result<Request, RequestError> {
         let mut changes = self.with_grants(tx, ask).await?;
         changes.sort_by(|one, other| order(one).cmp(&order(other)));
         let world = self.load(tx, &changes, &actor.name).await?;
@@ -350,7 +371,7 @@ impl Desk {
         let (mut seen, mut spoken) = (BTreeSet::new(), Spoken { request: id, by_cluster: BTreeMap::new() });
         for change in &changes {
             let mut found = Found::of(&change.id);
-            found.extend(self.violations(actor, change, &world, ask));
+            found.extend(self.violations(actor, change, &world, ask, origin));
             if !seen.insert(&change.id) {
                 found.add("", "twice", "it stands in the request twice", "ask for it once");
             }
@@ -372,6 +393,7 @@ impl Desk {
                 decision,
                 violations,
                 need,
+                file: origin.files.get(&change.id).cloned(),
             });
         }
         let verdict = policy::combine(planned.iter().map(|planned| &planned.decision));
@@ -392,7 +414,7 @@ impl Desk {
         Ok(request)
     }
 
-    fn violations(&self, actor: &Actor, change: &Change, world: &World, ask: &Ask) -> Vec<Violation> {
+    fn violations(&self, actor: &Actor, change: &Change, world: &World, ask: &Ask, origin: &Origin) -> Vec<Violation> {
         let id = &change.id;
         let mut found = Found::of(id);
         if !actor.may_ask(id, change.desired.as_ref(), world) {
@@ -409,14 +431,7 @@ impl Desk {
             found.add("", "stale", problem, "read it again");
         }
         if let Some(before) = before {
-            if before.managed_by != ask.managed_by {
-                let owner = match &before.managed_by {
-                    ManagedBy::Api => "the API".to_owned(),
-                    ManagedBy::Repository(name) => format!("repository `{name}`"),
-                };
-                let problem = format!("it is managed by {owner}");
-                found.add("", "managed-elsewhere", problem, "change it there, or hand it over first");
-            }
+            origin::check(change, world, ask, origin, &mut found);
             if matches!(before.state, ResourceState::Applying | ResourceState::Deleting) {
                 found.add("", "busy", "it is being changed", "wait until that is done");
             }
@@ -459,7 +474,7 @@ impl Desk {
         let id = &change.id;
         let mut facts = Facts::default();
         facts.set("kind", id.kind.as_str()).set("operation", world.operation(change).as_str());
-        facts.set("violations", violations.len() as f64);
+        facts.set("violations", violations.len() as f64).set("unchanged", origin::is_unchanged(change, world));
         let service = change.desired.as_ref().and_then(|spec| spec.service(id));
         let service = service.or_else(|| world.before(id).map(|resource| resource.service.as_str()));
         facts.set("own_service", service.is_some_and(|service| actor.owns(service, world)));
@@ -516,6 +531,11 @@ impl Desk {
         for id in &wanted {
             if let Some(resource) = tx.resource(id).await? {
                 wanted_service(&mut world, tx, &resource.service).await?;
+                if resource.managed_by != ManagedBy::Api
+                    && let Some(file) = tx.file(id).await?
+                {
+                    world.add_file(id, file);
+                }
                 world.add(resource);
             }
         }
@@ -536,6 +556,8 @@ impl Desk {
             let Spec::Cluster(spec) = row.spec else { continue };
             let mut view = known.get(cluster).cloned().unwrap_or_default();
             view.disk_bytes_max = spec.disk_bytes.or(view.disk_bytes_max);
+            view.class.replicas_max = spec.replicas_max;
+            view.disk_used = view.disk_used.filter(|_| !spec.shares_disks);
             view.spec = spec;
             world.add_cluster(cluster, view);
         }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::control::capacity::Class;
+use crate::control::store::RequestFilter;
 
 const GB: u64 = 1_000_000_000;
 
@@ -270,12 +271,12 @@ async fn a_dry_run_leaves_nothing_and_a_known_key_takes_nothing_twice() {
     let dry = office.submit(&ann(), Ask { dry_run: true, ..ask(vec![topic("orders.placed", 0.01)]) }).await;
     assert_eq!(dry.verdict, Verdict::Auto);
     assert_eq!(office.store.taken("core").await.unwrap(), Need::default());
-    assert!(office.store.requests::<Value>(None, None, 10).await.unwrap().is_empty());
+    assert!(office.store.requests::<Value>(&RequestFilter::default(), None, 10).await.unwrap().is_empty());
     let keyed = || Ask { idempotency_key: Some("k".to_owned()), ..ask(vec![topic("orders.placed", 0.01)]) };
     let first = office.submit(&ann(), keyed()).await;
     let second = office.submit(&ann(), keyed()).await;
     assert_eq!(first, second);
-    assert_eq!(office.store.requests::<Value>(None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(office.store.requests::<Value>(&RequestFilter::default(), None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ pub struct World {
     clusters: BTreeMap<String, ClusterView>,
     taken: BTreeMap<ResourceId, Taken>,
     service_reserves: BTreeMap<(String, String), u64>,
+    files: BTreeMap<ResourceId, String>,
     requester: String,
 }
 
@@ -141,6 +142,16 @@ impl World {
     /// Adds what a service's topics have reserved on a cluster.
     pub fn add_service_reserve(&mut self, service: &str, cluster: &str, bytes: u64) {
         self.service_reserves.insert((service.to_owned(), cluster.to_owned()), bytes);
+    }
+
+    /// Adds the file that a resource comes from.
+    pub fn add_file(&mut self, id: &ResourceId, file: String) {
+        self.files.insert(id.clone(), file);
+    }
+
+    /// The file that a resource comes from, in the repository that manages it.
+    pub fn file(&self, id: &ResourceId) -> Option<&str> {
+        self.files.get(id).map(String::as_str)
     }
 
     /// A resource as it is.

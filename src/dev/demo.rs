@@ -50,6 +50,24 @@ pub fn show(dev: &Dev, screen: &mut Screen, took: Duration, stay: Stay<'_>) -> i
     Ok(right)
 }
 
+/// Shows where everything is, and how to begin where there are no events yet.
+pub fn greet_self_serve(dev: &Dev, screen: &mut Screen, took: Duration) -> io::Result<bool> {
+    greet(dev, screen, took)?;
+    screen.heading("Try it", "^C ends it")?;
+    let binary = std::env::current_exe().unwrap_or_else(|_| Path::new("iguazu").to_owned());
+    let binary = shell_word(&binary.to_string_lossy());
+    let group = super::control::GROUP;
+    let mut say = |what: &str, command: &str| {
+        screen.paragraph(what)?;
+        screen.command(&format!("{binary} ctl {command}"))?;
+        screen.line("")
+    };
+    say("a service, which owns everything else", &format!("create service checkout group={group}"))?;
+    say("all that an event needs", "onboard checkout.paid --service checkout --cluster dev")?;
+    say("the key to send it with, which is given out once", "secret sender checkout --out checkout.key")?;
+    Ok(true)
+}
+
 /// The last lines.
 pub fn farewell(screen: &mut Screen, balance: &Balance) -> io::Result<()> {
     let Balance { received, delivered, rejected, failed, lost, in_memory, .. } = balance;
@@ -65,12 +83,23 @@ fn greet(dev: &Dev, screen: &mut Screen, took: Duration) -> io::Result<()> {
     screen.heading("iguazu dev", &format!("ready in {:.2} s", took.as_secs_f64()))?;
     screen.main_pair("events", &format!("http://{}/v1/events", addresses.http))?;
     screen.pair("admin", &format!("http://{}  /ready /live /metrics", addresses.admin))?;
-    screen.pair("Kafka", &format!("{}  embedded", addresses.brokers))?;
+    let kind = match &addresses.login {
+        None => "embedded".to_owned(),
+        Some(login) => format!("real; {}'s password is in {}", login.username, login.password_file),
+    };
+    screen.pair("Kafka", &format!("{}  {kind}", addresses.brokers))?;
     screen.pair("registry", &format!("{}  embedded, Confluent REST", addresses.registry))?;
-    screen.paragraph(
-        "The embedded brokers take a free port at each start, live in this process and keep only the last 5 MB of a \
-         partition: they are for trying out, not for measuring disks.",
-    )?;
+    screen.pair("control", &format!("http://{}  the management plane, for `iguazu ctl`", addresses.control))?;
+    let control = dev.control();
+    screen.pair("tokens", &format!("{}  of an admin", control.token_file.display()))?;
+    screen.pair("", &format!("{}  of whoever agrees to what the admin asks for", control.reviewer_file.display()))?;
+    screen.paragraph(match &addresses.login {
+        None => {
+            "The embedded brokers take a free port at each start, live in this process and keep only the last 5 MB of a \
+             partition: they are for trying out, not for measuring disks."
+        }
+        Some(_) => "Kafka is one real node on free ports, with users and access rules; its data is gone at the end.",
+    })?;
     if !dev.left_out.is_empty() {
         screen.paragraph(&format!("Left out of your configuration, here: {}.", dev.left_out.join(", ")))?;
     }

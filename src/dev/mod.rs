@@ -2,6 +2,7 @@
 //!
 //! In: Protobuf files or a configuration. Out: a [`Dev`], everything on loopback. Never: for production.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use crate::config;
 use crate::outcome::Balance;
+use crate::produce::settings;
 use crate::proxy::{Extras, Proxy, SiteReply, StartError};
 use crate::route::EventType;
 use crate::schema::protos::{ProtoError, ProtoFiles};
@@ -19,6 +21,10 @@ use crate::schema::repository::merge::{self, MergeError};
 use crate::schema::{Registry, RegistryError};
 
 pub mod brokers;
+pub mod admin;
+pub mod kafka;
+pub mod cluster;
+pub mod control;
 pub mod registry;
 pub mod read_back;
 pub mod window;
@@ -36,7 +42,9 @@ pub mod screen;
 pub mod plan;
 pub mod demo;
 
-use brokers::{BrokersError, EmbeddedBrokers};
+use brokers::BrokersError;
+use cluster::Cluster;
+use control::DevControl;
 use decode::{Decoder, DecoderError};
 use pages::{Page, Pages};
 use registry::EmbeddedRegistry;
@@ -63,6 +71,12 @@ pub struct Options {
     pub port: u16,
     /// Port of the probes; 0 takes a free one.
     pub admin_port: u16,
+    /// Port of the management API; 0 takes a free one.
+    pub control_port: u16,
+    /// The proxy serves what the management plane has, and no event types of its own.
+    pub self_serve: bool,
+    /// A real Kafka in place of the embedded brokers.
+    pub kafka: Option<kafka::Installation>,
 }
 
 /// A running dev.
@@ -76,14 +90,15 @@ pub struct Dev {
     pub left_out: Vec<String>,
     /// What it answers beside the proxy.
     pub pages: Arc<Pages>,
-    /// Its files; removed at the end.
-    pub folder: Folder,
     config: toml::Table,
     proxy: Proxy,
+    control: DevControl,
     registry: EmbeddedRegistry,
     // Dropped in this order: the proxy was stopped before.
     runtime: tokio::runtime::Runtime,
-    _brokers: EmbeddedBrokers,
+    cluster: Cluster,
+    /// Its files; removed at the end, when nothing writes there any more.
+    pub folder: Folder,
 }
 
 /// An event type of a dev.
@@ -109,6 +124,10 @@ pub enum DevError {
     Write { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Brokers(#[from] BrokersError),
+    #[error(transparent)]
+    Kafka(#[from] kafka::KafkaError),
+    #[error("Kafka does not do what it is asked: {what}")]
+    Admin { what: String },
     #[error("the embedded registry cannot be started")]
     Registry(#[source] std::io::Error),
     #[error(transparent)]
@@ -123,6 +142,10 @@ pub enum DevError {
     Decoder(#[from] DecoderError),
     #[error("cannot start a runtime")]
     Runtime(#[source] std::io::Error),
+    #[error("the management plane cannot be started")]
+    Node(#[from] crate::control::node::StartError),
+    #[error("the management plane does not do what it is asked: {what}")]
+    Control { what: String },
     #[error("the proxy cannot be started")]
     Proxy(#[from] StartError),
     #[error("not everything is ready: {}", reasons.join("; "))]
@@ -134,7 +157,11 @@ impl DevError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            DevError::PortTaken { .. } | DevError::Protos(_) | DevError::Config { .. } | DevError::Schemas { .. }
+            DevError::PortTaken { .. }
+                | DevError::Protos(_)
+                | DevError::Config { .. }
+                | DevError::Schemas { .. }
+                | DevError::Kafka(kafka::KafkaError::NoJars { .. } | kafka::KafkaError::Java { .. })
         )
     }
 }
@@ -144,13 +171,14 @@ impl Dev {
     pub fn start(options: &Options) -> Result<Dev, DevError> {
         refuse_taken(options.port, "--port")?;
         refuse_taken(options.admin_port, "--admin-port")?;
+        refuse_taken(options.control_port, "--control-port")?;
         let files = match options.protos.is_empty() {
             true => samples::files(),
             false => ProtoFiles::under(&options.protos)?,
         };
         let pool = files.compile()?;
         let folder = Folder::new()?;
-        let brokers = EmbeddedBrokers::start(1)?;
+        let cluster = Cluster::start(options.kafka.as_ref(), &folder.path)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("dev")
@@ -162,19 +190,34 @@ impl Dev {
         let mut addresses = Addresses {
             http: loopback(options.port).to_string(),
             admin: loopback(options.admin_port).to_string(),
-            brokers: brokers.bootstrap().to_owned(),
+            brokers: cluster.bootstrap(),
             registry: registry.url(),
+            login: cluster.login(),
+            control: String::new(),
         };
         let (mut config, left_out) = configuration(options, &files, &pool, &addresses)?;
-        let checked = config::parse(&config.to_string(), Path::new("")).map_err(|problems| {
-            // Lines are those of the moved text, which nobody has seen.
-            let told = problems.into_iter().map(|problem| config::Problem { line: 0, ..problem }.to_string());
-            DevError::Config { text: told.collect::<Vec<_>>().join("\n") }
-        })?;
+        let mut checked = parse(&config)?;
 
-        let topics = create_topics(&brokers, &checked)?;
+        let topics = topics(&checked);
+        let mut readers = Vec::new();
+        let mut admins = BTreeMap::new();
+        for named in &checked.clusters {
+            let admin = cluster.admin(named)?;
+            let of_canary = named.canary_topic.iter().cloned();
+            let wanted: Vec<_> = topics.iter().cloned().chain(of_canary).collect();
+            runtime.block_on(cluster::create_topics(&*admin, &wanted))?;
+            readers = settings::connection(named);
+            admins.insert(named.name.clone(), admin);
+        }
         runtime.block_on(register(&checked, &files))?;
-        let seen = Seen::start(brokers.bootstrap(), &topics, PARTITIONS)?;
+        let port = loopback(options.control_port);
+        let control = DevControl::start(port, &config, &cluster, admins, &folder.path, &runtime)?;
+        addresses.control = control.address.to_string();
+        if options.self_serve {
+            site::serve_control(&mut config, control.routes(), &folder.path);
+            checked = parse(&config)?;
+        }
+        let seen = Seen::start(&readers, &topics, PARTITIONS)?;
         let decoder = Decoder::new(checked.registries.first(), Vec::new())?;
         let event_types = checked.events.clone();
         let rejected = Arc::new(Rejected::default());
@@ -191,13 +234,28 @@ impl Dev {
             DevEvent { event_type, message }
         });
         let events = events.collect();
-        Ok(Dev { addresses, events, left_out, pages, folder, config, proxy, registry, runtime, _brokers: brokers })
+        Ok(Dev { addresses, events, left_out, pages, config, proxy, control, registry, runtime, cluster, folder })
     }
 
     /// Writes [`SITE_FILE`] into a folder, or a file of its own where another dev runs there; it is removed when what comes
     /// back is dropped.
     pub fn write_site(&self, folder: &Path) -> std::io::Result<SiteFile> {
         SiteFile::write(folder, &self.config, self.proxy.http_addr().port())
+    }
+
+    /// Tells `iguazu ctl` in a folder where the management API is; the file is removed when what comes back is dropped.
+    pub fn write_ctl_site(&self, folder: &Path) -> std::io::Result<SiteFile> {
+        SiteFile::write_ctl(folder, &self.addresses.control, &self.control.token_file)
+    }
+
+    /// Its management plane.
+    pub fn control(&self) -> &DevControl {
+        &self.control
+    }
+
+    /// Its Kafka.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// The proxy.
@@ -207,7 +265,9 @@ impl Dev {
 
     /// Stops everything, the proxy first, and gives its ledger.
     pub fn stop(self) -> Balance {
+        // The proxy asks the management plane, so it goes first.
         let balance = self.proxy.stop();
+        self.control.stop();
         self.runtime.block_on(self.registry.stop());
         balance
     }
@@ -246,6 +306,9 @@ fn configuration(
     pool: &DescriptorPool,
     addresses: &Addresses,
 ) -> Result<(toml::Table, Vec<String>), DevError> {
+    if options.self_serve {
+        return Ok((site::from_messages(&[], addresses), Vec::new()));
+    }
     let Some(path) = &options.config else {
         return Ok((site::from_messages(&files.events(pool)?, addresses), Vec::new()));
     };
@@ -255,20 +318,20 @@ fn configuration(
     Ok(site::from_config(table, addresses))
 }
 
-/// Every topic that the configuration names.
-fn create_topics(brokers: &EmbeddedBrokers, config: &config::Config) -> Result<Vec<String>, DevError> {
-    let of_events = config.events.iter().map(|event_type| event_type.topic.clone());
-    let mut topics: Vec<_> = of_events.collect();
+fn parse(config: &toml::Table) -> Result<config::Config, DevError> {
+    config::parse(&config.to_string(), Path::new("")).map_err(|problems| {
+        // Lines are those of the moved text, which nobody has seen.
+        let told = problems.into_iter().map(|problem| config::Problem { line: 0, ..problem }.to_string());
+        DevError::Config { text: told.collect::<Vec<_>>().join("\n") }
+    })
+}
+
+/// Every topic of an event that the configuration names.
+fn topics(config: &config::Config) -> Vec<String> {
+    let mut topics: Vec<_> = config.events.iter().map(|event_type| event_type.topic.clone()).collect();
     topics.sort();
     topics.dedup();
-    let canaries = config.clusters.iter().filter_map(|cluster| cluster.canary_topic.clone());
-    let mut canaries: Vec<_> = canaries.filter(|canary| !topics.contains(canary)).collect();
-    canaries.sort();
-    canaries.dedup();
-    for topic in topics.iter().chain(&canaries) {
-        brokers.create_topic(topic, PARTITIONS, 1)?;
-    }
-    Ok(topics)
+    topics
 }
 
 async fn register(config: &config::Config, files: &ProtoFiles) -> Result<(), DevError> {

@@ -1,4 +1,4 @@
-//! What the embedded brokers hold: the records of every topic of this dev, read when somebody asks.
+//! What the brokers of a dev hold: the records of every topic of this dev, read when somebody asks.
 //!
 //! In: topics. Out: their records so far, decoded; the newest 20,000. Never: reads while nobody asks, so that a
 //! load run measures the proxy and not this; commits an offset.
@@ -17,14 +17,14 @@ use super::read_back::{self, Consumed};
 const KEPT_RECORDS: usize = 20_000;
 const KEPT_BYTES: usize = 64 << 20;
 
-/// How long one question to the embedded brokers may take.
+/// How long one question to the brokers may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the records cannot be told.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum SeenError {
-    #[error("the embedded brokers cannot be read")]
+    #[error("the brokers cannot be read")]
     Client(#[from] KafkaError),
     #[error("no event type is named `{event}`")]
     UnknownEvent { event: String },
@@ -51,9 +51,11 @@ struct Inner {
 
 impl Seen {
     /// Begins to read these topics, each with so many partitions.
-    pub fn start(bootstrap: &str, topics: &[String], partitions: i32) -> Result<Seen, SeenError> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
+    /// The connection is as `produce::settings::connection` gives it.
+    pub fn start(connection: &[(String, String)], topics: &[String], partitions: i32) -> Result<Seen, SeenError> {
+        let mut config = ClientConfig::new();
+        config.extend(connection.iter().cloned());
+        let consumer: BaseConsumer = config
             // Never joined; without one rdkafka does not hand out records.
             .set("group.id", "iguazu-dev")
             .set("enable.auto.commit", "false")

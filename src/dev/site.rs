@@ -13,6 +13,9 @@ use toml::{Table, Value};
 /// The file in the current folder that `tail`, `load` and `schema` find without flags.
 pub const SITE_FILE: &str = ".iguazu-dev.toml";
 
+/// The file in the current folder that `ctl` finds without flags.
+pub const CTL_SITE_FILE: &str = ".iguazu-ctl.toml";
+
 /// Name of the cluster and of the registry in a configuration made from Protobuf files.
 const NAME: &str = "dev";
 
@@ -33,6 +36,21 @@ pub struct Addresses {
     pub brokers: String,
     /// URL of the registry.
     pub registry: String,
+    /// The brokers' login, where they want one.
+    pub login: Option<Login>,
+    /// `host:port` of the management API.
+    pub control: String,
+}
+
+/// A login of Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The mechanism's name.
+    pub mechanism: &'static str,
+    /// User name.
+    pub username: &'static str,
+    /// The password's file.
+    pub password_file: String,
 }
 
 /// The configuration for these messages: one event type each, named like the message, on a topic named like the event.
@@ -106,6 +124,15 @@ pub fn settle(config: &mut Table, addresses: &Addresses) {
         let brokers: Vec<Value> = addresses.brokers.split(',').map(Value::from).collect();
         cluster.insert("brokers".to_owned(), brokers.into());
         cluster.insert("linger_ms".to_owned(), LINGER_MS.into());
+        if let Some(login) = &addresses.login {
+            let sasl = [
+                ("mechanism", login.mechanism),
+                ("username", login.username),
+                ("password_file", login.password_file.as_str()),
+            ];
+            let sasl = sasl.map(|(key, value)| (key.to_owned(), Value::from(value)));
+            cluster.insert("sasl".to_owned(), Table::from_iter(sasl).into());
+        }
         if let (None, Some(name)) = (cluster.get("registry"), names.first()) {
             cluster.insert("registry".to_owned(), name.as_str().into());
         }
@@ -115,6 +142,13 @@ pub fn settle(config: &mut Table, addresses: &Addresses) {
             registry.insert("urls".to_owned(), vec![Value::from(addresses.registry.as_str())].into());
         }
     }
+}
+
+/// Lets a management plane say which events are served, in place of the configuration.
+pub fn serve_control(config: &mut Table, routes: Table, folder: &Path) {
+    config.remove("events");
+    config.insert("routes".to_owned(), routes.into());
+    config.insert("state_dir".to_owned(), folder.join("proxy").display().to_string().into());
 }
 
 /// The field whose value is the record's key: the first text whose name says that it is an id.
@@ -140,18 +174,34 @@ impl SiteFile {
     /// Writes [`SITE_FILE`] into the folder. While a dev that wrote one lives, that file is its: then this one is named after
     /// the port of the doors, for `--config`.
     pub fn write(folder: &Path, config: &Table, port: u16) -> io::Result<SiteFile> {
-        match SiteFile::write_as(SITE_FILE.to_owned(), folder, config)? {
+        let head = "# Where this folder's `iguazu dev` is; `iguazu tail`, `load` and `schema` find it here.\n\
+                    # It is a configuration as `iguazu proxy` takes it. Written at each start, removed at the end.\n";
+        SiteFile::write_one(folder, SITE_FILE, &format!(".iguazu-dev.{port}.toml"), &format!("{head}\n{config}"))
+    }
+
+    /// Writes [`CTL_SITE_FILE`] into the folder, as [`SiteFile::write`] does.
+    pub fn write_ctl(folder: &Path, address: &str, token_file: &Path) -> io::Result<SiteFile> {
+        let port = address.rsplit(':').next().unwrap_or_default();
+        let settings = Table::from_iter([
+            ("url".to_owned(), format!("http://{address}").into()),
+            ("token_file".to_owned(), token_file.display().to_string().into()),
+        ]);
+        let head = "# Where the management API of this folder's `iguazu dev` is; `iguazu ctl` finds it here.\n";
+        SiteFile::write_one(folder, CTL_SITE_FILE, &format!(".iguazu-ctl.{port}.toml"), &format!("{head}\n{settings}"))
+    }
+
+    /// Under the first name, or under the second while another dev has the first.
+    fn write_one(folder: &Path, first: &str, second: &str, text: &str) -> io::Result<SiteFile> {
+        match SiteFile::write_as(first.to_owned(), folder, text)? {
             Some(site) => Ok(site),
-            None => SiteFile::write_as(format!(".iguazu-dev.{port}.toml"), folder, config)?
+            None => SiteFile::write_as(second.to_owned(), folder, text)?
                 .ok_or_else(|| io::Error::other("another process holds the files of this name")),
         }
     }
 
     /// None when another process holds the file.
-    fn write_as(name: String, folder: &Path, config: &Table) -> io::Result<Option<SiteFile>> {
-        let head = "# Where this folder's `iguazu dev` is; `iguazu tail`, `load` and `schema` find it here.\n\
-                    # It is a configuration as `iguazu proxy` takes it. Written at each start, removed at the end.\n";
-        let (path, text) = (folder.join(&name), format!("{head}\n{config}"));
+    fn write_as(name: String, folder: &Path, text: &str) -> io::Result<Option<SiteFile>> {
+        let (path, text) = (folder.join(&name), text.to_owned());
         for _ in 0..TRIES {
             // What is in it may be another one's, so it is not cut before it is ours.
             let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
@@ -197,6 +247,8 @@ mod tests {
             admin: text("127.0.0.1:2"),
             brokers: text("127.0.0.1:3,127.0.0.1:4"),
             registry: text("http://127.0.0.1:5"),
+            login: None,
+            control: text("127.0.0.1:6"),
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{Entry, Feed, Loaders, condition_of_next, registry_of, show_doubt, show_missing, show_schemas};
+use super::{Entry, Feed, Loaders, condition_of_next, registry_of, senders_of, show_doubt, show_missing, show_schemas};
 use crate::auth::Limiter;
 use crate::config::{self, Config};
 use crate::pipeline::State;
@@ -34,7 +34,11 @@ impl Feed {
     pub(super) fn adopt(&mut self, Adopt { config, loaders, done }: Adopt) {
         let before = std::mem::replace(&mut self.config, Arc::clone(&config));
         let loaders_before = std::mem::replace(&mut self.loaders, loaders);
-        self.senders = self.senders.with(&config.senders);
+        self.senders = senders_of(&config, &self.senders);
+        if before.routes.is_some() && before.revision.is_none() && config.revision.is_some() {
+            // The first routes there are: start-up begins with them.
+            self.patience = Instant::now() + config.startup_wait;
+        }
 
         let names = config.clusters.iter().map(|cluster| cluster.name.as_str());
         let changed: HashSet<&str> = names.filter(|name| config::is_changed_cluster(&before, &config, name)).collect();

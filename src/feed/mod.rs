@@ -1,4 +1,4 @@
-//! Where snapshots come from: the configuration file (later also the control plane).
+//! Where snapshots come from: the configuration file, or a control plane in its place.
 //!
 //! In: a checked [`Config`], and later others in its place. Out: a [`Snapshot`] in the pipeline, made anew whenever an event type becomes available,
 //! stops being so, or gets a new schema version. Everything slow about an event type is done here, ahead of its events:
@@ -27,6 +27,7 @@ use crate::schema::{Loaded, Loader, Refreshed, Stale};
 use crate::telemetry::health::Health;
 
 mod adopt;
+pub mod control;
 mod dead_letters;
 mod stand_in;
 #[cfg(test)]
@@ -115,7 +116,7 @@ impl Feed {
         loaders: Loaders,
         health: Arc<Health>,
     ) -> Self {
-        let senders = Senders::new(&config.senders);
+        let senders = senders_of(&config, &Senders::default());
         let patience = Instant::now() + config.startup_wait;
         let topics = Topics::load(config.state_dir.as_deref());
         let mut feed = Feed {
@@ -427,7 +428,9 @@ impl Feed {
     }
 
     fn note_start(&mut self) {
-        if self.health.has_started() {
+        // Without any routes nothing can be taken, however long the control plane has been waited for.
+        let has_routes = self.config.routes.is_none() || self.config.revision.is_some();
+        if self.health.has_started() || !has_routes {
             return;
         }
         let cold = self.entries.iter().filter(|entry| matches!(entry.live.state, State::Unavailable(_))).count();
@@ -518,6 +521,12 @@ fn show(health: &Health, name: &str, note: Option<String>) {
 pub fn registry_of<'c>(config: &'c Config, event_type: &EventType) -> Option<&'c str> {
     event_type.subject.as_ref()?;
     config.clusters.iter().find(|c| c.name == event_type.cluster)?.registry.as_deref()
+}
+
+/// The table of senders; those that stay go on with what they have taken of their limits.
+fn senders_of(config: &Config, before: &Senders) -> Senders {
+    let senders = before.with(&config.senders);
+    if config.asks_senders() { senders.without_strangers() } else { senders }
 }
 
 fn retry_pause(failures: u32) -> Duration {

@@ -159,7 +159,7 @@ impl Doors {
     /// results had becomes that of the results, and then that of the reply.
     async fn settle(&self, mut taken: Taken, asked: &Asked<'_>, mut hold: Hold<'_>) -> Response<Full<Bytes>> {
         hold.set(taken.bytes());
-        taken.wait(self.limits.ack_timeout).await;
+        taken.wait(self.limits.ack_timeout, self.drain.last_call()).await;
         if !asked.params.all_results {
             taken.keep_only_telling();
         }
@@ -168,6 +168,8 @@ impl Doors {
 }
 
 impl Handler for Doors {
+    type Body = Full<Bytes>;
+
     async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         self.handle(request, peer).await
     }

@@ -20,7 +20,7 @@ use super::{Client, Producers, Record, Refused, TopicHandle};
 use crate::config::Cluster;
 use crate::outcome::{Account, BatchState, Code, Delivery, Ledger, Tracked};
 use crate::route::Lane;
-use crate::spool::{NotTaken, Reader, Refusal, Slot, Spool};
+use crate::spool::{Entry, NotTaken, Reader, Refusal, Slot, Spool};
 
 /// Records of a topic that are tried at the same time when nothing is known of it.
 const WINDOW_FIRST: usize = 100;
@@ -49,6 +49,26 @@ pub struct Destination {
     pub producers: Arc<Producers>,
     /// What is found is counted `recovered`, what becomes of it by event name.
     pub ledger: Arc<Ledger>,
+}
+
+impl Destination {
+    /// Ends an entry that its client refuses for good: it goes where the cluster's keeper puts it, or has failed. False while
+    /// the keeper has no room for it, and the entry is to be tried again.
+    pub(super) fn give_up(&self, entry: &Entry<'_>, mut tracked: Box<Tracked>, code: Code) -> bool {
+        tracked.give_up(code);
+        match self.producers.keeper(&self.cluster.name).take_entry(entry, code, tracked) {
+            Ok(()) => true,
+            Err(NotTaken { mut tracked, refusal: Refusal::Behind }) => {
+                tracked.try_again();
+                tracked.refused();
+                false
+            }
+            Err(NotTaken { tracked, .. }) => {
+                tracked.settle(Delivery::Failed(code));
+                true
+            }
+        }
+    }
 }
 
 /// The thread that produces a spool's entries.
@@ -295,16 +315,9 @@ impl Run {
                     return Halt::Enough;
                 }
                 // Its topic is gone, or it is larger than the client takes by now: as for a live event, that is the end.
-                Err(Refused { mut tracked, code, message }) => {
-                    tracked.give_up(code);
-                    match to.producers.keeper(&to.cluster.name).take_entry(&entry, code, tracked) {
-                        Ok(()) => {}
-                        Err(NotTaken { mut tracked, refusal: Refusal::Behind }) => {
-                            tracked.try_again();
-                            tracked.refused();
-                            return Halt::Enough;
-                        }
-                        Err(NotTaken { tracked, .. }) => tracked.settle(Delivery::Failed(code)),
+                Err(Refused { tracked, code, message }) => {
+                    if !to.give_up(&entry, tracked, code) {
+                        return Halt::Enough;
                     }
                     error!(cluster = to.cluster.name, code = code.as_str(), message, "event of the spool is given up");
                 }

@@ -21,9 +21,9 @@ use tracing::{error, warn};
 use super::replay::{Accounts, Fate, Sent, account, recover};
 use super::wal::Wal;
 use super::{Client, Destination, ProduceError, Record, Refused, Rest, TopicHandle};
-use crate::outcome::{Code, Delivery, Tracked};
+use crate::outcome::{Code, Tracked};
 use crate::route::Lane;
-use crate::spool::{NotTaken, Reader, Refusal};
+use crate::spool::Reader;
 
 /// Most records on their way at the same time, but for one of each topic.
 const WINDOW_MAX: usize = 16_384;
@@ -233,16 +233,9 @@ impl Run {
                     return Halt::Enough;
                 }
                 // It is larger than the client takes by now, or its topic is none: as for a live event, that is the end.
-                Err(Refused { mut tracked, code, message }) => {
-                    tracked.give_up(code);
-                    match to.producers.keeper(&to.cluster.name).take_entry(&entry, code, tracked) {
-                        Ok(()) => {}
-                        Err(NotTaken { mut tracked, refusal: Refusal::Behind }) => {
-                            tracked.try_again();
-                            tracked.refused();
-                            return Halt::Enough;
-                        }
-                        Err(NotTaken { tracked, .. }) => tracked.settle(Delivery::Failed(code)),
+                Err(Refused { tracked, code, message }) => {
+                    if !to.give_up(&entry, tracked, code) {
+                        return Halt::Enough;
                     }
                     error!(cluster = to.cluster.name, code = code.as_str(), message, "event of the wal is given up");
                 }

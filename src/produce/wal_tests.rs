@@ -6,7 +6,7 @@ use super::*;
 use crate::dev::brokers::{ALL_BROKERS, EmbeddedBrokers};
 use crate::dev::read_back::{Start, TopicReader};
 use crate::envelope::headers::HeaderBuffer;
-use crate::outcome::{Account, Balance, BatchState, Ledger};
+use crate::outcome::{Account, Balance, BatchState, Delivery, Ledger};
 use crate::produce::Producers;
 use crate::produce::settings::tests::cluster;
 use crate::produce::wait::wait_for;

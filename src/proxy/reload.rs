@@ -1,7 +1,7 @@
 //! The configuration in force, and how another one takes its place while the proxy runs.
 //!
-//! In: the configuration's file, when a signal asks for it or when it or a file that it names has changed. Out: the proxy runs by
-//! what they say now, or goes on as before and says all that is wrong: in the log, on `/ready`, in
+//! In: the configuration's file, when a signal asks for it or when it or a file that it names has changed; and what a control plane
+//! pushes, where event types come from one. Out: the proxy runs by what they say now, or goes on as before and says all that is wrong: in the log, on `/ready`, in
 //! `iguazu_config_reloads_total`. Never: takes a part of a configuration, drops an event, or waits for a broker or registry.
 //!
 //! Files are compared by content once a second: time stamps do not tell of a link that leads elsewhere now, by which Kubernetes
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,8 @@ use tracing::{info, warn};
 use super::failed::FailedLogs;
 use super::loader;
 use super::spools::{self, Spools};
-use crate::config::{self, Config, Files, Problem};
+use crate::config::{self, Accepted, Config, Files, Problem, Routes};
+use crate::feed::control::{NoteInForce, Pushed};
 use crate::feed::{Adopt, Loaders};
 use crate::pipeline::Pipeline;
 use crate::produce::{Producers, settings};
@@ -78,7 +79,11 @@ impl InForce {
 /// Puts other configurations in force.
 #[derive(Debug)]
 pub(super) struct Reloader {
-    pub(super) file: PathBuf,
+    /// The configuration's file; none when it is not from one.
+    pub(super) file: Option<PathBuf>,
+    /// What that said last, before any routes were put into it.
+    pub(super) base: ArcSwap<Config>,
+    pub(super) pushed: Option<Source>,
     pub(super) in_force: Arc<InForce>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) producers: Arc<Producers>,
@@ -89,11 +94,32 @@ pub(super) struct Reloader {
     pub(super) feed: mpsc::Sender<Adopt>,
 }
 
+/// The control plane that routes come from.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) pushed: Arc<Pushed>,
+    pub(super) news: watch::Receiver<Option<Arc<Accepted>>>,
+    /// Told how it is reached, as soon as the file says otherwise.
+    pub(super) routes: watch::Sender<Arc<Routes>>,
+}
+
 /// A configuration that can be put in force: what of it could fail was done.
 struct Prepared {
+    /// What the file said; none if only routes are new.
+    base: Option<Arc<Config>>,
     config: Arc<Config>,
     loaders: Loaders,
     certificate: Option<Arc<ServerConfig>>,
+    note: Option<NoteInForce>,
+}
+
+enum Due {
+    /// The files are compared.
+    Look,
+    /// The file is read, changed or not.
+    Read,
+    /// There are other routes, or a key in them has ended.
+    Routes,
 }
 
 impl Reloader {
@@ -101,15 +127,26 @@ impl Reloader {
     pub(super) async fn run(self, mut asked: mpsc::Receiver<()>, stop: CancellationToken) {
         let reloader = Arc::new(self);
         // As they were when they were read last, whether that was taken or refused.
-        let mut known = reloader.in_force.parts().config.files.clone();
+        let mut known = reloader.base.load().files.clone();
+        let mut news = reloader.pushed.as_ref().map(|source| source.news.clone());
         let mut seen: Option<Files> = None;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let is_asked = tokio::select! {
+            let due = tokio::select! {
                 () = stop.cancelled() => return,
-                Some(()) = asked.recv() => true,
-                _ = look.tick() => false,
+                Some(()) = asked.recv() => Due::Read,
+                () = next_news(&mut news) => Due::Routes,
+                () = reloader.next_expiry() => Due::Routes,
+                _ = look.tick(), if reloader.file.is_some() => Due::Look,
+            };
+            let is_asked = match due {
+                Due::Routes => {
+                    reloader.renew_routes().await;
+                    continue;
+                }
+                Due::Read => true,
+                Due::Look => false,
             };
             let again = {
                 let known = known.clone();
@@ -142,11 +179,13 @@ impl Reloader {
 
     /// Everything that can fail, before anything is changed. Blocking.
     fn prepare(&self) -> (Result<Prepared, Vec<Problem>>, Files) {
-        let (loaded, files) = config::load_with_files(&self.file);
+        let Some(file) = &self.file else { return (Err(vec![]), Files::default()) };
+        let (loaded, files) = config::load_with_files(file);
         (loaded.and_then(|next| self.prepare_parts(next)), files)
     }
 
-    fn prepare_parts(&self, next: Config) -> Result<Prepared, Vec<Problem>> {
+    fn prepare_parts(&self, base: Config) -> Result<Prepared, Vec<Problem>> {
+        let (next, note) = self.with_routes(&base);
         let parts = self.in_force.parts();
         let now = &*parts.config;
         let mut problems = config::restarts_for(now, &next);
@@ -184,13 +223,40 @@ impl Reloader {
             problems.push(Problem { line: 0, key: "spool".to_owned(), message: error.to_string() });
         }
         match problems.is_empty() {
-            true => Ok(Prepared { config: Arc::new(next), loaders, certificate }),
+            true => Ok(Prepared { base: Some(Arc::new(base)), config: Arc::new(next), loaders, certificate, note }),
             false => Err(problems),
         }
     }
 
-    async fn put_in_force(&self, Prepared { config, loaders, certificate }: Prepared) {
-        for problem in &config.warnings {
+    /// A file's configuration with the routes that are pushed.
+    fn with_routes(&self, base: &Config) -> (Config, Option<NoteInForce>) {
+        // One that takes its routes from elsewhere is refused: that needs a restart.
+        let source = self.pushed.as_ref().filter(|_| base.routes.is_some());
+        let Some(source) = source else { return (base.clone(), None) };
+        let (config, note) = source.pushed.merge(base);
+        (config, Some(note))
+    }
+
+    /// Puts the routes of now in force. Nothing of it can fail: clusters, registries and listeners stay as they are.
+    async fn renew_routes(self: &Arc<Self>) {
+        let reloader = Arc::clone(self);
+        let merged = task::spawn_blocking(move || reloader.with_routes(&reloader.base.load()));
+        // A bug of ours, which the panic hook has logged.
+        let Ok((config, note)) = merged.await else { return };
+        let loaders = self.in_force.parts().loaders.clone();
+        self.put_in_force(Prepared { base: None, config: Arc::new(config), loaders, certificate: None, note }).await;
+    }
+
+    /// Waits until a key that is in force ends.
+    async fn next_expiry(&self) {
+        match self.pushed.as_ref().and_then(|source| source.pushed.next_expiry()) {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn put_in_force(&self, Prepared { base, config, loaders, certificate, note }: Prepared) {
+        for problem in config.warnings.iter().filter(|_| base.is_some()) {
             warn!(%problem, "configuration");
         }
         let (done, adopted) = oneshot::channel();
@@ -202,9 +268,20 @@ impl Reloader {
         if let (Some(encryption), Some(certificate)) = (&self.encryption, certificate) {
             encryption.renew(certificate);
         }
-        spools::note_strangers(&config, &self.health);
         let (events, clusters) = (config.events.len(), config.clusters.len());
-        self.in_force.parts.store(Arc::new(Parts { config, loaders, since: Instant::now() }));
+        let since = if base.is_some() { Instant::now() } else { self.in_force.parts().since };
+        self.in_force.parts.store(Arc::new(Parts { config: Arc::clone(&config), loaders, since }));
+        if let (Some(source), Some(note)) = (&self.pushed, note) {
+            task::block_in_place(|| source.pushed.note_in_force(note));
+        }
+        let Some(base) = base else { return };
+        spools::note_strangers(&config, &self.health);
+        if let (Some(source), Some(routes)) = (&self.pushed, &base.routes)
+            && **source.routes.borrow() != *routes
+        {
+            source.routes.send_replace(Arc::new(routes.clone()));
+        }
+        self.base.store(base);
         self.in_force.applied.fetch_add(1, Relaxed);
         self.health.clear_condition(CONDITION);
         info!(events, clusters, "the configuration was read again and is in force");
@@ -215,10 +292,21 @@ impl Reloader {
         for problem in problems {
             warn!(%problem, "configuration refused");
         }
-        let (file, count) = (self.file.display(), problems.len());
-        warn!(%file, problems = count, "the configuration is not taken, the one before stays in force");
+        let file = self.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        let count = problems.len();
+        warn!(file, problems = count, "the configuration is not taken, the one before stays in force");
         let listed: Vec<_> = problems.iter().map(Problem::to_string).collect();
         let reason = format!("refused, the one before stays in force: {}", listed.join("; "));
         self.health.set_condition(CONDITION, &reason);
     }
+}
+
+/// Waits for other routes; for ever where none are pushed.
+async fn next_news(news: &mut Option<watch::Receiver<Option<Arc<Accepted>>>>) {
+    if let Some(news) = news
+        && news.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

@@ -12,6 +12,7 @@ use super::reload::InForce;
 use super::spools::{self, Spools};
 use crate::config::Config;
 use crate::feed;
+use crate::feed::control::Pushed;
 use crate::pipeline::{Pipeline, Ready, State};
 use crate::produce::{Client, Gate, Producers, Trouble};
 use crate::route::Lane;
@@ -34,6 +35,7 @@ pub(super) struct Shown {
     pub(super) workers: Arc<Workers>,
     pub(super) spools: Arc<Spools>,
     pub(super) failed: FailedLogs,
+    pub(super) pushed: Option<Arc<Pushed>>,
 }
 
 impl Shown {
@@ -50,6 +52,9 @@ impl Shown {
         sources::ledger(page, self.pipeline.ledger());
         sources::config(page, &self.in_force.reading());
         sources::snapshot(page, &self.read_snapshot());
+        if let Some(pushed) = &self.pushed {
+            sources::routes(page, &pushed.reading());
+        }
         let parts = self.in_force.parts();
         self.meters.connections_max.store(parts.config.http.connections_max as u64, Relaxed);
         self.meters.connections.store(self.counts.open.load(Relaxed) as u64, Relaxed);

@@ -136,7 +136,7 @@ impl<H: Handler> Acceptor<H> {
         self.counts.accepted.fetch_add(1, Relaxed);
         let seat = Seat::freest(&self.seats);
         let held = (seat.take(), ground.drain.count_connection(), Open::new(&self.counts));
-        let peer = Peer { address, tls: ground.tls.is_some() };
+        let peer = Peer { address, tls: ground.tls.is_some(), names: Arc::default() };
         let tasks = ground.drain.tasks().clone();
         let serve = async move {
             if run(ground, socket, peer).await == Err(NoHttp::Tls) {

@@ -1,6 +1,7 @@
 //! One connection from its first byte to its last: TLS, HTTP/1.1 or HTTP/2 as the client speaks it, requests, drain.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
 use std::net::TcpStream as StdTcpStream;
 use std::pin::pin;
@@ -9,8 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Patrol, Reading, Verdict, Watched};
 use super::outgoing::Outgoing;
+use super::tls::names_in;
 use super::{Drain, Encryption, Limits, Peer};
 
 /// Most bytes of a request's head; also the most that is read from a socket at once. The longest real heads carry a few
@@ -37,16 +38,23 @@ const PING: Duration = Duration::from_secs(20);
 
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
+    /// What its responses hold. One that is made while it is read (a stream) is read to its end within a minute, or its
+    /// connection is closed: whoever has more to say ends before, and is asked again.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
+
     /// The response to a request. Dropped where it stands when the sender goes away.
-    fn respond(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn respond(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-impl<F, R> Handler for F
+impl<F, R, B> Handler for F
 where
     F: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
-    R: Future<Output = Response<Full<Bytes>>> + Send,
+    R: Future<Output = Response<B>> + Send,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
-    fn respond(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Full<Bytes>>> + Send {
+    type Body = B;
+
+    fn respond(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<B>> + Send {
         self(request, peer)
     }
 }
@@ -104,7 +112,11 @@ pub(super) enum NoHttp {
 }
 
 /// Serves a socket until it is closed.
-pub(super) async fn run<H: Handler>(ground: Arc<Ground<H>>, socket: StdTcpStream, peer: Peer) -> Result<(), NoHttp> {
+pub(super) async fn run<H: Handler>(
+    ground: Arc<Ground<H>>,
+    socket: StdTcpStream,
+    mut peer: Peer,
+) -> Result<(), NoHttp> {
     let stream = TcpStream::from_std(socket).map_err(|_| NoHttp::Gone)?;
     let Some(tls) = &ground.tls else {
         drive(&ground, stream, peer).await;
@@ -115,6 +127,9 @@ pub(super) async fn run<H: Handler>(ground: Arc<Ground<H>>, socket: StdTcpStream
         shaken = handshake => shaken.ok().and_then(Result::ok).ok_or(NoHttp::Tls)?,
         () = ground.drain.cut_off() => return Err(NoHttp::Gone),
     };
+    if let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+        peer.names = names_in(certificate).into();
+    }
     drive(&ground, stream, peer).await;
     Ok(())
 }
@@ -215,11 +230,11 @@ enum Phase {
 }
 
 impl<H: Handler> Connection<H> {
-    async fn respond(&self, request: Request<Incoming>) -> Response<Outgoing> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Outgoing<H::Body>> {
         let h2 = request.version() == Version::HTTP_2;
         self.activity.begin(h2);
         let _ended = Ended(&self.activity);
-        let mut response = self.handler.respond(request, self.peer).await;
+        let mut response = self.handler.respond(request, self.peer.clone()).await;
         if self.drain.is_begun() && !h2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

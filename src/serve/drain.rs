@@ -1,7 +1,8 @@
 //! Stopping without losing a request.
 //!
 //! [`Drain::begin`] makes acceptors take what is queued and close, and connections finish what they have begun;
-//! [`Drain::finish`] waits for them until a deadline, then cuts off and counts the rest.
+//! [`Drain::finish`] waits for them until a deadline, lets those that wait for others answer with what they know, then cuts off and
+//! counts the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Most of a deadline that is kept for connections that are cut off, to drop what they hold.
+/// Most of a deadline that is kept for last answers, and the same again for connections that are cut off, to drop what they hold.
 const CUT_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// The one switch that ends a server, and the list of all its tasks. Clones are the same switch.
@@ -24,6 +25,7 @@ struct Inner {
     /// The same as `begin`, readable without a lock: it is asked with every request.
     begun: AtomicBool,
     begin: CancellationToken,
+    last_call: CancellationToken,
     /// The same as `cut_off`, readable without a lock.
     is_cut_off: AtomicBool,
     cut_off: CancellationToken,
@@ -60,13 +62,17 @@ impl Drain {
         self.inner.begin.cancelled().await;
     }
 
-    /// Throws the switch if nobody has, waits until every acceptor, connection and request has ended, and cuts off the rest
-    /// in the last tenth of the timeout at the latest.
+    /// Throws the switch if nobody has and waits until every acceptor, connection and request has ended. In the last fifth of
+    /// the timeout requests are to answer with what is known, and in the last tenth the rest is cut off.
     pub async fn finish(&self, timeout: Duration) -> Drained {
         self.begin();
         self.inner.tasks.close();
         let kept = (timeout / 10).min(CUT_OFF_MAX);
-        if tokio::time::timeout(timeout - kept, self.inner.tasks.wait()).await.is_ok() {
+        if tokio::time::timeout(timeout - 2 * kept, self.inner.tasks.wait()).await.is_ok() {
+            return Drained { cut_off: 0 };
+        }
+        self.inner.last_call.cancel();
+        if tokio::time::timeout(kept, self.inner.tasks.wait()).await.is_ok() {
             return Drained { cut_off: 0 };
         }
         let cut_off = self.inner.connections.load(Relaxed);
@@ -81,6 +87,11 @@ impl Drain {
     pub fn cut_off_now(&self) {
         self.inner.is_cut_off.store(true, Relaxed);
         self.inner.cut_off.cancel();
+    }
+
+    /// Waits until a request that waits for somebody else has to answer with what it knows, to be heard at all.
+    pub async fn last_call(&self) {
+        self.inner.last_call.cancelled().await;
     }
 
     /// The list of tasks; whoever spawns one enters it here.

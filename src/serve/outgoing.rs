@@ -4,12 +4,10 @@
 //! of everybody's count, for as long as its reader does not read. In pieces, a connection holds one of them. HTTP/2 keeps the
 //! bytes themselves until the reader's window takes them; the last piece carries the note that the response is unread.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::activity::Unread;
@@ -18,26 +16,30 @@ use super::activity::Unread;
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 
 /// A body, and the note that it is not read yet.
-pub(super) struct Outgoing {
-    whole: Full<Bytes>,
+pub(super) struct Outgoing<B> {
+    whole: B,
     rest: Bytes,
     unread: Option<Unread>,
 }
 
-impl Outgoing {
-    pub(super) fn new(whole: Full<Bytes>, unread: Unread) -> Self {
+impl<B> Outgoing<B> {
+    pub(super) fn new(whole: B, unread: Unread) -> Self {
         Outgoing { whole, rest: Bytes::new(), unread: Some(unread) }
     }
 }
 
-impl Body for Outgoing {
+impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if self.rest.is_empty() {
-            let Some(Ok(frame)) = ready!(Pin::new(&mut self.whole).poll_frame(cx)) else { return Poll::Ready(None) };
-            self.rest = frame.into_data().unwrap_or_default();
+            match ready!(Pin::new(&mut self.whole).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                // Nobody of ours sends trailers.
+                Some(Ok(frame)) => self.rest = frame.into_data().unwrap_or_default(),
+            }
         }
         let length = self.rest.len().min(PIECE_BYTES_MAX);
         let mut piece = self.rest.split_to(length);
@@ -54,7 +56,11 @@ impl Body for Outgoing {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let whole = self.whole.size_hint().exact().expect("a full body knows its length");
-        SizeHint::with_exact(whole + self.rest.len() as u64)
+        let (mut hint, rest) = (self.whole.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }

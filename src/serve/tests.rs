@@ -23,6 +23,8 @@ struct Echo {
 }
 
 impl Handler for Echo {
+    type Body = Full<Bytes>;
+
     async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         if request.uri().path() == "/wait" {
             self.begun.add_permits(1);
@@ -386,7 +388,11 @@ fn unusable_certificates_are_named() {
 
 /// A certificate for `localhost` that is its own authority, made by the `openssl` command.
 fn self_signed(folder: &std::path::Path) -> crate::config::Tls {
-    let files = crate::config::Tls { certificate_file: folder.join("cert.pem"), key_file: folder.join("key.pem") };
+    let files = crate::config::Tls {
+        certificate_file: folder.join("cert.pem"),
+        key_file: folder.join("key.pem"),
+        client_ca_file: None,
+    };
     let made = Command::new("openssl")
         .args(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost".split(' '),

@@ -53,8 +53,8 @@ fn the_documented_metrics_are_those_of_the_catalogue() {
     let mut text = "\
 # Metrics
 
-Served as `/metrics` on the admin listener. Labels are closed sets: names from the configuration, codes (`errors.md`),
-lanes, statuses. Per event type and cluster, when nothing is moving,
+Served as `/metrics` on the admin listener; those of the management plane (`iguazu_control_…`) by its API. Labels are closed sets: names from the configuration,
+codes (`errors.md`), lanes, statuses. Per event type and cluster, when nothing is moving,
 `received + recovered = delivered + rejected + failed + lost + in_memory + in_spool`, and `lost` is 0.
 
 Counters and gauges are read at the moment of the scrape. What is gone is no longer served, and a producer client that

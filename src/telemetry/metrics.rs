@@ -83,6 +83,12 @@ catalogue! {
     CONFIG_RELOADS = Counter "iguazu_config_reloads_total" ["result"] "reloads", "configurations read again while running: `applied`, or `refused` because something in them is wrong (the one before stays in force, `/ready` says why)";
     CONFIG_AGE = Gauge "iguazu_config_age_seconds" [] "seconds", "time since the configuration in force was read";
     CONFIG_FINGERPRINT = Gauge "iguazu_config_fingerprint" [] "hash", "48 bits of a hash of the configuration in force and of all files that it names: the same number, the same files";
+    ROUTES_REVISION = Gauge "iguazu_routes_revision" [] "revision", "revision of the control plane's routes in force (`routes.source = \"control\"`): its milliseconds since 1970 when they were made, so the same number at all proxies that have the same routes; 0 before there are any";
+    ROUTES_AGE = Gauge "iguazu_routes_age_seconds" [] "seconds", "time since the control plane last said what is in force, or that there is nothing newer; since 1970 if it never did";
+    ROUTES_PROXIES = Gauge "iguazu_routes_proxies" [] "proxies", "proxies that share the rates of routes and senders, as the control plane counts them";
+    ROUTES_HELD = Gauge "iguazu_routes_held" [] "routes", "event types and senders that are not in force as the control plane has them, because that is refused: at their last good version, or left out; `/ready` says why";
+    ROUTES_REQUESTS = Counter "iguazu_routes_requests_total" ["result"] "requests", "questions to the control plane: `asked`, and among them `unanswered`";
+    ROUTES_REFUSED = Counter "iguazu_routes_refused_total" ["reason"] "documents", "what the control plane sent and was refused whole, by reason; `/ready` says more";
     SNAPSHOT_AGE = Gauge "iguazu_snapshot_age_seconds" [] "seconds", "time since they were last replaced";
 
     HTTP_REQUESTS = Counter "iguazu_http_requests_total" ["door", "status"] "requests", "requests that were answered, by door and HTTP status";
@@ -133,6 +139,15 @@ catalogue! {
     REGISTRY_STALE = Gauge "iguazu_registry_stale_seconds" ["registry"] "seconds", "for how long schemas have been served without a check that they are the newest; 0 while the registry answers";
     SCHEMA_VERSIONS = Gauge "iguazu_schema_versions" ["registry"] "versions", "schema versions that are loaded and compiled";
     SCHEMA_LEFT_OUT = Gauge "iguazu_schema_versions_left_out" ["registry"] "versions", "versions of event types' subjects that are of no use and left out; `/ready` says why";
+
+    CONTROL_HTTP = Counter "iguazu_control_http_requests_total" ["method", "status"] "requests", "requests that the API of the management plane answered, by method and HTTP status";
+    CONTROL_REFUSED = Counter "iguazu_control_refused_total" ["reason"] "requests", "requests among them that were not let in: `unauthenticated`, `forbidden`, `rate_limited`, or the identity provider or the store was `unavailable`";
+    CONTROL_DECISIONS = Counter "iguazu_control_decisions_total" ["decision"] "changes", "changes that were asked for, by what the rules made of them: `auto`, `review`, `reject`";
+    CONTROL_REQUESTS = Gauge "iguazu_control_requests" ["state"] "requests", "requests in the store, by how far they have come";
+    CONTROL_TIME_TO_READY = Histogram "iguazu_control_time_to_ready_seconds" ["result"] "seconds", "time from asking to `ready` or `failed`, of requests that this node has ended; waiting for people included",
+        0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0;
+    CONTROL_RESERVED = Gauge "iguazu_control_reserved_bytes" ["cluster"] "bytes", "disk of the cluster that is spoken for";
+    CONTROL_BUDGET = Gauge "iguazu_control_budget_bytes" ["cluster"] "bytes", "most of it";
 
     BUILD_INFO = Gauge "iguazu_build_info" ["version"] "1", "always 1; the label is the version";
     PROCESS_START = Gauge "iguazu_process_start_time_seconds" [] "seconds", "when the process started, seconds since 1970";

@@ -272,6 +272,38 @@ pub fn config(page: &mut Page, reading: &Config) {
     page.set(&m::CONFIG_FINGERPRINT, &[], reading.fingerprint);
 }
 
+/// A reading of what a control plane pushes.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// Revision in force.
+    pub revision: u64,
+    /// Time since the control plane confirmed it.
+    pub age: Duration,
+    /// Among how many proxies rates are shared.
+    pub proxies: u64,
+    /// Routes that are not in force as they were pushed.
+    pub held: u64,
+    /// Questions.
+    pub asked: u64,
+    /// Those without an answer.
+    pub unanswered: u64,
+    /// Documents that were refused, by reason; zeros are shown too.
+    pub refused: Vec<(&'static str, u64)>,
+}
+
+/// What a control plane pushes.
+pub fn routes(page: &mut Page, reading: &Routes) {
+    page.set(&m::ROUTES_REVISION, &[], reading.revision);
+    page.set(&m::ROUTES_AGE, &[], reading.age);
+    page.set(&m::ROUTES_PROXIES, &[], reading.proxies);
+    page.set(&m::ROUTES_HELD, &[], reading.held);
+    page.set(&m::ROUTES_REQUESTS, &["asked"], reading.asked);
+    page.set(&m::ROUTES_REQUESTS, &["unanswered"], reading.unanswered);
+    for (reason, count) in &reading.refused {
+        page.set(&m::ROUTES_REFUSED, &[reason], *count);
+    }
+}
+
 /// The snapshot in force.
 pub fn snapshot(page: &mut Page, reading: &Snapshot) {
     page.set(&m::EVENT_TYPES, &["ready"], reading.ready);

@@ -40,7 +40,9 @@ struct Shop {
 impl Shop {
     async fn open(cluster: &Cluster, quiet_hours: Option<f64>) -> Shop {
         let plane = Plane::new(cluster).await;
-        let spec = json!({ "mode": "shared", "operators": ["platform"], "quiet_hours": quiet_hours }).to_string();
+        let spec =
+            json!({ "mode": "shared", "shares_disks": true, "operators": ["platform"], "quiet_hours": quiet_hours })
+                .to_string();
         let request = plane.desk.submit(&root(), ask(vec![change("cluster/core", Some(&spec))])).await.unwrap();
         let other = Actor { name: "root2".into(), ..root() };
         plane.desk.approve(&other, &request.id, &request.plan_hash, "", "").await.unwrap();

@@ -20,6 +20,7 @@ use iguazu::control::reconcile::{
 };
 use iguazu::control::request::{Desk, Request, RequestState};
 use iguazu::control::resource::{Kind, ResourceId};
+use iguazu::control::store::RequestFilter;
 use serde_json::json;
 
 use super::control_requests::{Plane, ann, ask, change, topic_spec};
@@ -177,7 +178,7 @@ async fn a_cluster_that_is_only_looked_at_or_not_registered_is_never_written_to(
             code(&gate.alter_quotas(std::slice::from_ref(&quota), Mode::Apply).await),
         ];
         assert_eq!(refused, ["not_supported"; 9]);
-        assert_eq!(codes(&gate.describe_topics(&[existing.clone()]).await.unwrap()), ["ok"], "reads pass");
+        assert_eq!(codes(&gate.describe_topics(std::slice::from_ref(&existing)).await.unwrap()), ["ok"], "reads pass");
     }
     let questions = json!([
         { "client": "confluent", "do": "acls", "principal": format!("User:{someone}") },
@@ -186,7 +187,7 @@ async fn a_cluster_that_is_only_looked_at_or_not_registered_is_never_written_to(
     let others = referee::ask(&cluster, &questions);
     assert_eq!(others[0], json!([]));
     assert_ne!(others[1]["retention.ms"][0], "1234567");
-    assert_eq!(codes(&admin.describe_topics(&[name.clone()]).await.unwrap()), ["not_found"]);
+    assert_eq!(codes(&admin.describe_topics(std::slice::from_ref(&name)).await.unwrap()), ["not_found"]);
     assert_eq!(describe(&admin, &existing, |_| true).await.partitions.len(), 3);
     assert_eq!(codes(&admin.describe_users(&[someone]).await.unwrap()), ["not_found"]);
 
@@ -348,13 +349,12 @@ async fn a_topic_that_somebody_deleted_is_missing_and_one_that_was_made_anew_is_
     // Somebody deletes it and makes another one of the same name.
     cluster.delete_topic(&topic);
     let admin = admin(&cluster);
-    wait_until(
-        "the topic is gone",
-        async || match codes(&admin.describe_topics(&[topic.clone()]).await.unwrap())[..] {
+    wait_until("the topic is gone", async || {
+        match codes(&admin.describe_topics(std::slice::from_ref(&topic)).await.unwrap())[..] {
             ["not_found"] => Ok(()),
             ref other => Err(format!("{other:?}")),
-        },
-    )
+        }
+    })
     .await;
     cluster.create_topic(&topic, Topic { partitions: 1, ..Topic::default() });
     let recreated = pass_until(&reconciler, &id, &["over_reserve", "recreated"]).await.1;
@@ -429,7 +429,7 @@ async fn what_the_policy_says_heals_by_itself_does_and_everything_is_in_the_audi
     // With the table that comes with the program nothing is done by itself.
     let (pass, _) = pass_until(&reconciler, &id, &["drift"]).await;
     assert_eq!(pass.healed, 0);
-    assert_eq!(plane.store.requests::<Request>(Some("approved"), None, 10).await.unwrap().len(), 0);
+    assert_eq!(plane.store.requests::<Request>(&RequestFilter::in_state("approved"), None, 10).await.unwrap().len(), 0);
 
     let mut table = Table::default();
     let heal = r#"[[rule]]
@@ -445,7 +445,7 @@ async fn what_the_policy_says_heals_by_itself_does_and_everything_is_in_the_audi
     assert_eq!(healing.pass("core").await.unwrap().healed, 1);
     // A second look before it is applied asks for nothing more.
     healing.pass("core").await.unwrap();
-    let requests = plane.store.requests::<Request>(Some("approved"), None, 10).await.unwrap();
+    let requests = plane.store.requests::<Request>(&RequestFilter::in_state("approved"), None, 10).await.unwrap();
     assert_eq!(requests.iter().map(|row| row.actor.as_str()).collect::<Vec<_>>(), ["control"]);
     plane.applier.run_once().await.unwrap();
     pass_until(&healing, &id, &[]).await;

@@ -66,7 +66,7 @@ impl Plane {
     pub async fn new(cluster: &Cluster) -> Plane {
         let plane = Plane::over(cluster, Providers::default(), "node", &address()).await;
         let admin = Actor { name: "root".into(), groups: BTreeSet::new(), roles: BTreeSet::from([Role::Admin]) };
-        let spec = r#"{ "mode": "shared", "operators": ["platform"] }"#;
+        let spec = r#"{ "mode": "shared", "shares_disks": true, "operators": ["platform"] }"#;
         // A cluster that is not registered is no cluster: nobody reviews the first one.
         let request = plane.desk.submit(&admin, ask(vec![change("cluster/core", Some(spec))])).await.unwrap();
         let root2 = Actor { name: "root2".into(), ..admin };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use iguazu::control::resource::{Kind, ManagedBy, ResourceId, ServiceSpec, Spec};
 use iguazu::control::store::{
-    Audit, AuditLine, Filter, FindingRow, Need, NewRequest, Page, Reservation, Resource, ResourceState, Secret,
-    StepState, Store, StoreError, Token,
+    Audit, AuditLine, Filter, FindingRow, Need, NewRequest, Page, ProxySeen, Published, RequestFilter, Reservation,
+    Resource, ResourceState, Secret, SenderKey, StepState, Store, StoreError, Token,
 };
 use serde_json::{Value, json};
 
@@ -207,8 +207,16 @@ async fn a_request_with_a_key_that_was_seen_is_the_first_one() {
         tx.put_request(&row).await.unwrap();
         assert!(matches!(tx.put_request(&row).await, Err(StoreError::Stale { .. })), "{engine}");
         tx.commit().await.unwrap();
-        assert_eq!(store.requests::<Value>(Some("approved"), None, 10).await.unwrap().len(), 1, "{engine}");
-        assert_eq!(store.requests::<Value>(Some("pending"), None, 10).await.unwrap().len(), 0, "{engine}");
+        assert_eq!(
+            store.requests::<Value>(&RequestFilter::in_state("approved"), None, 10).await.unwrap().len(),
+            1,
+            "{engine}"
+        );
+        assert_eq!(
+            store.requests::<Value>(&RequestFilter::in_state("pending"), None, 10).await.unwrap().len(),
+            0,
+            "{engine}"
+        );
     }
 }
 
@@ -270,7 +278,8 @@ async fn a_secret_is_read_once_by_its_reader_and_a_token_ends() {
         assert_eq!(store.digests(&secret.resource).await.unwrap(), ["digest"], "{engine}");
         assert!(store.token::<Value>("live").await.unwrap().is_some(), "{engine}");
         assert!(store.token::<Value>("dead").await.unwrap().is_none(), "{engine}");
-        assert_eq!(store.token_names().await.unwrap(), ["dead", "live"], "{engine}");
+        let names: Vec<_> = store.tokens::<Value>().await.unwrap().into_iter().map(|token| token.name).collect();
+        assert_eq!(names, ["dead", "live"], "{engine}");
     }
 }
 
@@ -280,11 +289,64 @@ async fn policies_and_snapshots_are_counted() {
         let mut tx = store.begin().await.unwrap();
         for revision in 1..=3 {
             assert_eq!(tx.put_policy(&json!({ "rules": revision }), "ann").await.unwrap(), revision, "{engine}");
-            assert_eq!(tx.put_snapshot(&json!([revision])).await.unwrap(), revision, "{engine}");
+            assert_eq!(tx.put_snapshot(&json!([revision]), 0).await.unwrap(), revision, "{engine}");
         }
+        assert_eq!(tx.put_snapshot(&json!([70]), 70).await.unwrap(), 70, "{engine}: time has gone on");
+        assert_eq!(tx.put_snapshot(&json!([71]), 60).await.unwrap(), 71, "{engine}: never back");
+        assert_eq!(tx.snapshot::<Value>().await.unwrap(), Some((71, json!([71]))), "{engine}");
         tx.commit().await.unwrap();
         assert_eq!(store.policy::<Value>().await.unwrap(), Some((3, json!({ "rules": 3 }))), "{engine}");
-        assert_eq!(store.snapshot::<Value>().await.unwrap(), Some((3, json!([3]))), "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_is_read_back_and_every_change_of_it_is_counted() {
+    for (engine, store) in stores().await {
+        let [a, b]: [ResourceId; 2] = ["event_type/a", "sender/b"].map(|id| id.parse().unwrap());
+        let mut tx = store.begin().await.unwrap();
+        let first = tx.last_change().await.unwrap();
+        tx.publish_later(&a, &json!({ "n": 1 }), "waits").await.unwrap();
+        assert_eq!(tx.last_change().await.unwrap(), first, "{engine}: proxies get nothing of it");
+        tx.publish(&b, &json!({})).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store.last_change().await.unwrap(), first + 1, "{engine}");
+        let waiting = store.waiting(9).await.unwrap();
+        let row = Published { resource: a.clone(), live: None, next: Some(json!({ "n": 1 })), reason: "waits".into() };
+        assert_eq!(waiting, [row], "{engine}");
+
+        let mut tx = store.begin().await.unwrap();
+        tx.publish(&a, &json!({ "n": 1 })).await.unwrap();
+        tx.publish_later(&a, &json!({ "n": 2 }), "waits again").await.unwrap();
+        let rows = tx.published().await.unwrap();
+        assert_eq!(rows.iter().map(|row| &row.resource).collect::<Vec<_>>(), [&a, &b], "{engine}");
+        assert_eq!((&rows[0].live, &rows[0].next), (&Some(json!({ "n": 1 })), &Some(json!({ "n": 2 }))), "{engine}");
+        tx.withdraw(&b).await.unwrap();
+        let key = |generation: i64, expires_ms: Option<i64>| Secret {
+            resource: "sender/b".into(),
+            generation,
+            sealed: None,
+            digest: Some(format!("{generation}")),
+            reader: "ann".into(),
+            expires_ms,
+        };
+        let later = tx.now_ms() + 60_000;
+        for secret in [key(1, Some(1)), key(2, Some(later)), key(3, None)] {
+            tx.put_secret(&secret).await.unwrap();
+        }
+        let user = Secret { resource: "user/core/u".into(), ..key(1, None) };
+        tx.put_secret(&user).await.unwrap();
+        let kept =
+            |generation: i64, expires_ms| SenderKey { sender: b.clone(), sha256: format!("{generation}"), expires_ms };
+        assert_eq!(tx.sender_keys().await.unwrap(), [kept(3, None), kept(2, Some(later))], "{engine}");
+        tx.commit().await.unwrap();
+        assert_eq!(store.last_change().await.unwrap(), first + 7, "{engine}");
+        assert_eq!(store.published_of(&b).await.unwrap(), None, "{engine}");
+
+        let seen = |name: &str, ago_ms: i64| ProxySeen { name: name.into(), ago_ms, revision: 7 };
+        assert_eq!(store.note_proxies(&[seen("x", 0), seen("y", 50_000)], 30_000).await.unwrap(), 1, "{engine}");
+        assert_eq!(store.note_proxies(&[seen("x", 40_000), seen("z", 9_000)], 30_000).await.unwrap(), 2, "{engine}");
+        let names: Vec<_> = store.proxies(30_000).await.unwrap().into_iter().map(|proxy| proxy.name).collect();
+        assert_eq!(names, ["x", "z"], "{engine}: what a node saw longer ago than another does not count");
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::support::fixture::Fixture;
+use super::support::http;
 use super::support::kafka::{self, Topic};
 use super::support::oracle::{self, Oracle};
 use super::support::proxy::{Proxy, config, event_type, with_settings};
@@ -187,7 +188,7 @@ async fn idle_connections_do_not_hold_up_a_stop() {
 
 /// What brokers that hang do not take is given up, so that the whole stop stays within `drain_seconds`: whoever starts and
 /// stops processes has its own patience, and then kills.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_over_in_time_though_no_broker_answers() {
     const DRAIN: Duration = Duration::from_secs(5);
     let (cluster, registry) = (kafka::alone(), registry::shared());
@@ -211,12 +212,26 @@ async fn a_stop_is_over_in_time_though_no_broker_answers() {
         assert_eq!(proxy.send(&json!(events)).await.status, 202);
     }
     let waiting = Raw::connect(proxy.http()).await;
+    // One that waits for Kafka is told in time that nothing is known, and not cut off.
+    let url = format!("{}/v1/events?reply=acknowledged", proxy.url());
+    let event = json!({"event": "it.hung", "payload": {"n": 0}}).to_string();
+    let request = http::client().post(url).header("content-type", "application/json").body(event);
+    let told = tokio::spawn(http::send(request));
+    wait_until("all is taken", async || match proxy.ledger().await.received {
+        10_001 => Ok(()),
+        received => Err(received.to_string()),
+    })
+    .await;
     let begun = Instant::now();
-    let ledger = proxy.finish();
+    let ledger = tokio::task::block_in_place(|| proxy.finish());
     let took = begun.elapsed();
     drop(waiting);
     cluster.restore();
-    assert_eq!((ledger.received, ledger.delivered + ledger.failed), (10_000, 10_000), "{ledger:?}");
+    let told = told.await.expect("it does not panic").expect("a reply");
+    assert_eq!(told.status, 504, "{}", told.text());
+    assert_eq!(told.json()["results"][0]["code"], json!("unknown"), "{}", told.text());
+    assert!(told.text().contains("the proxy is stopping"), "{}", told.text());
+    assert_eq!((ledger.received, ledger.delivered + ledger.failed), (10_001, 10_001), "{ledger:?}");
     assert!(ledger.failed > 0, "the brokers answered: {ledger:?}");
     assert!(took <= DRAIN, "the stop took {took:?}");
 }

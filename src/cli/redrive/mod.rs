@@ -113,7 +113,7 @@ impl Filter {
 
 /// Runs it.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let config = super::check::load(&args.config)?;
+    let config = super::check::load_with_routes(&args.config)?;
     if let Some(event) = &args.dead_letters {
         let to = args.to.clone().unwrap_or_else(|| format!("http://{}", config.http.listen));
         let door = Door::open(&to, args.ca.as_deref(), args.api_key_file.as_deref())?;

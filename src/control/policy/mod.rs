@@ -18,6 +18,39 @@ pub use table::{Condition, Rule, Table, TableError, Test};
 #[serde(transparent)]
 pub struct Facts(BTreeMap<String, Fact>);
 
+/// Every fact that a rule may ask for, and what it says. A change has those that its kind and its cluster give it.
+pub const FACTS: [(&str, &str); 26] = [
+    ("kind", "what is changed: `topic`, `user`, …"),
+    ("operation", "`create`, `update`, `rotate` or `delete`"),
+    ("violations", "how many things are wrong with it"),
+    ("unchanged", "whether nothing changes but where it is managed"),
+    ("own_service", "whether the caller is of the group that owns the service"),
+    ("environment", "the cluster's label"),
+    ("own_topic", "whether the topic is the same service's"),
+    ("topic_visibility", "`open` or `restricted`: who may read the topic without asking"),
+    ("over_budget", "whether the cluster has no room for it"),
+    ("grows", "whether it takes more of the cluster's disk than it has"),
+    ("disk_used", "the share in use of the fullest disk of the cluster, 0 to 1"),
+    ("restore", "whether it makes again what was desired already"),
+    ("below_use", "whether a limit is cut"),
+    ("within_allowance", "whether the service's topics stay within what it may take without a person"),
+    ("tier", "`standard`, `critical` or `state`"),
+    ("keyed", "whether records have keys"),
+    ("expert", "whether Kafka's own settings are set by hand"),
+    ("budget_share", "what it takes more, as a share of the cluster's disk"),
+    ("over_partitions_max", "whether it is more partitions than the cluster gives without a person"),
+    ("partitions_factor", "partitions after over partitions before"),
+    ("retention_cut", "whether records that are kept now would go"),
+    ("durability_change", "whether copies or the clean-up change"),
+    ("only_text", "whether nothing but descriptions change"),
+    ("level", "`publish`, `produce`, `consume` or `describe`"),
+    ("pattern", "`literal` or `prefix`"),
+    (
+        "first_acl_on_open_cluster",
+        "whether it is the first rule on a topic of a cluster where whoever has none may do everything",
+    ),
+];
+
 /// The value of one fact.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
@@ -123,6 +156,17 @@ pub struct Decision {
     pub policy_revision: u64,
     /// What it was decided on.
     pub facts: Facts,
+}
+
+impl Verdict {
+    /// The name in replies.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Verdict::Auto => "auto",
+            Verdict::Review { .. } => "review",
+            Verdict::Reject => "reject",
+        }
+    }
 }
 
 impl Table {

@@ -145,3 +145,10 @@ fn the_same_facts_and_table_give_the_same_decision() {
     let text = r#"{"kind": "topic", "operation": "create", "tier": "standard", "own_service": true}"#;
     assert_eq!(one.decide(facts(text)), other.decide(facts(text)));
 }
+
+#[test]
+fn the_default_rules_ask_for_facts_that_there_are() {
+    let known = FACTS.iter().map(|(name, _)| *name).collect();
+    Table::default().check(Some(&known)).unwrap();
+    assert_eq!(known.len(), FACTS.len(), "each is there once");
+}

@@ -1,16 +1,17 @@
-//! Access: who may do what with which topic, as ACLs of Kafka. `publish` is the proxy's, and only written down.
+//! Access: who may do what with which topic, as ACLs of Kafka. `publish` is the proxies', and goes out with their snapshot.
 //!
 //! Never: an ACL that no grant of ours stands for is deleted, nor one that another grant of the same user still needs.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, read_wish};
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, publish, read_wish};
 use crate::control::kafka::AdminError;
 use crate::control::kafka::acls::{
     AclBinding, AclFilter, AclNameFilter, AclOperation, AclPattern, AclPermission, AclResource,
 };
 use crate::control::policy::Facts;
 use crate::control::resource::{AccessSpec, Found, Kind, Level, Pattern, ResourceId, Spec, Violation};
+use crate::control::snapshot::PublishedGrant;
 use crate::control::store::Need;
 use crate::control::world::{Change, Operation, World};
 
@@ -233,7 +234,15 @@ impl Provider for AccessProvider {
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
         let cluster = change.id.cluster.as_deref().unwrap_or_default();
         let mut found = Found::of(&change.id);
-        check_cluster(&mut found, world, "access");
+        // The right to publish is the proxies' alone, whatever the cluster can do.
+        let before = world.before(&change.id).map(|resource| &resource.spec);
+        let publishes = |spec: &Spec| matches!(spec, Spec::Access(AccessSpec { level: Level::Publish, .. }));
+        if !change.desired.iter().chain(before).all(publishes) {
+            check_cluster(&mut found, world, "access");
+        } else if world.cluster(cluster).is_none() {
+            let problem = format!("there is no cluster `{cluster}`");
+            found.add("", "unknown-cluster", problem, "name one that is registered");
+        }
         let Some(Spec::Access(access)) = &change.desired else { return found.violations() };
         let (principal, what) = match access.level {
             Level::Publish => (ResourceId::of(Kind::Sender, &access.principal), "sender"),
@@ -283,6 +292,16 @@ impl Provider for AccessProvider {
 
     fn steps(&self, change: &Change, world: &World, observed: &Observed) -> Vec<Step> {
         let cluster = change.id.cluster.as_deref().unwrap_or_default();
+        if let Some(access) = Self::spec(change, world).filter(|access| access.level == Level::Publish) {
+            let grant = PublishedGrant { sender: access.principal.clone(), event: access.target.clone() };
+            let grant = serde_json::to_value(grant).expect("texts are JSON");
+            let (sender, event) = (&access.principal, &access.target);
+            let (wanted, summary) = match change.desired {
+                Some(_) => (Some(grant), format!("let {sender} publish {event}")),
+                None => (None, format!("let {sender} publish {event} no more")),
+            };
+            return publish::step(&change.id, wanted, observed, summary).into_iter().collect();
+        }
         let has = read(observed);
         let before = match world.before(&change.id).map(|resource| &resource.spec) {
             Some(Spec::Access(access)) => acls(access),
@@ -331,9 +350,10 @@ impl Provider for AccessProvider {
             if let Some(topic) = id.name.strip_prefix(CLOSING) {
                 return look_at_denials(topic, id, reach).await;
             }
-            let Some(access) = parse_name(&id.name).filter(|access| access.level != Level::Publish) else {
-                return Ok(Observed::Absent);
-            };
+            let Some(access) = parse_name(&id.name) else { return Ok(Observed::Absent) };
+            if access.level == Level::Publish {
+                return publish::observe(id, reach, serde_json::Map::new()).await;
+            }
             let filter = AclFilter { principal: Some(format!("User:{}", access.principal)), ..AclFilter::default() };
             let mut acls: Vec<Acl> =
                 reach.cluster(id)?.describe_acls(&filter).await?.iter().filter_map(Acl::of).collect();
@@ -346,6 +366,9 @@ impl Provider for AccessProvider {
     }
 
     fn compare(&self, step: &Step, observed: &Observed) -> Comparison {
+        if let Some(comparison) = publish::compare(step, observed) {
+            return comparison;
+        }
         let has = read(observed);
         let same = |is_same: bool| if is_same { Comparison::Same } else { Comparison::Different };
         match read_wish(step) {
@@ -359,6 +382,9 @@ impl Provider for AccessProvider {
 
     fn act<'a>(&'a self, step: &'a Step, reach: &'a Reach) -> Answer<'a, ()> {
         Box::pin(async move {
+            if publish::act(step, reach).await? {
+                return Ok(());
+            }
             let admin = reach.cluster(&step.target)?;
             let bindings = |acls: Vec<Acl>| acls.iter().map(Acl::binding).collect::<Vec<_>>();
             let results = match read_wish(step).map_err(StepError::Conflict)? {

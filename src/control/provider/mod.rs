@@ -18,10 +18,13 @@ use super::kafka::{AdminError, KafkaAdmin, Settings};
 use super::policy::Facts;
 use super::resource::{Found, Kind, ResourceId, Spec, Violation};
 use super::seal::Sealer;
+use super::sink::SinkError;
 use super::store::{Need, Resource, Store};
 use super::world::{Change, World};
 
 mod access;
+mod event_type;
+mod publish;
 mod quota;
 mod sender;
 mod store_only;
@@ -29,6 +32,7 @@ mod topic;
 mod user;
 
 pub use access::AccessProvider;
+pub use event_type::{EventChecks, EventTypeProvider};
 pub use quota::QuotaProvider;
 pub use sender::SenderProvider;
 pub use topic::{TopicProvider, resolve};
@@ -54,7 +58,7 @@ pub struct Step {
 pub enum Observed {
     /// Nothing of that name.
     Absent,
-    /// This, in the words of the kind's provider.
+    /// This, in the words of the kind's provider. A text under `waiting` says what it waits for before it is in use.
     Present(Value),
 }
 
@@ -95,6 +99,9 @@ pub enum StepError {
     /// The store did not.
     #[error(transparent)]
     Store(#[from] super::store::StoreError),
+    /// The place for a new password did not take it.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// What is there is otherwise.
     #[error("{0}")]
     Conflict(String),
@@ -113,6 +120,7 @@ impl StepError {
                     | AdminError::NotSupported { .. }
             ),
             StepError::Store(_) => true,
+            StepError::Sink(error) => error.may_pass,
             StepError::Conflict(_) => false,
         }
     }
@@ -208,7 +216,7 @@ impl Default for Providers {
         let mut providers = Providers(BTreeMap::new());
         providers.add(Arc::new(TopicProvider));
         providers.add(Arc::new(AccessProvider));
-        providers.add(Arc::new(UserProvider));
+        providers.add(Arc::new(UserProvider::default()));
         providers.add(Arc::new(SenderProvider));
         providers.add(Arc::new(QuotaProvider));
         for kind in [Kind::Service, Kind::Cluster, Kind::Group] {

@@ -1,4 +1,5 @@
-//! Quotas: of an event type the proxy's limit, which goes out with the snapshot; of a user Kafka's client quota.
+//! Quotas: of an event type the proxies' limit, which goes out with their snapshot; of a user Kafka's client quota. One that names
+//! both limits both: events that come through the proxies, and what the user writes past them.
 //!
 //! Kafka's quotas hold on each broker by itself. What is asked for the whole cluster is shared out over the brokers, with half as
 //! much again, since a client's partitions are seldom spread evenly.
@@ -9,11 +10,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, read_wish};
-use crate::control::kafka::Mode;
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, publish, read_wish};
 use crate::control::kafka::quotas::{QuotaChange, QuotaEntity, QuotaFilter, QuotaMatch, QuotaName};
+use crate::control::kafka::{AdminError, Mode};
 use crate::control::policy::Facts;
 use crate::control::resource::{Found, Kind, QuotaSpec, ResourceId, Spec, Violation};
+use crate::control::snapshot::PublishedQuota;
 use crate::control::store::{Need, Resource};
 use crate::control::world::{Change, World};
 
@@ -41,6 +43,25 @@ impl QuotaProvider {
     }
 }
 
+/// The step that tells the proxies of their part.
+fn publish_step(change: &Change, desired: Option<&QuotaSpec>, observed: &Observed) -> Option<Step> {
+    let published = desired.and_then(|quota| {
+        let QuotaSpec { produce_bytes_per_second: bytes_per_second, events_per_second, .. } = *quota;
+        Some(PublishedQuota { event: quota.event_type.clone()?, bytes_per_second, events_per_second })
+    });
+    let told =
+        |limit: Option<u64>, what: &str| limit.map_or(format!("any number of {what}"), |l| format!("{l} {what}"));
+    let summary = match &published {
+        Some(PublishedQuota { event, bytes_per_second, events_per_second }) => {
+            let (bytes, events) = (told(*bytes_per_second, "bytes"), told(*events_per_second, "events"));
+            format!("let the proxies take {bytes} and {events} of {event} a second")
+        }
+        None => "let the proxies forget this limit".to_owned(),
+    };
+    let published = published.map(|published| serde_json::to_value(published).expect("texts and numbers are JSON"));
+    publish::step(&change.id, published, observed, summary)
+}
+
 /// What a broker is told for what is asked of the whole cluster.
 fn per_broker(bytes_per_second: u64, brokers: u32) -> f64 {
     match brokers {
@@ -66,12 +87,19 @@ impl Provider for QuotaProvider {
     fn violations(&self, change: &Change, world: &World) -> Vec<Violation> {
         let cluster = change.id.cluster.as_deref().unwrap_or_default();
         let mut found = Found::of(&change.id);
-        check_cluster(&mut found, world, "quotas");
+        // One that limits no user is the proxies' alone, whatever the cluster can do.
+        let before = world.before(&change.id).map(|resource| &resource.spec);
+        let limits_user = |spec: &Spec| matches!(spec, Spec::Quota(QuotaSpec { user: Some(_), .. }));
+        if change.desired.iter().chain(before).any(limits_user) {
+            check_cluster(&mut found, world, "quotas");
+        } else if world.cluster(cluster).is_none() {
+            let problem = format!("there is no cluster `{cluster}`");
+            found.add("", "unknown-cluster", problem, "name one that is registered");
+        }
         let Some(quota) = Self::spec(change) else { return found.violations() };
-        let limited = quota.user.as_ref().map(|user| ("user", ResourceId::on(Kind::User, cluster, user)));
-        let limited =
-            limited.or_else(|| Some(("event_type", ResourceId::of(Kind::EventType, quota.event_type.as_ref()?))));
-        if let Some((field, id)) = limited {
+        let user = quota.user.as_ref().map(|user| ("user", ResourceId::on(Kind::User, cluster, user)));
+        let event_type = quota.event_type.as_ref().map(|name| ("event_type", ResourceId::of(Kind::EventType, name)));
+        for (field, id) in user.into_iter().chain(event_type) {
             match world.after(&id) {
                 None => {
                     found.add(field, "unknown", format!("there is no {id}"), "create it first, or in the same request")
@@ -118,20 +146,22 @@ impl Provider for QuotaProvider {
         let cluster = change.id.cluster.as_deref().and_then(|name| world.cluster(name));
         let brokers = cluster.map_or(1, |view| view.class.brokers);
         let desired = Self::spec(change);
-        let Some(user) = user_of(desired).or_else(|| user_of(before)) else { return vec![] };
+        let published = publish_step(change, desired, observed);
+        let Some(user) = user_of(desired).or_else(|| user_of(before)) else { return published.into_iter().collect() };
         let wanted = |of: fn(&QuotaSpec) -> Option<u64>| desired.and_then(of).map(|bytes| per_broker(bytes, brokers));
         let produce = wanted(|quota| quota.produce_bytes_per_second);
         let consume = wanted(|quota| quota.consume_bytes_per_second);
         let values = BTreeMap::from([(PRODUCE.to_owned(), produce), (CONSUME.to_owned(), consume)]);
         let wish = Wish { user, values };
         if compare(&wish, observed) == Comparison::Same {
-            return vec![];
+            return published.into_iter().collect();
         }
         let told =
             |value: Option<f64>| value.map_or("no limit".to_owned(), |value| format!("{value} bytes/s a broker"));
         let summary = format!("let {} produce {} and consume {}", wish.user, told(produce), told(consume));
         let wish = serde_json::to_value(wish).expect("a wish has string keys");
-        vec![Step { target: change.id.clone(), wish, summary, is_destructive: false }]
+        let limit = Step { target: change.id.clone(), wish, summary, is_destructive: false };
+        published.into_iter().chain([limit]).collect()
     }
 
     fn acceptable(&self, resource: &Resource, world: &World, observed: &Observed) -> Option<Option<Spec>> {
@@ -163,16 +193,21 @@ impl Provider for QuotaProvider {
                 strict: true,
                 ..QuotaFilter::default()
             };
-            let quotas = reach.cluster(id)?.describe_quotas(&filter).await?;
+            let quotas = match reach.cluster(id)?.describe_quotas(&filter).await {
+                // There are none where there can be none.
+                Err(AdminError::NotSupported { .. }) => vec![],
+                quotas => quotas?,
+            };
             let values: BTreeMap<String, f64> = quotas.into_iter().flat_map(|quota| quota.values).collect();
-            Ok(match values.is_empty() {
-                true => Observed::Absent,
-                false => Observed::Present(serde_json::json!({ "values": values })),
-            })
+            let values = (!values.is_empty()).then(|| ("values".to_owned(), serde_json::json!(values)));
+            publish::observe(id, reach, values.into_iter().collect()).await
         })
     }
 
     fn compare(&self, step: &Step, observed: &Observed) -> Comparison {
+        if let Some(comparison) = publish::compare(step, observed) {
+            return comparison;
+        }
         match read_wish::<Wish>(step) {
             Ok(wish) => compare(&wish, observed),
             Err(problem) => Comparison::Conflict(problem),
@@ -181,6 +216,9 @@ impl Provider for QuotaProvider {
 
     fn act<'a>(&'a self, step: &'a Step, reach: &'a Reach) -> Answer<'a, ()> {
         Box::pin(async move {
+            if publish::act(step, reach).await? {
+                return Ok(());
+            }
             let Wish { user, values } = read_wish(step).map_err(StepError::Conflict)?;
             let entity = QuotaEntity { user: Some(QuotaName::Name(user)), ..QuotaEntity::default() };
             let change = QuotaChange { entity, values: values.into_iter().collect() };

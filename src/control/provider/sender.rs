@@ -1,13 +1,15 @@
-//! Senders of the proxy: an API key is made, its hash is what proxies get, and the key itself is shown once.
+//! Senders of the proxy: an API key is made, its hash and the sender's limits are what proxies get, and the key itself is shown once.
 //!
 //! Never: a key in a step or a log line; a key that ends before the overlap that was promised with its successor.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_service, read_wish};
+use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_service, publish, read_wish};
 use crate::auth;
+use crate::config::DocumentLimits;
 use crate::control::policy::Facts;
 use crate::control::resource::{Found, Kind, ResourceId, SenderSpec, Spec, Violation};
+use crate::control::snapshot::PublishedSender;
 use crate::control::store::{Need, Secret};
 use crate::control::world::{Change, World};
 
@@ -73,24 +75,31 @@ impl Provider for SenderProvider {
             }
             None => (Wish::NoKey, format!("take the keys of sender {name} away")),
         };
-        if compare(&wish, observed) == Comparison::Same {
-            return vec![];
-        }
+        let is_so = compare(&wish, observed) == Comparison::Same;
         let wish = serde_json::to_value(wish).expect("a wish has string keys");
-        vec![Step { target: change.id.clone(), wish, summary, is_destructive: false }]
+        let key = (!is_so).then(|| Step { target: change.id.clone(), wish, summary, is_destructive: false });
+        let publish = Self::spec(change).map(published);
+        let summary = match publish {
+            Some(_) => format!("let the proxies know sender {name}"),
+            None => format!("let the proxies know sender {name} no more"),
+        };
+        let publish = publish::step(&change.id, publish, observed, summary);
+        key.into_iter().chain(publish).collect()
     }
 
     fn observe<'a>(&'a self, id: &'a ResourceId, reach: &'a Reach) -> Answer<'a, Observed> {
         Box::pin(async move {
             let state = reach.store.secret_state(&id.to_string()).await?;
-            Ok(match state.newest.filter(|_| !state.locked) {
-                None => Observed::Absent,
-                Some(newest) => Observed::Present(serde_json::json!({ "generation": newest })),
-            })
+            let generation =
+                state.newest.filter(|_| !state.locked).map(|newest| ("generation".to_owned(), newest.into()));
+            publish::observe(id, reach, generation.into_iter().collect()).await
         })
     }
 
     fn compare(&self, step: &Step, observed: &Observed) -> Comparison {
+        if let Some(comparison) = publish::compare(step, observed) {
+            return comparison;
+        }
         match read_wish::<Wish>(step) {
             Ok(wish) => compare(&wish, observed),
             Err(problem) => Comparison::Conflict(problem),
@@ -99,6 +108,9 @@ impl Provider for SenderProvider {
 
     fn act<'a>(&'a self, step: &'a Step, reach: &'a Reach) -> Answer<'a, ()> {
         Box::pin(async move {
+            if publish::act(step, reach).await? {
+                return Ok(());
+            }
             let resource = step.target.to_string();
             let mut tx = reach.store.begin().await?;
             match read_wish(step).map_err(StepError::Conflict)? {
@@ -118,6 +130,17 @@ impl Provider for SenderProvider {
             Ok(tx.commit().await?)
         })
     }
+}
+
+/// What proxies get of a sender beside its keys.
+fn published(sender: &SenderSpec) -> serde_json::Value {
+    let limits = DocumentLimits {
+        event_bytes_max: None,
+        bytes_per_second: sender.bytes_per_second,
+        events_per_second: sender.events_per_second,
+    };
+    let published = PublishedSender { limits, disabled: sender.disabled, sample: sender.sample };
+    serde_json::to_value(published).expect("numbers and flags are JSON")
 }
 
 fn compare(wish: &Wish, observed: &Observed) -> Comparison {

@@ -57,7 +57,8 @@ pub fn resolve(spec: &TopicSpec, world: &World, cluster: &str) -> Result<Resolve
         resolved.partitions = expert.partitions.unwrap_or(resolved.partitions);
         let bytes = |key: &str| resolved.configs.get(key).and_then(|text| text.parse::<u64>().ok());
         if let (Some(retention), Some(segment)) = (bytes("retention.bytes"), bytes("segment.bytes")) {
-            resolved.reserve_bytes = capacity::reserve(&spec.wanted(), resolved.partitions.max(1), retention, segment);
+            resolved.reserve_bytes =
+                capacity::reserve(&spec.wanted(), resolved.replicas, resolved.partitions.max(1), retention, segment);
         }
     }
     Ok(resolved)

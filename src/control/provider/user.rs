@@ -14,6 +14,7 @@ use crate::control::kafka::{AdminError, KafkaAdmin as _, KafkaClient};
 use crate::control::policy::Facts;
 use crate::control::resource::{Found, Kind, Mechanism, ResourceId, Spec, UserSpec, Violation};
 use crate::control::seal;
+use crate::control::sink::{Delivery, Sinks};
 use crate::control::store::{self, Need};
 use crate::control::world::{Change, World};
 
@@ -21,16 +22,33 @@ use crate::control::world::{Change, World};
 const ITERATIONS: u32 = 8_192;
 
 /// The provider of Kafka users.
-pub struct UserProvider;
+#[derive(Default)]
+pub struct UserProvider {
+    sinks: Sinks,
+}
 
 /// What a step wishes of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "wish", rename_all = "snake_case")]
 enum Wish {
     /// It logs in with the password of this generation, which this reader may read once.
-    Login { mechanism: Mechanism, generation: u32, reader: String },
+    Login {
+        mechanism: Mechanism,
+        generation: u32,
+        reader: String,
+        /// Where it is put, in place of being read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        put: Option<PutInto>,
+    },
     /// Nobody knows its password any more.
     LockOut { mechanism: Mechanism },
+}
+
+/// Where a password is put.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct PutInto {
+    sink: String,
+    service: String,
 }
 
 /// A user as Kafka and our store have it.
@@ -45,6 +63,11 @@ struct Seen {
 }
 
 impl UserProvider {
+    /// A provider that can put passwords into these sinks.
+    pub fn with(sinks: Sinks) -> UserProvider {
+        UserProvider { sinks }
+    }
+
     fn spec(change: &Change) -> Option<&UserSpec> {
         match &change.desired {
             Some(Spec::User(user)) => Some(user),
@@ -52,14 +75,9 @@ impl UserProvider {
         }
     }
 
-    /// Gives Kafka the password of this generation and logs in with it.
-    async fn set(
-        id: &ResourceId,
-        mechanism: Mechanism,
-        generation: u32,
-        reader: &str,
-        reach: &Reach,
-    ) -> Result<(), StepError> {
+    /// Gives Kafka the password of this generation, logs in with it, and puts it where it is wanted.
+    async fn set(&self, id: &ResourceId, wish: NewPassword<'_>, reach: &Reach) -> Result<(), StepError> {
+        let NewPassword { mechanism, generation, reader, put } = wish;
         let of = format!("{id}#{generation}");
         let known = reach.store.sealed_secret(&id.to_string(), i64::from(generation)).await?;
         let password = match known {
@@ -84,14 +102,29 @@ impl UserProvider {
         };
         let secret = Secret::new((*password).clone());
         upsert(id, mechanism, secret.clone(), reach).await?;
+        Self::prove(id, mechanism, secret.clone(), reach).await?;
+        if let Some(PutInto { sink: name, service }) = put {
+            let sink = self.sinks.find(name).ok_or_else(|| conflict(format!("there is no sink `{name}` any more")))?;
+            let (cluster, user) = (id.cluster.as_deref().unwrap_or_default(), id.name.as_str());
+            let mechanism = scram(mechanism).sasl_name();
+            sink.put(Delivery { service, cluster, user, generation, mechanism, password: &secret }).await?;
+        }
+        let mut tx = reach.store.begin().await?;
+        tx.verify_secret(&id.to_string(), i64::from(generation)).await?;
+        if put.is_some() {
+            // It is where it was wanted: nobody reads it here any more.
+            tx.take_secret(&id.to_string(), i64::from(generation), reader).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
 
+    /// Logs in with a password. A cluster that nobody can log in to takes what it was given.
+    async fn prove(id: &ResourceId, mechanism: Mechanism, password: Secret, reach: &Reach) -> Result<(), StepError> {
         let cluster = id.cluster.as_deref().unwrap_or_default();
         let Some(settings) = reach.settings.get(cluster) else { return Ok(()) };
-        let sasl = Sasl::Password {
-            mechanism: scram(mechanism).sasl_name().to_owned(),
-            username: id.name.clone(),
-            password: secret,
-        };
+        let sasl =
+            Sasl::Password { mechanism: scram(mechanism).sasl_name().to_owned(), username: id.name.clone(), password };
         let mut settings = settings.clone();
         settings.sasl = Some(sasl);
         let client = KafkaClient::new(settings).map_err(conflict)?;
@@ -99,9 +132,9 @@ impl UserProvider {
         let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         loop {
             match client.describe_cluster().await {
-                Ok(_) => break,
+                Ok(_) => return Ok(()),
                 // A user without access may log in and see nothing: that is what was to be proved.
-                Err(AdminError::Forbidden(_)) => break,
+                Err(AdminError::Forbidden(_)) => return Ok(()),
                 Err(error @ AdminError::LoginRefused(_)) if tokio::time::Instant::now() >= until => {
                     return Err(error.into());
                 }
@@ -109,11 +142,15 @@ impl UserProvider {
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut tx = reach.store.begin().await?;
-        tx.verify_secret(&id.to_string(), i64::from(generation)).await?;
-        tx.commit().await?;
-        Ok(())
     }
+}
+
+/// The password that a user is to have.
+struct NewPassword<'w> {
+    mechanism: Mechanism,
+    generation: u32,
+    reader: &'w str,
+    put: Option<&'w PutInto>,
 }
 
 impl Provider for UserProvider {
@@ -141,13 +178,11 @@ impl Provider for UserProvider {
                 found.add("mechanism", "needs-rotation", problem, "raise `generation` with it");
             }
         }
-        if user.sink.is_some() {
-            found.add(
-                "sink",
-                "unknown-sink",
-                "there are no sinks yet".to_owned(),
-                "leave it out; whoever asks reads the password once",
-            );
+        if let Some(sink) = user.sink.as_deref().filter(|sink| self.sinks.find(sink).is_none()) {
+            let names = self.sinks.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let names = if names.is_empty() { "there are none".to_owned() } else { format!("there are {names}") };
+            let fix = format!("{names}; without a sink whoever asks reads the password once");
+            found.add("sink", "unknown-sink", format!("there is no sink `{sink}`"), fix);
         }
         found.violations()
     }
@@ -180,6 +215,7 @@ impl Provider for UserProvider {
             mechanism: user.mechanism,
             generation: user.generation,
             reader: world.requester().to_owned(),
+            put: user.sink.clone().map(|sink| PutInto { sink, service: user.service.clone() }),
         };
         if compare(&wish, read(observed).as_ref()) == Comparison::Same {
             return vec![];
@@ -219,8 +255,9 @@ impl Provider for UserProvider {
         Box::pin(async move {
             let id = &step.target;
             match read_wish(step).map_err(StepError::Conflict)? {
-                Wish::Login { mechanism, generation, reader } => {
-                    Self::set(id, mechanism, generation, &reader, reach).await
+                Wish::Login { mechanism, generation, reader, put } => {
+                    let wish = NewPassword { mechanism, generation, reader: &reader, put: put.as_ref() };
+                    self.set(id, wish, reach).await
                 }
                 Wish::LockOut { mechanism } => {
                     let password = seal::password().map_err(conflict)?;

@@ -120,7 +120,7 @@ impl Budget {
             partitions: taken.partitions,
             ingress_max: spec.ingress_bytes_per_second,
             ingress: taken.ingress_bytes_per_second,
-            rung: rung(probe.and_then(Probe::disk_used).unwrap_or(0.0)),
+            rung: rung(probe.and_then(Probe::disk_used).filter(|_| !spec.shares_disks).unwrap_or(0.0)),
             brokers: brokers.collect(),
         }
     }

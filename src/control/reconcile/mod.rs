@@ -197,14 +197,15 @@ impl Reconciler {
                     passed = self.pass(cluster) => passed,
                 };
                 match passed {
-                    Ok(pass) if pass.new > 0 || pass.held => {
+                    Ok(pass) if pass.held => {
+                        let (findings, new) = (pass.findings, pass.new);
                         warn!(
                             cluster,
-                            findings = pass.findings,
-                            new = pass.new,
-                            held = pass.held,
-                            "a cluster is not as desired"
+                            findings, new, "so much of a cluster is not as desired that nothing is done by itself"
                         );
+                    }
+                    Ok(pass) if pass.new > 0 => {
+                        info!(cluster, findings = pass.findings, new = pass.new, "a cluster is not as desired");
                     }
                     Ok(pass) => {
                         info!(

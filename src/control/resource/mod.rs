@@ -16,7 +16,7 @@ pub(crate) use found::Found;
 pub use names::{NameError, check_topic};
 pub use specs::{
     AccessSpec, ClusterMode, ClusterSpec, EventTypeSpec, Expert, GroupSpec, Level, Mechanism, Pattern, QuotaSpec,
-    SenderSpec, ServiceSpec, Spec, TopicSpec, UserSpec, Visibility,
+    SenderSpec, ServiceSpec, Spec, SpecError, TopicSpec, UserSpec, Visibility,
 };
 
 /// A kind of resource. In the order in which they are made: a later kind may need an earlier one.
@@ -69,6 +69,21 @@ impl Kind {
             Kind::EventType => "event_type",
             Kind::Access => "access",
             Kind::Quota => "quota",
+        }
+    }
+
+    /// The name of the collection in paths.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Kind::Service => "services",
+            Kind::Cluster => "clusters",
+            Kind::Topic => "topics",
+            Kind::User => "users",
+            Kind::Sender => "senders",
+            Kind::Group => "groups",
+            Kind::EventType => "event_types",
+            Kind::Access => "access",
+            Kind::Quota => "quotas",
         }
     }
 

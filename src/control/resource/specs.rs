@@ -70,6 +70,9 @@ pub struct ClusterSpec {
     /// Bytes of disk over all brokers that topics may reserve; by default 85 % of what the brokers say they have.
     #[serde(default)]
     pub disk_bytes: Option<u64>,
+    /// Whether other things are on its disks too, so that how full they are says nothing of Kafka: for development.
+    #[serde(default)]
+    pub shares_disks: bool,
     /// Partitions of all topics, copies counted.
     #[serde(default)]
     pub partitions_max: Option<u32>,
@@ -79,6 +82,9 @@ pub struct ClusterSpec {
     /// Most partitions of one topic without a person's consent.
     #[serde(default)]
     pub topic_partitions_max: Option<u32>,
+    /// Most copies of each partition, whatever a topic's tier: for clusters of one broker, for development. Tiers promise less there.
+    #[serde(default)]
+    pub replicas_max: Option<u32>,
     /// Hours between the closing of a topic and its deletion, in which that can be called off; by default 72.
     #[serde(default)]
     pub quiet_hours: Option<f64>,
@@ -190,6 +196,27 @@ pub struct SenderSpec {
     /// Most payload bytes a second of this sender.
     #[serde(default)]
     pub bytes_per_second: Option<u64>,
+    /// Lets nothing of it through for now.
+    #[serde(default)]
+    pub disabled: bool,
+    /// Lets this share of its events through for now; the others are accepted and left out.
+    #[serde(default)]
+    pub sample: Option<f64>,
+}
+
+impl SenderSpec {
+    /// A sender of a service, and all else as it is when nobody says.
+    pub fn of(service: &str) -> SenderSpec {
+        SenderSpec {
+            service: service.to_owned(),
+            generation: one(),
+            overlap_hours: overlap_hours(),
+            events_per_second: None,
+            bytes_per_second: None,
+            disabled: false,
+            sample: None,
+        }
+    }
 }
 
 fn one() -> u32 {
@@ -304,19 +331,38 @@ pub struct QuotaSpec {
     pub events_per_second: Option<u64>,
 }
 
+/// A spec that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct SpecError {
+    /// Path of the field; empty when it is about the whole.
+    pub field: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
 impl Spec {
     /// Reads a spec of this kind.
-    pub fn read(kind: Kind, value: Value) -> Result<Spec, serde_json::Error> {
+    pub fn read(kind: Kind, value: Value) -> Result<Spec, SpecError> {
+        fn of<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, SpecError> {
+            serde_path_to_error::deserialize(value).map_err(|error| {
+                let field = error.path().to_string();
+                SpecError {
+                    field: if field == "." { String::new() } else { field },
+                    problem: error.inner().to_string(),
+                }
+            })
+        }
         Ok(match kind {
-            Kind::Service => Spec::Service(serde_json::from_value(value)?),
-            Kind::Cluster => Spec::Cluster(serde_json::from_value(value)?),
-            Kind::Topic => Spec::Topic(serde_json::from_value(value)?),
-            Kind::User => Spec::User(serde_json::from_value(value)?),
-            Kind::Sender => Spec::Sender(serde_json::from_value(value)?),
-            Kind::Group => Spec::Group(serde_json::from_value(value)?),
-            Kind::EventType => Spec::EventType(serde_json::from_value(value)?),
-            Kind::Access => Spec::Access(serde_json::from_value(value)?),
-            Kind::Quota => Spec::Quota(serde_json::from_value(value)?),
+            Kind::Service => Spec::Service(of(value)?),
+            Kind::Cluster => Spec::Cluster(of(value)?),
+            Kind::Topic => Spec::Topic(of(value)?),
+            Kind::User => Spec::User(of(value)?),
+            Kind::Sender => Spec::Sender(of(value)?),
+            Kind::Group => Spec::Group(of(value)?),
+            Kind::EventType => Spec::EventType(of(value)?),
+            Kind::Access => Spec::Access(of(value)?),
+            Kind::Quota => Spec::Quota(of(value)?),
         })
     }
 
@@ -384,6 +430,7 @@ impl Spec {
             }
             Spec::Access(spec) => spec.check(&mut found),
             Spec::Quota(spec) => spec.check(&mut found),
+            Spec::Sender(spec) => spec.check(&mut found),
             _ => {}
         }
         found.violations()
@@ -415,6 +462,21 @@ impl AccessSpec {
     }
 }
 
+impl SenderSpec {
+    fn check(&self, found: &mut Found<'_>) {
+        for (field, limit) in
+            [("events_per_second", self.events_per_second), ("bytes_per_second", self.bytes_per_second)]
+        {
+            if limit == Some(0) {
+                found.add(field, "zero", "a limit of 0 lets nothing through", "say `disabled` if that is meant");
+            }
+        }
+        if self.sample.is_some_and(|share| !(share > 0.0 && share < 1.0)) {
+            found.add("sample", "share", "it is not more than 0 and less than 1", "`0.01` is one event in a hundred");
+        }
+    }
+}
+
 impl QuotaSpec {
     fn check(&self, found: &mut Found<'_>) {
         if let Some(limited) = self.user.as_ref().or(self.event_type.as_ref())
@@ -424,7 +486,6 @@ impl QuotaSpec {
         }
         match (&self.user, &self.event_type) {
             (None, None) => found.add("", "required", "it limits nobody", "name a `user` or an `event_type`"),
-            (Some(_), Some(_)) => found.add("", "one-of", "it limits two things", "make two quotas"),
             (Some(_), None) if self.events_per_second.is_some() => {
                 found.add(
                     "events_per_second",

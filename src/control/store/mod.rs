@@ -14,7 +14,9 @@ use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 
 mod schema;
 mod audit;
+mod files;
 mod leases;
+mod published;
 mod query;
 mod requests;
 mod reservations;
@@ -24,7 +26,8 @@ mod seen;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
 pub use leases::{Fence, Lease};
-pub use requests::{NewRequest, RequestRow, StepRow, StepState};
+pub use published::{ProxySeen, Published, SenderKey};
+pub use requests::{NewRequest, RequestFilter, RequestRow, StepRow, StepState};
 pub use reservations::{Need, Reservation, Taken};
 pub use resources::{Filter, Page, Resource, ResourceState};
 pub use seen::{FindingRow, Unmanaged};
@@ -129,6 +132,12 @@ impl Store {
         // The pool hands out connections that may have died meanwhile; this one has not.
         inner.execute("SELECT 1").await?;
         Ok(Tx { inner, now_ms: now_ms() })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.pool.execute("SELECT 1").await?;
+        Ok(())
     }
 
     /// Closes every connection.

@@ -51,6 +51,24 @@ pub struct RequestRow<D> {
     pub updated_ms: i64,
 }
 
+/// Which requests are asked for. Empty: all.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFilter {
+    /// In this state.
+    pub state: Option<String>,
+    /// For this service.
+    pub service: Option<String>,
+    /// Made by this one.
+    pub actor: Option<String>,
+}
+
+impl RequestFilter {
+    /// Those in a state.
+    pub fn in_state(state: &str) -> RequestFilter {
+        RequestFilter { state: Some(state.to_owned()), ..RequestFilter::default() }
+    }
+}
+
 /// How far a step has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -200,17 +218,26 @@ impl Store {
         row.as_ref().map(read).transpose()
     }
 
-    /// Requests in this state (none: in any), the newest first, those before this id.
+    /// Requests, the newest first, those before this id.
     pub async fn requests<D: DeserializeOwned>(
         &self,
-        state: Option<&str>,
+        filter: &RequestFilter,
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<RequestRow<D>>, StoreError> {
         let mut query = Query::new("SELECT * FROM requests WHERE 1 = 1".to_owned());
-        query.and("state = ", state.map(str::to_owned));
+        query.and("state = ", filter.state.clone());
+        query.and("service = ", filter.service.clone());
+        query.and("actor = ", filter.actor.clone());
         query.and("id < ", before.map(str::to_owned));
         query.fetch(&self.pool, "id DESC", limit).await?.iter().map(read).collect()
+    }
+
+    /// How many requests are in each state.
+    pub async fn count_requests(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT state, COUNT(*) AS count FROM requests GROUP BY state ORDER BY state");
+        let read = |row: &AnyRow| Ok((row.try_get("state")?, row.try_get::<i64, _>("count")?.max(0) as u64));
+        rows.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
     /// A request's steps, in order.

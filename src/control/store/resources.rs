@@ -85,6 +85,8 @@ pub struct Filter {
     pub service: Option<String>,
     /// With this text in name, service or description.
     pub text: Option<String>,
+    /// That have come this far.
+    pub state: Option<ResourceState>,
 }
 
 /// A part of a list.
@@ -112,6 +114,7 @@ impl Store {
         query.and("kind = ", filter.kind.map(|kind| kind.as_str().to_owned()));
         query.and("cluster = ", filter.cluster.clone());
         query.and("service = ", filter.service.clone());
+        query.and("state = ", filter.state.map(|state| state.as_str().to_owned()));
         query.and_then("search LIKE ", text, " ESCAPE '\\'");
         if let Some(after) = &page.after {
             query.and_after(

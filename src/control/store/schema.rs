@@ -4,7 +4,7 @@
 //! text, flags are 0 and 1.
 
 /// Each step once, in order; the number of those that were run is kept in `schema_version`.
-pub(super) const STEPS: &[&[&str]] = &[FIRST, SEEN];
+pub(super) const STEPS: &[&[&str]] = &[FIRST, PUBLISHED, FILES, SEEN];
 
 const FIRST: &[&str] = &[
     "CREATE TABLE resources (
@@ -50,6 +50,18 @@ const FIRST: &[&str] = &[
         object TEXT NOT NULL, request TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,
         previous TEXT NOT NULL, hash TEXT NOT NULL)",
 ];
+
+/// What proxies get, and who they are.
+const PUBLISHED: &[&str] = &[
+    "CREATE TABLE published (
+        resource TEXT PRIMARY KEY, live TEXT, next TEXT, reason TEXT NOT NULL, changed_ms BIGINT NOT NULL)",
+    "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
+    "INSERT INTO counters (name, value) VALUES ('published', 0)",
+    "CREATE TABLE proxies (name TEXT PRIMARY KEY, seen_ms BIGINT NOT NULL, revision BIGINT NOT NULL)",
+];
+
+/// Which file of its repository a resource comes from.
+const FILES: &[&str] = &["CREATE TABLE files (resource TEXT PRIMARY KEY, file TEXT NOT NULL)"];
 
 /// What was seen of clusters.
 const SEEN: &[&str] = &[

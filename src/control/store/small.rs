@@ -1,8 +1,9 @@
-//! What needs little: tokens, secrets, policies, snapshots.
+//! What needs little: tokens, secrets, policies.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
 use super::{Store, StoreError, Tx, document, text};
 
@@ -86,7 +87,7 @@ impl Tx {
             .bind(secret.expires_ms)
             .execute(&mut *self.inner)
             .await?;
-        Ok(())
+        self.note_change().await
     }
 
     /// Notes that a secret was proved to work; those before it are of no more use to anybody.
@@ -104,14 +105,14 @@ impl Tx {
         let expire = "UPDATE secrets SET expires_ms = $1 WHERE resource = $2 AND generation < $3
             AND (expires_ms IS NULL OR expires_ms > $1)";
         sqlx::query(expire).bind(until_ms).bind(resource).bind(before).execute(&mut *self.inner).await?;
-        Ok(())
+        self.note_change().await
     }
 
     /// Forgets every secret of a resource: nobody knows it any more.
     pub async fn lock_secrets(&mut self, resource: &str) -> Result<(), StoreError> {
         let lock = "UPDATE secrets SET sealed = NULL, digest = NULL, locked = 1 WHERE resource = $1";
         sqlx::query(lock).bind(resource).execute(&mut *self.inner).await?;
-        Ok(())
+        self.note_change().await
     }
 
     /// Takes a secret out, for the one who may read it: it is there once.
@@ -143,21 +144,6 @@ impl Tx {
         insert.bind(revision).bind(text(policy)).bind(actor).bind(self.now_ms).execute(&mut *self.inner).await?;
         Ok(revision)
     }
-
-    /// Puts a snapshot for the proxies in force; gives its revision. The last hundred are kept.
-    pub async fn put_snapshot<D: Serialize>(&mut self, snapshot: &D) -> Result<i64, StoreError> {
-        let row = sqlx::query("SELECT COALESCE(MAX(revision), 0) AS revision FROM snapshots")
-            .fetch_one(&mut *self.inner)
-            .await?;
-        let revision = row.try_get::<i64, _>("revision")? + 1;
-        let insert = sqlx::query("INSERT INTO snapshots (revision, document, created_ms) VALUES ($1, $2, $3)");
-        insert.bind(revision).bind(text(snapshot)).bind(self.now_ms).execute(&mut *self.inner).await?;
-        sqlx::query("DELETE FROM snapshots WHERE revision <= $1")
-            .bind(revision - 100)
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(revision)
-    }
 }
 
 impl Store {
@@ -165,20 +151,13 @@ impl Store {
     pub async fn token<D: DeserializeOwned>(&self, hash: &str) -> Result<Option<Token<D>>, StoreError> {
         let select = "SELECT * FROM tokens WHERE hash = $1 AND (expires_ms IS NULL OR expires_ms > $2)";
         let row = sqlx::query(select).bind(hash).bind(super::now_ms()).fetch_optional(&self.pool).await?;
-        let Some(row) = row else { return Ok(None) };
-        let name: String = row.try_get("name")?;
-        Ok(Some(Token {
-            hash: row.try_get("hash")?,
-            document: document(&row, "document", || format!("token {name}"))?,
-            expires_ms: row.try_get("expires_ms")?,
-            name,
-        }))
+        row.as_ref().map(read_token).transpose()
     }
 
-    /// Names of all tokens.
-    pub async fn token_names(&self) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query("SELECT name FROM tokens ORDER BY name").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok(row.try_get("name")?)).collect()
+    /// All tokens, those whose time is up too, by name.
+    pub async fn tokens<D: DeserializeOwned>(&self) -> Result<Vec<Token<D>>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM tokens ORDER BY name").fetch_all(&self.pool).await?;
+        rows.iter().map(read_token).collect()
     }
 
     /// A secret as it is sealed, whoever may read it: for giving Kafka the same one again.
@@ -213,13 +192,14 @@ impl Store {
         let revision = row.try_get("revision")?;
         Ok(Some((revision, document(&row, "document", || format!("policy {revision}"))?)))
     }
+}
 
-    /// The newest snapshot and its revision.
-    pub async fn snapshot<D: DeserializeOwned>(&self) -> Result<Option<(i64, D)>, StoreError> {
-        let row =
-            sqlx::query("SELECT * FROM snapshots ORDER BY revision DESC LIMIT 1").fetch_optional(&self.pool).await?;
-        let Some(row) = row else { return Ok(None) };
-        let revision = row.try_get("revision")?;
-        Ok(Some((revision, document(&row, "document", || format!("snapshot {revision}"))?)))
-    }
+fn read_token<D: DeserializeOwned>(row: &AnyRow) -> Result<Token<D>, StoreError> {
+    let name: String = row.try_get("name")?;
+    Ok(Token {
+        hash: row.try_get("hash")?,
+        document: document(row, "document", || format!("token {name}"))?,
+        expires_ms: row.try_get("expires_ms")?,
+        name,
+    })
 }

@@ -179,7 +179,7 @@ impl Sent {
         *self.codes.entry(code.to_owned()).or_default() += 1;
         match code {
             "enqueued" => drop(self.enqueued.insert(number)),
-            "acknowledged" | "spooled" => self.oracle.acknowledged(number),
+            "acknowledged" | "durable" | "spooled" => self.oracle.acknowledged(number),
             code if NEVER_PRODUCED.contains(&code) => self.oracle.refused(number),
             _ => {}
         }

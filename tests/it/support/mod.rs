@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+pub mod control;
 pub mod fixture;
 pub mod gate;
 pub mod http;
@@ -16,6 +17,7 @@ pub mod kafka;
 pub mod load;
 pub mod oracle;
 pub mod ordeal;
+pub mod plane;
 pub mod ports;
 pub mod postgres;
 pub mod process;

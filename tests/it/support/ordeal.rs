@@ -44,7 +44,15 @@ struct Kind {
 const CRITICAL: Topic<'static> = Topic { partitions: 3, replicas: 3, settings: &[("min.insync.replicas", "2")] };
 const STANDARD: Topic<'static> = Topic { partitions: 3, replicas: 2, settings: &[("min.insync.replicas", "1")] };
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 5] = [
+    Kind {
+        name: "durable",
+        encoding: "avro",
+        settings: "reply = \"durable\"\nordered = true",
+        topic: CRITICAL,
+        query: "",
+        by_leader: false,
+    },
     Kind { name: "all", encoding: "avro", settings: "acks = \"all\"", topic: CRITICAL, query: "", by_leader: false },
     Kind {
         name: "waits",

@@ -55,7 +55,7 @@ impl LogLine {
         self.fields.get("message").and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn is_trouble(&self) -> bool {
+    pub(super) fn is_trouble(&self) -> bool {
         self.level == "WARN" || self.level == "ERROR"
     }
 }
@@ -366,7 +366,7 @@ impl Drop for Proxy {
 
 /// Collects the log lines, and writes them to a file for whoever reads up a failure. A line that is not JSON counts as an
 /// error: a panic's message, or a library that prints.
-fn read_log(process: &mut Process, file: PathBuf, log: Arc<Mutex<Vec<LogLine>>>) -> JoinHandle<()> {
+pub(super) fn read_log(process: &mut Process, file: PathBuf, log: Arc<Mutex<Vec<LogLine>>>) -> JoinHandle<()> {
     use std::io::Write as _;
     let pipe = process.child().stderr.take().expect("stderr is a pipe");
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).expect("the folder is ours");

@@ -38,7 +38,7 @@ impl Seed {
 
     /// Every resource, ready.
     pub fn resources(&self) -> Vec<Resource> {
-        let cluster = json!({ "mode": "shared", "operators": ["platform"] });
+        let cluster = json!({ "mode": "shared", "shares_disks": true, "operators": ["platform"] });
         let mut all = vec![resource("cluster/core", "", cluster)];
         for service in 0..self.services {
             let spec = json!({ "group": format!("team-{service}"), "description": "it does something" });

@@ -1,0 +1,66 @@
+//! `[control]`: what is read of it, and what is refused.
+
+use super::super::check::parse_as;
+use super::*;
+
+const CLUSTER: &str = "[clusters.core]\nbrokers = [\"a:1\"]\n";
+
+fn parse(text: &str, folder: &Path) -> Result<(ControlConfig, Vec<Problem>), Vec<Problem>> {
+    parse_as(&format!("{text}\n{CLUSTER}"), folder, read).0
+}
+
+#[track_caller]
+fn refused(text: &str, key: &str, message: &str) {
+    let problems = parse(text, Path::new("")).expect_err(text);
+    let found = problems.iter().any(|problem| problem.key == key && problem.message.contains(message));
+    assert!(found, "{text}: {problems:?}");
+}
+
+#[test]
+fn the_least_is_a_folder_for_what_a_node_keeps() {
+    let (config, warnings) = parse("[control]\nstate_dir = \"kept\"\n", Path::new("here")).unwrap();
+    assert_eq!(warnings, []);
+    let control = config.control;
+    assert_eq!(control.listen.to_string(), "127.0.0.1:8090");
+    assert_eq!(control.state_dir, Path::new("here/kept"));
+    assert_eq!(control.store.expose(), "sqlite:here/kept/control.db");
+    assert!(control.seal_key.is_none() && control.tls.is_none() && control.oidc.is_none());
+    assert_eq!(config.clusters[0].name, "core");
+}
+
+#[test]
+fn what_the_proxy_reads_in_the_same_file_is_left_to_it() {
+    let text = "[control]\nstate_dir = \"kept\"\n[http]\nlisten = 7\n[events.x]\nnonsense = 1\n";
+    assert!(parse(text, Path::new("")).is_ok());
+}
+
+#[test]
+fn what_would_be_unsafe_is_refused() {
+    refused("", "control", "missing");
+    refused("[control]\n", "control.state_dir", "missing");
+    refused("[control]\nstate_dir = \"s\"\nlisten = \"0.0.0.0:1\"", "control.listen", "in clear");
+    refused("[control]\nstate_dir = \"s\"\nseal_key = \"x\"", "control.seal_key", "must not stand here");
+    refused("[control]\nstate_dir = \"s\"\nstore = \"postgres://u@h/d\"", "control.seal_key_file", "missing");
+    refused("[control]\nstate_dir = \"s\"\nstore = \"postgres://u:p@h/d\"", "control.store", "must not stand here");
+    refused("[control]\nstate_dir = \"s\"\nstore = \"mysql://h\"", "control.store", "must be");
+    refused("[control]\nstate_dir = \"s\"\n[control.clusters.cor]", "control.clusters.cor", "did you mean `core`");
+    refused(
+        "[control]\nstate_dir = \"s\"\n[control.clusters.core]\nmode = \"x\"",
+        "control.clusters.core.mode",
+        "none",
+    );
+    refused("[control]\nstate_dir = \"s\"\n[control.oidc]\naudience = \"a\"", "control.oidc.issuer", "missing");
+    let oidc = "[control]\nstate_dir = \"s\"\n[control.oidc]\naudience = \"a\"\nissuer = \"http://id.example\"";
+    refused(oidc, "control.oidc.issuer", "https");
+    refused("[control]\nstate_dir = \"s\"\nlistn = 1", "control.listn", "did you mean `listen`");
+}
+
+#[test]
+fn a_password_goes_into_the_address_as_a_url_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("password"), "p@ss:word/ä\n").unwrap();
+    std::fs::write(folder.path().join("key"), "k").unwrap();
+    let text = "[control]\nstate_dir = \"s\"\nstore = \"postgres://u@h:5432/d\"\nstore_password_file = \"password\"\nseal_key_file = \"key\"";
+    let (config, _) = parse(text, folder.path()).unwrap();
+    assert_eq!(config.control.store.expose(), "postgres://u:p%40ss%3Aword%2F%C3%A4@h:5432/d");
+}
