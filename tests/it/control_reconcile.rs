@@ -20,6 +20,7 @@ use iguazu::control::reconcile::{
 };
 use iguazu::control::request::{Desk, Request, RequestState};
 use iguazu::control::resource::{Kind, ResourceId};
+use iguazu::control::store::RequestFilter;
 use serde_json::json;
 
 use super::control_requests::{Plane, ann, ask, change, topic_spec};
@@ -428,15 +429,7 @@ async fn what_the_policy_says_heals_by_itself_does_and_everything_is_in_the_audi
     // With the table that comes with the program nothing is done by itself.
     let (pass, _) = pass_until(&reconciler, &id, &["drift"]).await;
     assert_eq!(pass.healed, 0);
-    assert_eq!(
-        plane
-            .store
-            .requests::<Request>(&iguazu::control::store::RequestFilter::in_state("approved"), None, 10)
-            .await
-            .unwrap()
-            .len(),
-        0
-    );
+    assert_eq!(plane.store.requests::<Request>(&RequestFilter::in_state("approved"), None, 10).await.unwrap().len(), 0);
 
     let mut table = Table::default();
     let heal = r#"[[rule]]
@@ -452,11 +445,7 @@ async fn what_the_policy_says_heals_by_itself_does_and_everything_is_in_the_audi
     assert_eq!(healing.pass("core").await.unwrap().healed, 1);
     // A second look before it is applied asks for nothing more.
     healing.pass("core").await.unwrap();
-    let requests = plane
-        .store
-        .requests::<Request>(&iguazu::control::store::RequestFilter::in_state("approved"), None, 10)
-        .await
-        .unwrap();
+    let requests = plane.store.requests::<Request>(&RequestFilter::in_state("approved"), None, 10).await.unwrap();
     assert_eq!(requests.iter().map(|row| row.actor.as_str()).collect::<Vec<_>>(), ["control"]);
     plane.applier.run_once().await.unwrap();
     pass_until(&healing, &id, &[]).await;

@@ -35,9 +35,10 @@ use show::Output;
 /// Arguments of `iguazu ctl`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Where the API is, and the token for it, is said by --url and --token-file, else by IGUAZU_CONTROL_URL
-and IGUAZU_CONTROL_TOKEN_FILE, else by `url`, `token_file` and `ca_file` in `.iguazu-ctl.toml` of the
-current folder (`iguazu dev` leaves one), else in `~/.config/iguazu/ctl.toml`.
+Where the API is, and the token for it, is said by --url and --token-file, else by
+IGUAZU_CONTROL_URL and IGUAZU_CONTROL_TOKEN_FILE, else by `url`, `token_file` and `ca_file` in
+`.iguazu-ctl.toml` of the current folder (`iguazu dev` leaves one), else in
+`~/.config/iguazu/ctl.toml`.
 
 Every write is a request: it is planned and decided on, applied at once or when somebody has agreed,
 and waited for. --dry-run says what would become of it.
@@ -49,8 +50,8 @@ Examples:
   iguazu ctl request approve ID --reason 'as talked about'
   iguazu ctl plan -f kafka/ && iguazu ctl apply -f kafka/
 
-Exit codes: 0 done, 1 refused or failed, 2 `plan` found a difference, 64 wrong usage or a wrong file,
-75 somebody must agree first, or it is not applied yet.")]
+Exit codes: 0 done, 1 refused or failed, 2 `plan` found a difference, 64 wrong usage or a wrong
+file, 75 somebody must agree first, or it is not applied yet.")]
 pub struct Args {
     #[command(flatten)]
     place: place::PlaceArgs,
