@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::control::actor::Role;
 use crate::control::capacity::Class;
 use crate::control::store::RequestFilter;
 

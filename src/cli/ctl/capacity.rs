@@ -12,9 +12,10 @@ use crate::cli::Failure;
 /// Arguments of `iguazu ctl onboard`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Makes the topic of the event's name, the event type that leads to it, and the sender of the service's
-name, who may publish it; with --through kafka a user of Kafka in place of the sender and the event
-type. What the service has already stays as it is. The service must be there: `ctl create service`.
+Makes the topic of the event's name, the event type that leads to it, and the sender of the
+service's name, who may publish it; with --through kafka a user of Kafka in place of the sender and
+the event type. What the service has already stays as it is. The service must be there: `ctl create
+service`.
 
 Examples:
   iguazu ctl onboard orders.placed --service orders --cluster core --mb-per-second 0.5

@@ -21,8 +21,8 @@ pub(super) enum LogCommand {
     },
     /// Say whether every line is as it was written
     #[command(after_help = "\
-Each line holds the hash of the one before it. Whoever changes or drops one has to write all later ones
-anew: keep the last hash elsewhere, and compare.
+Each line holds the hash of the one before it. Whoever changes or drops one has to write all later
+ones anew: keep the last hash elsewhere, and compare.
 
 Exit code 1 when a line was changed.")]
     Verify,

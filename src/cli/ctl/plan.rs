@@ -23,8 +23,8 @@ use crate::control::resource::{Kind, ManagedBy, ResourceId, Spec};
 /// Arguments of `iguazu ctl export`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-One file a resource, KIND/CLUSTER/NAME.yaml; a resource that has a file in the folder already keeps it
-where it is. What has its default is left out, and so is how many passwords a user had.
+One file a resource, KIND/CLUSTER/NAME.yaml; a resource that has a file in the folder already keeps
+it where it is. What has its default is left out, and so is how many passwords a user had.
 
 Example:
   iguazu ctl export -f kafka/ --service orders --repository acme/orders")]
@@ -71,8 +71,9 @@ pub(super) struct PlanArgs {
 /// Arguments of `iguazu ctl apply`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Shows the plan, sends it as one request, and waits until it is applied. What it changes is managed by
-the repository from then on: the API and the console refuse to change it, and name the repository.
+Shows the plan, sends it as one request, and waits until it is applied. What it changes is managed
+by the repository from then on: the API and the console refuse to change it, and name the
+repository.
 
 Exit codes: 0 applied, or nothing to do; 1 refused or failed; 75 somebody must agree first.
 

@@ -196,15 +196,15 @@ fn gist(kind: Kind, spec: &Value) -> String {
 /// Arguments of `iguazu ctl create`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-FIELD is a path of the resource's spec, VALUE is JSON or else text. What is left out has its default;
-`iguazu ctl explain` shows what becomes of a topic's capacity. Access and quotas are named by what
-they say: for them NAME may be the cluster alone.
+FIELD is a path of the resource's spec, VALUE is JSON or else text. What is left out has its
+default; `iguazu ctl explain` shows what becomes of a topic's capacity. Access and quotas are named
+by what they say: for them NAME may be the cluster alone.
 
 Examples:
   iguazu ctl create service orders group=team-orders
   iguazu ctl create topic core/orders.placed.v1 service=orders capacity.mb_per_second=0.5
   iguazu ctl create user core/orders-app service=orders
-  iguazu ctl create access core service=orders level=consume target=orders.placed.v1 principal=orders-app")]
+  iguazu ctl create access core service=orders level=consume target=orders.placed.v1 principal=app")]
 pub(super) struct CreateArgs {
     #[command(flatten)]
     name: NameArgs,
@@ -249,8 +249,8 @@ fn made_name(kind: Kind, spec: &Value) -> Option<String> {
 /// Arguments of `iguazu ctl set`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Fields that are not named stay as they are; `FIELD=` without a value takes one out, so that it has its
-default again. Whoever changes the resource at the same moment wins, and this is refused.
+Fields that are not named stay as they are; `FIELD=` without a value takes one out, so that it has
+its default again. Whoever changes the resource at the same moment wins, and this is refused.
 
 Example:
   iguazu ctl set topic core/orders.placed.v1 capacity.mb_per_second=2 --reason 'two more markets'")]
@@ -345,12 +345,12 @@ pub(super) async fn rotate(client: &Client, args: RotateArgs, output: Output) ->
 /// Arguments of `iguazu ctl secret`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-It is given out once, to whoever asked for it, and the audit log says so. Without --out it is printed,
-and nothing else is.
+It is given out once, to whoever asked for it, and the audit log says so. Without --out it is
+printed, and nothing else is.
 
 Examples:
   iguazu ctl secret user core/orders-app --out orders-app.password
-  iguazu ctl secret sender checkout | kubectl create secret generic checkout --from-file=key=/dev/stdin")]
+  iguazu ctl secret sender shop | kubectl create secret generic shop --from-file=key=/dev/stdin")]
 pub(super) struct SecretArgs {
     #[command(flatten)]
     name: NameArgs,

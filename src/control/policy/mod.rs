@@ -19,7 +19,7 @@ pub use table::{Condition, Rule, Table, TableError, Test};
 pub struct Facts(BTreeMap<String, Fact>);
 
 /// Every fact that a rule may ask for, and what it says. A change has those that its kind and its cluster give it.
-pub const FACTS: [(&str, &str); 26] = [
+pub const FACTS: [(&str, &str); 27] = [
     ("kind", "what is changed: `topic`, `user`, …"),
     ("operation", "`create`, `update`, `rotate` or `delete`"),
     ("violations", "how many things are wrong with it"),
@@ -33,6 +33,7 @@ pub const FACTS: [(&str, &str); 26] = [
     ("disk_used", "the share of the cluster's fullest disk that is in use, by whatever"),
     ("grows", "whether it takes more of the cluster than before"),
     ("restore", "whether it only makes again what is desired already"),
+    ("more_allowance", "whether the service may take more of a cluster without a person than before"),
     ("within_allowance", "whether the service's topics stay within what it may take without a person"),
     ("tier", "`standard`, `critical` or `state`"),
     ("keyed", "whether records have keys"),

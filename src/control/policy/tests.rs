@@ -23,6 +23,16 @@ fn what_is_wrong_or_too_much_is_refused_whatever_else_is_true() {
 }
 
 #[test]
+fn nobody_gives_themselves_more_of_a_cluster() {
+    check(
+        r#"{"violations": 0, "kind": "service", "operation": "update", "own_service": true, "more_allowance": true}"#,
+        "more-allowance",
+        "operator",
+    );
+    check(r#"{"kind": "service", "operation": "update", "own_service": true}"#, "own-service", "auto");
+}
+
+#[test]
 fn what_cannot_be_undone_is_reviewed_by_owner_and_operator() {
     for (facts, rule) in [
         (r#"{"kind": "topic", "operation": "delete", "own_service": true}"#, "delete"),

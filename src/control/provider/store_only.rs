@@ -27,7 +27,16 @@ impl Provider for StoreOnly {
         found.violations()
     }
 
-    fn facts(&self, _: &Change, _: &World, _: &mut Facts) {}
+    fn facts(&self, change: &Change, world: &World, facts: &mut Facts) {
+        let allowance = |spec: Option<&Spec>| match spec {
+            Some(Spec::Service(service)) => service.allowance_bytes,
+            _ => None,
+        };
+        let before = allowance(world.before(&change.id).map(|resource| &resource.spec));
+        if let Some(after) = allowance(change.desired.as_ref()) {
+            facts.set("more_allowance", before.is_none_or(|before| after > before));
+        }
+    }
 
     fn need(&self, _: &Change, _: &World) -> Option<Need> {
         None
