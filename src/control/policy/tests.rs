@@ -162,3 +162,11 @@ fn the_default_rules_ask_for_facts_that_there_are() {
     Table::default().check(Some(&known)).unwrap();
     assert_eq!(known.len(), FACTS.len(), "each is there once");
 }
+
+#[test]
+fn a_handover_is_no_way_around_what_asks_for_a_person() {
+    check(r#"{"kind": "topic", "operation": "update", "own_service": true, "handover": true}"#, "handover", "auto");
+    let cut =
+        r#"{"kind": "topic", "operation": "update", "own_service": true, "handover": true, "retention_cut": true}"#;
+    check(cut, "retention-cut", "owner+operator");
+}
