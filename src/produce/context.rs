@@ -200,6 +200,8 @@ impl Context {
             self.note_spooled(failure, topic, error);
             return tracked.settle(Delivery::Spooled);
         }
+        // Before it is settled: whoever is told of it finds it counted.
+        let so_far = self.failed[failure as usize].fetch_add(1, Relaxed) + 1;
         let sent_ms = tracked.sent_ms();
         let kept_in = match self.keep.take(message, failure, self.lane, tracked) {
             Ok(taken) => {
@@ -215,7 +217,6 @@ impl Context {
                 KeptIn::Nowhere
             }
         };
-        let so_far = self.failed[failure as usize].fetch_add(1, Relaxed) + 1;
         if self.may_log(failure) {
             let (cluster, lane, code) = (self.cluster.as_str(), self.lane.as_str(), failure.code().as_str());
             let (failure, kept_in) = (failure.as_str(), kept_in.as_str());
