@@ -238,6 +238,18 @@ fn what_is_refused_is_told_whole_and_exit_codes_tell_cases_apart() {
     bob.does(&["request", "deny", &id, "--reason", "it is read"]);
     ann.fails(&["request", "watch", &id], 1, &["is denied: it is read"]);
     ann.does(&["get", "topic", &topic]);
+    ann.fails(&["request", "call-off", &id], 1, &["called off"]);
+
+    // A deletion that its owner and an operator agree to closes the topic, and can be called off while it is quiet.
+    let eve = Person::new(&admin, "eve", &["team-orders"]);
+    let id = request_of(&ann.fails(&["delete", "topic", &topic, "--yes"], 75, &["review by"]));
+    eve.fails(&["request", "approve", &id], 75, &["waits for"]);
+    bob.fails(&["request", "approve", &id], 75, &["quiet period", "call-off"]);
+    assert!(ann.does(&["get", "topic", &topic]).contains("quiet period"));
+    ann.does(&["request", "call-off", &id, "--reason", "it is read after all"]);
+    ann.fails(&["request", "watch", &id], 1, &["is withdrawn"]);
+    let kept = ann.does(&["get", "topic", &topic]);
+    assert!(kept.contains("ready") && !kept.contains("quiet period"), "{kept}");
 
     let judged = ann.does(&[
         "policy",

@@ -246,6 +246,10 @@ pub(super) fn outcome(request: &RequestReply, output: Output) -> Result<(), Fail
         "pending" => {
             Err(Failure::Waits(format!("request {id} waits for {}: `iguazu ctl request approve {id}`", verdict.told())))
         }
+        "quiet" => Err(Failure::Waits(format!(
+            "request {id} has closed what it deletes; it goes when the quiet period is over, and until then \
+             `iguazu ctl request call-off {id}` keeps it"
+        ))),
         "approved" | "applying" => Ok(()),
         "rejected" => Err(Failure::Failed(format!("request {id} is refused by the rules; nothing was changed"))),
         other => Err(Failure::Failed(format!("request {id} is {other}{why}"))),

@@ -23,6 +23,8 @@ pub(super) enum RequestCommand {
     Approve(VerdictArgs),
     /// Say no to a request; or take your own back
     Deny(VerdictArgs),
+    /// Keep the topics that a request deletes, while its quiet period lasts
+    CallOff(VerdictArgs),
     /// Wait until a request is applied, and show each step
     Watch {
         /// Its id
@@ -68,6 +70,7 @@ pub(super) async fn run(client: &Client, command: RequestCommand, output: Output
         }
         RequestCommand::Approve(args) => decide(client, args, "approve", output).await,
         RequestCommand::Deny(args) => decide(client, args, "deny", output).await,
+        RequestCommand::CallOff(args) => decide(client, args, "call_off", output).await,
         RequestCommand::Watch { id, wait } => {
             let limit = Duration::from_secs(wait.timeout);
             let (reply, request) = follow::wait_for_end(client, &id, limit).await?;

@@ -346,6 +346,19 @@ pub async fn deny(
     Ok(axum::Json(request).into_response())
 }
 
+/// `POST /v1/requests/{id}/call_off`
+pub async fn call_off(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    MaybeJson(body): MaybeJson<Judgement>,
+) -> Result<Response, Problem> {
+    check_reason(&body.reason)?;
+    let request = api.desk.call_off(&caller.actor, &id, &body.reason, &caller.source).await?;
+    api.wake.notify_one();
+    Ok(axum::Json(request).into_response())
+}
+
 pub(super) fn check_reason(reason: &str) -> Result<(), Problem> {
     let length = reason.chars().count();
     if length <= REASON_CHARS_MAX {

@@ -191,6 +191,14 @@ pub fn table() -> Vec<Route> {
         post("/v1/requests/{id}/deny", Right::APPROVE, requests::deny, "Say no to a request, or take one's own back")
             .may_take::<requests::Judgement>()
             .gives::<Request>(200),
+        post(
+            "/v1/requests/{id}/call_off",
+            Right::WRITE,
+            requests::call_off,
+            "Keep the topics that a request deletes, while its quiet period lasts",
+        )
+        .may_take::<requests::Judgement>()
+        .gives::<Request>(200),
         get("/v1/requests/{id}/events", Right::READ, events::follow, "A request as it goes on (server-sent events)")
             .gives_text("text/event-stream"),
         post("/v1/onboardings", Right::WRITE, onboardings::create, "Everything that an event needs, in one request")
