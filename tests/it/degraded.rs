@@ -38,6 +38,7 @@ async fn a_start_without_kafka_and_registry_takes_known_events_to_disk_and_deliv
         "event type is not available",
         "started degraded",
         "kafka client reports",
+        "breaker opened",
         "record was not delivered and waits",
     ] {
         proxy.expect_log(expected);

@@ -223,13 +223,16 @@ async fn a_full_disk_beside_brokers_that_are_away_is_told_and_costs_no_accepted_
     let (before, load) = (proxy.resident_bytes(), ordeal.load(&proxy));
     load.await_replies(BETWEEN);
     gates.iter().for_each(|gate| gate.set(Gate::Shut));
-    wait_until("the disk is full", async || match metric(&proxy, "iguazu_spool_failing").await {
-        1.0 => Ok(()),
-        failing => Err(format!("{failing}")),
+    // Both logs of the cluster are on it: the spool, and the wal of the durable events.
+    wait_until("the disk is full, and both say so", async || {
+        let ready = proxy.admin("/ready").await.text();
+        let is_full = |log: &str| {
+            let reason = ready.split(&format!("\"{log} of core\",\"reason\":\"")).nth(1);
+            reason.is_some_and(|reason| reason.starts_with("cannot write: File too large"))
+        };
+        if is_full("spool") && is_full("wal") { Ok(()) } else { Err(ready) }
     })
     .await;
-    let ready = proxy.admin("/ready").await.text();
-    assert!(ready.contains("spool of core") && ready.contains("File too large"), "{ready}");
     let full = proxy.metrics().await.into_iter().find(|sample| {
         sample.name == "iguazu_spool_errors_total" && sample.labels.get("kind").is_some_and(|kind| kind == "full")
     });
@@ -241,9 +244,9 @@ async fn a_full_disk_beside_brokers_that_are_away_is_told_and_costs_no_accepted_
     .await;
     proxy.enlarge_files();
     gates.iter().for_each(|gate| gate.set(Gate::Open));
-    wait_until("the disk works again", async || match metric(&proxy, "iguazu_spool_failing").await {
-        0.0 => Ok(()),
-        failing => Err(format!("{failing}")),
+    wait_until("the disk works again", async || {
+        let ready = proxy.admin("/ready").await.text();
+        if ready.contains("cannot write") { Err(ready) } else { Ok(()) }
     })
     .await;
     load.await_replies(BETWEEN);
