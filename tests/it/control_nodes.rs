@@ -225,6 +225,39 @@ async fn a_node_that_is_killed_right_after_it_took_a_request_in_ends_it_at_its_n
 }
 
 #[tokio::test]
+async fn while_kafka_is_down_requests_are_taken_in_and_wait_and_everything_known_is_answered() {
+    let cluster = kafka::alone();
+    let mut plane = Control::start(&control::config(&cluster, ""));
+    for text in ["a step is tried again later", "requests could not be applied", "was not compared"] {
+        plane.expect_log(text);
+    }
+    let admin = plane.admin().await;
+    let ann = plane.token(&admin, "ann", &["team-orders"], &[]).await;
+    plane.done(&ann, json!([{ "id": "service/orders", "spec": { "group": "team-orders" } }])).await;
+    let (there, new) = (unique("orders.there"), unique("orders.new"));
+    let spec = json!({ "service": "orders", "capacity": { "mb_per_second": 0.01 } });
+    plane.done(&ann, json!([{ "id": format!("topic/core/{there}"), "spec": spec }])).await;
+
+    (1..=3).for_each(|node| cluster.pause(node));
+    let asked = plane.ask(&ann, "PUT", &format!("/v1/topics/core/{new}"), &spec).await;
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    let id = asked.json()["id"].as_str().expect("an id").to_owned();
+    assert_eq!(plane.get(&ann, &format!("/v1/topics/core/{there}")).await["state"], "ready");
+    let found = plane.get(&ann, "/v1/search?q=orders.there").await;
+    assert_eq!(found["items"].as_array().map(Vec::len), Some(1), "{found}");
+    let budgets = plane.get(&ann, "/v1/budgets").await;
+    assert!(budgets["items"][0]["disk_bytes"]["reserved"].as_u64() > Some(0), "{budgets}");
+    let waits = plane.get(&ann, &format!("/v1/requests/{id}")).await["state"].clone();
+    assert!(waits == "approved" || waits == "applying", "{waits}");
+    assert_eq!(plane.ask("", "GET", "/ready", &Value::Null).await.status, 200, "it is Kafka that is down");
+
+    cluster.restore();
+    plane.ready(&ann, &id).await;
+    assert_eq!(plane.get(&ann, &format!("/v1/topics/core/{new}")).await["state"], "ready");
+    plane.finish();
+}
+
+#[tokio::test]
 async fn two_nodes_share_a_database_and_outlive_its_restart() {
     let cluster = kafka::shared();
     let mut postgres = Postgres::start();
