@@ -282,13 +282,13 @@ impl Reloader {
             source.routes.send_replace(Arc::new(routes.clone()));
         }
         self.base.store(base);
-        self.in_force.applied.fetch_add(1, Relaxed);
         self.health.clear_condition(CONDITION);
+        // Last: whoever waits for it finds the rest done.
+        self.in_force.applied.fetch_add(1, Relaxed);
         info!(events, clusters, "the configuration was read again and is in force");
     }
 
     fn refuse(&self, problems: &[Problem]) {
-        self.in_force.refused.fetch_add(1, Relaxed);
         for problem in problems {
             warn!(%problem, "configuration refused");
         }
@@ -298,6 +298,7 @@ impl Reloader {
         let listed: Vec<_> = problems.iter().map(Problem::to_string).collect();
         let reason = format!("refused, the one before stays in force: {}", listed.join("; "));
         self.health.set_condition(CONDITION, &reason);
+        self.in_force.refused.fetch_add(1, Relaxed);
     }
 }
 
