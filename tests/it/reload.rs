@@ -224,7 +224,7 @@ async fn a_configuration_with_a_problem_is_refused_whole_and_says_all_of_them() 
     let next = good.clone() + &fixture.event_type("it.new", &topic, "");
     let wrong = next.clone() + "[events.\"it.wrong\"]\ncluster = \"cor\"\ntopic = \"t\"\nencoding = \"yaml\"\n";
     check(&mut proxy, &wrong, &["did you mean `core`?", "`yaml` is none of"]).await;
-    check(&mut proxy, &next[..next.len() / 2], &["not TOML"]).await;
+    check(&mut proxy, &(next.clone() + "[events.\"it.cut"), &["not TOML"]).await;
     let restart = with_settings(&next, "http", "workers = 3\nbody_bytes_max = 2_000_000");
     check(&mut proxy, &restart, &["http.workers", "http.body_bytes_max", "while the proxy runs; restart it"]).await;
     let (folder, broken) = (folder("broken"), "broken.pem");
