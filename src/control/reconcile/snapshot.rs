@@ -164,7 +164,7 @@ impl Snapshot {
         }
     }
 
-    /// Adds what a topic's configs are; kept is what the topic sets itself, and [`EFFECTIVE`].
+    /// Adds what a topic's configs are; kept is what the topic sets itself, and those few whose defaults matter.
     pub fn add_configs(&mut self, topic: &str, configs: Result<Vec<ConfigEntry>, AdminError>) {
         let is_kept = |entry: &ConfigEntry| {
             entry.source == ConfigSource::Topic || EFFECTIVE.binary_search(&entry.name.as_str()).is_ok()

@@ -1,4 +1,4 @@
-//! One topic looked at now: what is known of it, put together for [`diagnose`](super::diagnose).
+//! One topic looked at now: what is known of it, put together for [`super::diagnose`].
 //!
 //! In: a topic's name. Out: a [`Diagnosis`]. Never: a write; a finding from a question that failed: those are listed beside.
 
