@@ -95,7 +95,7 @@ impl Probe {
             Support::No { why } => Some((*kind, why.clone())),
             Support::Yes | Support::Unknown { .. } => None,
         });
-        ClusterView {
+        let view = ClusterView {
             class: Class { brokers: self.brokers.len() as u32, ..Class::default() },
             disk_bytes_max: brokers.iter().map(|broker| broker.limit_bytes).sum(),
             is_open: self.is_open,
@@ -104,8 +104,9 @@ impl Probe {
             placed_bytes: self.placed_bytes,
             disk_used: self.disk_used(),
             brokers,
-            spec,
-        }
+            spec: ClusterSpec::default(),
+        };
+        view.with_spec(spec)
     }
 
     /// The fullest broker's share of its disk that is in use; none when no broker tells.
@@ -376,6 +377,11 @@ mod tests {
         // A broker that is down still counts: quotas and copies are shared out over all.
         assert_eq!(now.view(ClusterSpec::default()).class.brokers, 3);
         assert_eq!(now.view(ClusterSpec::default()).disk_bytes_max, Some(2_550));
+        // What is said of it goes before what it says, wherever it is looked at.
+        let said =
+            ClusterSpec { disk_bytes: Some(7), replicas_max: Some(1), shares_disks: true, ..ClusterSpec::default() };
+        let view = now.view(said);
+        assert_eq!((view.disk_bytes_max, view.class.replicas_max, view.disk_used), (Some(7), Some(1), None));
         assert_eq!(now.disk_used(), Some(0.5));
     }
 

@@ -553,12 +553,7 @@ impl Desk {
             // What is registered counts; what is only in the configuration may not be written to.
             let Some(row) = tx.resource(&ResourceId::of(Kind::Cluster, cluster)).await? else { continue };
             let Spec::Cluster(spec) = row.spec else { continue };
-            let mut view = known.get(cluster).cloned().unwrap_or_default();
-            view.disk_bytes_max = spec.disk_bytes.or(view.disk_bytes_max);
-            view.class.replicas_max = spec.replicas_max;
-            view.disk_used = view.disk_used.filter(|_| !spec.shares_disks);
-            view.spec = spec;
-            world.add_cluster(cluster, view);
+            world.add_cluster(cluster, known.get(cluster).cloned().unwrap_or_default().with_spec(spec));
         }
         let (mut taken, mut services) = (BTreeMap::new(), BTreeSet::new());
         for change in changes.iter().filter(|change| change.id.kind == Kind::Topic) {

@@ -68,6 +68,19 @@ pub struct ClusterView {
     pub brokers: Vec<BrokerRoom>,
 }
 
+impl ClusterView {
+    /// The same with what is said of it now, which goes before what its brokers say.
+    pub fn with_spec(self, spec: ClusterSpec) -> ClusterView {
+        ClusterView {
+            class: Class { replicas_max: spec.replicas_max, ..self.class },
+            disk_bytes_max: spec.disk_bytes.or(self.disk_bytes_max),
+            disk_used: self.disk_used.filter(|_| !spec.shares_disks),
+            spec,
+            ..self
+        }
+    }
+}
+
 /// The room on one broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokerRoom {

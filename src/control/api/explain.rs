@@ -95,10 +95,8 @@ pub(super) async fn views(api: &Api) -> Result<BTreeMap<String, ClusterView>, Pr
     let known = api.clusters.load();
     let view = |row: Resource| {
         let Spec::Cluster(spec) = row.spec else { return None };
-        let mut view = known.get(&row.id.name).cloned().unwrap_or_default();
-        view.disk_bytes_max = spec.disk_bytes.or(view.disk_bytes_max);
-        view.spec = spec;
-        Some((row.id.name, view))
+        let view = known.get(&row.id.name).cloned().unwrap_or_default();
+        Some((row.id.name, view.with_spec(spec)))
     };
     Ok(rows.into_iter().filter_map(view).collect())
 }

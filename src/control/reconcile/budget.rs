@@ -95,7 +95,7 @@ impl Budget {
         series: impl Fn(i32) -> Option<&'s Series>,
     ) -> Budget {
         let view = probe.map(|probe| probe.view(spec.clone()));
-        let disk_bytes = spec.disk_bytes.or(view.as_ref().and_then(|view| view.disk_bytes_max));
+        let disk_bytes = view.as_ref().map_or(spec.disk_bytes, |view| view.disk_bytes_max);
         let unmanaged_bytes = probe.map_or(0, |probe| probe.unmanaged_bytes);
         let brokers = probe.into_iter().flat_map(|probe| &probe.brokers).map(|broker| {
             let series = series(broker.id);
@@ -120,7 +120,7 @@ impl Budget {
             partitions: taken.partitions,
             ingress_max: spec.ingress_bytes_per_second,
             ingress: taken.ingress_bytes_per_second,
-            rung: rung(probe.and_then(Probe::disk_used).filter(|_| !spec.shares_disks).unwrap_or(0.0)),
+            rung: rung(view.and_then(|view| view.disk_used).unwrap_or(0.0)),
             brokers: brokers.collect(),
         }
     }

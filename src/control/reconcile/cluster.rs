@@ -27,8 +27,7 @@ pub(super) fn findings(
     let id = ResourceId::of(Kind::Cluster, cluster);
     let mut found = Vec::new();
     let mut add = |kind, summary: String, evidence| found.push(Finding::new(cluster, &id, kind, summary, evidence));
-    let shares_disks = world.cluster(cluster).is_some_and(|view| view.spec.shares_disks);
-    let used = seen.disk_used().filter(|_| !shares_disks).unwrap_or(0.0);
+    let used = world.cluster(cluster).and_then(|view| view.disk_used).unwrap_or(0.0);
     let rung = budget::rung(used);
     let shares: BTreeMap<String, Option<f64>> =
         seen.brokers.iter().map(|broker| (broker.id.to_string(), broker.used())).collect();

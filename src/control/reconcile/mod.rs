@@ -269,7 +269,8 @@ impl Reconciler {
         seen.remember(before.as_ref(), &snapshot.brokers_with_replicas());
         let mut world = self.world(cluster).await?;
         let room = self.lay_out(lease, cluster, &mut seen, &snapshot).await?;
-        self.publish(cluster, seen.view(spec.clone()));
+        // Without what is said of it, which may change until somebody plans with it.
+        self.publish(cluster, seen.view(ClusterSpec::default()));
         world.add_cluster(cluster, seen.view(spec.clone()));
 
         let snapshot = Arc::new(snapshot);

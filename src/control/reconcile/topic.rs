@@ -149,8 +149,11 @@ impl Reconciler {
     async fn world_of(&self, id: &ResourceId) -> Result<World, ReconcileError> {
         let cluster = id.cluster.as_deref().unwrap_or_default();
         let mut world = World::of(&[], super::SELF);
-        if let Some(view) = self.clusters.load().get(cluster) {
-            world.add_cluster(cluster, view.clone());
+        let said = self.store.resource(&ResourceId::of(Kind::Cluster, cluster)).await?;
+        if let (Some(view), Some(Spec::Cluster(spec))) =
+            (self.clusters.load().get(cluster), said.map(|resource| resource.spec))
+        {
+            world.add_cluster(cluster, view.clone().with_spec(spec));
         }
         let Some(topic) = self.store.resource(id).await? else { return Ok(world) };
         let users = Filter {
