@@ -61,12 +61,7 @@ pub(super) async fn onboard(client: &Client, args: OnboardArgs, output: Output) 
         body["subject"] = json!(subject);
     }
     let mut url = client.at(["v1", "onboardings"]);
-    if ask.dry_run {
-        url.query_pairs_mut().append_pair("dry_run", "true");
-    }
-    if !ask.reason.is_empty() {
-        url.query_pairs_mut().append_pair("reason", &ask.reason);
-    }
+    ask.put_into(&mut url);
     let reply = client.ask(url, &body).await?;
     let makes_secret = reply["changes"].as_array().into_iter().flatten().any(|change| {
         change["operation"] == "create" && change["resource"].as_str().is_some_and(|id| id.starts_with(kind))

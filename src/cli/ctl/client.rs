@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::place::Place;
 use crate::cli::{Failure, with_causes};
-use crate::control::resource::{Kind, ResourceId, Violation};
+use crate::control::resource::{ResourceId, Violation};
 use crate::dev::trust::trust;
 
 /// How long a connection may take.
@@ -130,7 +130,7 @@ impl Client {
     /// The address of a resource.
     pub(super) fn of(&self, id: &ResourceId) -> Url {
         let cluster = id.cluster.as_deref();
-        self.at(["v1", collection(id.kind)].into_iter().chain(cluster).chain([id.name.as_str()]))
+        self.at(["v1", id.kind.plural()].into_iter().chain(cluster).chain([id.name.as_str()]))
     }
 
     /// Reads. Tried again when nobody answers.
@@ -295,21 +295,6 @@ impl Client {
                 Err(source) => return Err(ClientError::Broken { url: url.clone(), source: source.without_url() }),
             }
         }
-    }
-}
-
-/// The name of a kind's list in paths.
-pub(super) fn collection(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Service => "services",
-        Kind::Cluster => "clusters",
-        Kind::Topic => "topics",
-        Kind::User => "users",
-        Kind::Sender => "senders",
-        Kind::Group => "groups",
-        Kind::EventType => "event_types",
-        Kind::Access => "access",
-        Kind::Quota => "quotas",
     }
 }
 

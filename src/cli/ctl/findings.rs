@@ -73,12 +73,7 @@ pub(super) async fn run(client: &Client, args: FindingsArgs, output: Output) -> 
 
 async fn decide(client: &Client, args: DecideArgs, verb: &str, output: Output) -> Result<(), Failure> {
     let mut url = client.at(["v1", "findings", &args.id, verb]);
-    if args.ask.dry_run {
-        url.query_pairs_mut().append_pair("dry_run", "true");
-    }
-    if !args.ask.reason.is_empty() {
-        url.query_pairs_mut().append_pair("reason", &args.ask.reason);
-    }
+    args.ask.put_into(&mut url);
     let reply = client.ask(url, &json!({})).await?;
     follow::conclude(client, reply, args.ask.dry_run, &args.ask.wait, output).await
 }

@@ -35,6 +35,18 @@ pub(super) struct AskArgs {
     pub wait: WaitArgs,
 }
 
+impl AskArgs {
+    /// What of it the API is told behind the `?`.
+    pub(super) fn put_into(&self, url: &mut reqwest::Url) {
+        if self.dry_run {
+            url.query_pairs_mut().append_pair("dry_run", "true");
+        }
+        if !self.reason.is_empty() {
+            url.query_pairs_mut().append_pair("reason", &self.reason);
+        }
+    }
+}
+
 /// For how long a request is waited for.
 #[derive(Debug, clap::Args)]
 pub(super) struct WaitArgs {

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{Client, collection};
+use super::client::Client;
 use super::files::{self, FileSpec, Folder};
 use super::follow::{self, AskArgs, ChangeReply, RequestReply};
 use super::show::{self, Output, count, say};
@@ -133,7 +133,7 @@ pub(super) async fn export(client: &Client, args: ExportArgs) -> Result<(), Fail
         if args.cluster.is_some() && !kind.is_on_cluster() {
             continue;
         }
-        let mut url = client.at(["v1", collection(kind)]);
+        let mut url = client.at(["v1", kind.plural()]);
         for (name, value) in [("service", &args.service), ("cluster", &args.cluster)] {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
@@ -224,7 +224,7 @@ impl FilesArgs {
                 continue;
             }
             client
-                .pages(client.at(["v1", collection(kind)]), None, |item| {
+                .pages(client.at(["v1", kind.plural()]), None, |item| {
                     let there = There::read(item)?;
                     found.insert(there.id.clone(), there);
                     Ok(())

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::client::{Client, collection};
+use super::client::Client;
 use super::follow::{self, AskArgs};
 use super::show::{self, Output, Table, cell};
 use super::{fields, files};
@@ -38,11 +38,10 @@ impl NameArgs {
 
 /// The kinds as arguments: in singular and plural, `event-type` too.
 pub(super) fn kinds() -> impl TypedValueParser<Value = Kind> {
-    let value = |kind: Kind| PossibleValue::new(kind.as_str()).alias(collection(kind)).aliases(more_names(kind));
+    let value = |kind: Kind| PossibleValue::new(kind.as_str()).alias(kind.plural()).aliases(more_names(kind));
     PossibleValuesParser::new(Kind::ALL.map(value)).map(|text| {
-        let is_named = |kind: &Kind| {
-            text == kind.as_str() || text == collection(*kind) || more_names(*kind).contains(&text.as_str())
-        };
+        let is_named =
+            |kind: &Kind| text == kind.as_str() || text == kind.plural() || more_names(*kind).contains(&text.as_str());
         Kind::ALL.into_iter().find(is_named).expect("clap lets only these through")
     })
 }
@@ -116,7 +115,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn list(client: &Client, args: ListArgs, output: Output) -> Result<(), Failure> {
-    let mut url = client.at(["v1", collection(args.kind)]);
+    let mut url = client.at(["v1", args.kind.plural()]);
     for (name, value) in
         [("cluster", &args.cluster), ("service", &args.service), ("q", &args.search), ("state", &args.state)]
     {
@@ -146,7 +145,7 @@ pub(super) async fn list(client: &Client, args: ListArgs, output: Output) -> Res
             gist(args.kind, &item["spec"]),
         ]);
     }
-    table.print(&format!("no {} here", collection(args.kind).replace('_', " ")))
+    table.print(&format!("no {} here", args.kind.plural().replace('_', " ")))
 }
 
 /// The state, and why it is not another one.
@@ -332,12 +331,7 @@ pub(super) async fn rotate(client: &Client, args: RotateArgs, output: Output) ->
     let id = of_secret(&args.name)?;
     let mut url = client.of(&id);
     url.path_segments_mut().expect("it has a path").push("rotate");
-    if args.ask.dry_run {
-        url.query_pairs_mut().append_pair("dry_run", "true");
-    }
-    if !args.ask.reason.is_empty() {
-        url.query_pairs_mut().append_pair("reason", &args.ask.reason);
-    }
+    args.ask.put_into(&mut url);
     let reply = client.ask(url, &json!({})).await?;
     follow::conclude(client, reply, args.ask.dry_run, &args.ask.wait, output).await
 }
