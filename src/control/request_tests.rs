@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::control::actor::Role;
 use crate::control::capacity::Class;
-use crate::control::store::RequestFilter;
+use crate::control::store::{RequestFilter, ResourceState};
 
 const GB: u64 = 1_000_000_000;
 
