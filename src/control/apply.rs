@@ -4,6 +4,9 @@
 //! the journal before it is begun, a step of a node that another one took over from, a change sent again without looking first, a
 //! wait without an end.
 //!
+//! One node applies at a time; on it `crew` carries out several requests side by side, and `turn` says which: a cluster that does
+//! not answer holds up what is asked of it, and nothing else.
+//!
 //! A node that is killed anywhere leaves the request `applying`. Whoever has the lease next goes on with the first step that is not
 //! done: it looks at what is there, and so it makes no difference whether the step was done, half done or not begun.
 
@@ -11,19 +14,22 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::origin;
 use super::provider::{Comparison, Observed, Providers, Reach, Step, StepError};
 use super::quiet::{Phase, Quiet};
 use super::request::{Desk, Planned, Request, RequestError, RequestState};
 use super::resource::{Kind, ManagedBy, ResourceId, Spec};
-use super::store::{
-    Audit, Lease, RequestFilter, RequestRow, Resource, ResourceState, StepState, Store, StoreError, now_ms,
-};
+use super::store::{Audit, Lease, RequestRow, Resource, ResourceState, StepState, Store, StoreError, now_ms};
 use super::world::World;
 use crate::telemetry::export;
 use crate::telemetry::metrics::CONTROL_TIME_TO_READY;
+
+mod crew;
+mod turn;
+
+pub use crew::Crew;
 
 /// For how long a node has the right to apply; it is kept before each step.
 const LEASE: Duration = Duration::from_secs(15);
@@ -79,36 +85,24 @@ impl Applier {
         Applier { providers, node: node.to_owned(), ..self.clone() }
     }
 
-    /// Carries out every request that is approved or was begun, the oldest first; says how many came to an end.
+    /// Carries out every request that is approved or was begun, each of them once; says how many came to an end.
     pub async fn run_once(&self) -> Result<usize, ApplyError> {
-        let mut ended = 0;
-        for state in [RequestState::Applying, RequestState::Approved, RequestState::Quiet] {
-            let mut rows =
-                self.store.requests::<Request>(&RequestFilter::in_state(state.as_str()), None, 1_000).await?;
-            rows.retain(|row| is_due(&row.document));
-            rows.reverse();
-            for row in rows {
-                match self.apply(&row.id).await {
-                    Ok(()) => ended += 1,
-                    Err(ApplyError::Later { step, source }) => {
-                        warn!(request = row.id, step, %source, "a step is tried again later")
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(ended)
+        Crew::new(self.clone()).once().await
     }
 
     /// Carries out one request, as far as it goes.
     pub async fn apply(&self, id: &str) -> Result<(), ApplyError> {
         let lease = self.lease().await?;
-        let row = self.begin(&lease, id).await?;
-        let Some(row) = row else { return Ok(()) };
-        let stopped = self.steps(&lease, &row).await?;
-        self.finish(&lease, id, stopped.err()).await?;
+        let applied = self.carry_out(&lease, id).await;
         self.store.release(&lease).await?;
-        Ok(())
+        applied
+    }
+
+    async fn carry_out(&self, lease: &Lease, id: &str) -> Result<(), ApplyError> {
+        let row = self.begin(lease, id).await?;
+        let Some(row) = row else { return Ok(()) };
+        let stopped = self.steps(lease, &row).await?;
+        self.finish(lease, id, stopped.err()).await
     }
 
     async fn lease(&self) -> Result<Lease, ApplyError> {

@@ -22,13 +22,14 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
 use super::api::{self, Api, tokens};
-use super::apply::{Applier, ApplyError};
+use super::apply::{Applier, ApplyError, Crew};
 use super::gate::Gate;
 use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
 use super::policy::Table;
@@ -251,7 +252,7 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         tls,
         encryption,
     });
-    let round = Rounds { applier, store: store.clone(), policy, wake, stop: stop.clone(), node, renewal };
+    let round = Rounds { crew: Crew::new(applier), store: store.clone(), policy, wake, stop: stop.clone(), renewal };
     let mut tasks = vec![tokio::spawn(round.run()), tokio::spawn(snapshots.run(stop.clone()))];
     if looks_by_itself {
         let stop = stop.clone();
@@ -276,12 +277,11 @@ fn listen(control: &Control, router: Router, tls: Option<Encryption>) -> Result<
 
 /// What is done behind the API, round after round.
 struct Rounds {
-    applier: Applier,
+    crew: Crew,
     store: Store,
     policy: Arc<ArcSwap<Table>>,
     wake: Arc<Notify>,
     stop: CancellationToken,
-    node: String,
     renewal: Option<Renewal>,
 }
 
@@ -313,43 +313,37 @@ impl Renewal {
 
 impl Rounds {
     async fn run(mut self) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.stop.is_cancelled() {
             self.apply().await;
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            self.look_for_policy().await;
-            export::upkeep();
-            if let Some(mut renewal) = self.renewal.take() {
-                let looked = tokio::task::spawn_blocking(move || {
-                    renewal.look();
-                    renewal
-                });
-                self.renewal = looked.await.ok();
+                ended = self.crew.ended() => ended.note(),
+                _ = tick.tick() => self.keep_up().await,
             }
         }
-        // Another node need not wait until the lease runs out.
-        if let Ok(Some(lease)) = self.store.lease("apply", &self.node, 1).await {
-            let _ = self.store.release(&lease).await;
+        self.crew.finish(GRACE).await;
+    }
+
+    async fn apply(&mut self) {
+        match self.crew.look().await {
+            Ok(()) => {}
+            Err(ApplyError::NotOurs) => debug!("another node applies requests"),
+            Err(error) => warn!(%error, "requests could not be applied; they are tried again"),
         }
     }
 
-    async fn apply(&self) {
-        let mut round = std::pin::pin!(self.applier.run_once());
-        let ended = tokio::select! {
-            ended = &mut round => ended,
-            // What is not done by then is left as `kill -9` would leave it: whoever is next looks at what is there.
-            () = self.stop.cancelled() => match tokio::time::timeout(GRACE, &mut round).await {
-                Ok(ended) => ended,
-                Err(_) => return warn!("a step was not done in time; it is gone on with at the next start"),
-            },
-        };
-        match ended {
-            Ok(_) => {}
-            Err(ApplyError::NotOurs) => debug!("another node applies requests"),
-            Err(error) => warn!(%error, "requests could not be applied; they are tried again"),
+    async fn keep_up(&mut self) {
+        self.look_for_policy().await;
+        export::upkeep();
+        if let Some(mut renewal) = self.renewal.take() {
+            let looked = tokio::task::spawn_blocking(move || {
+                renewal.look();
+                renewal
+            });
+            self.renewal = looked.await.ok();
         }
     }
 

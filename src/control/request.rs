@@ -2,6 +2,12 @@
 //!
 //! In: the changes that somebody asks for. Out: a [`Request`] with its decision, kept in the store, or everything that is wrong with
 //! it. Never: a write to Kafka; that is `apply`'s, once a request is approved.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `load` | what the changes are judged with |
+//! | `judge` | what is wrong with each of them, what is known of it, what it takes |
+//! | `agree` | approvals and denials |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,15 +17,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::actor::{Actor, topic_of};
-use super::admission::over_budget;
+use super::actor::Actor;
 use super::origin::{self, Origin};
-use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
+use super::policy::{self, Approver, Decision, Table, Verdict};
 use super::provider::Providers;
 use super::quiet::Quiet;
-use super::resource::{Found, Kind, ManagedBy, ResourceId, Spec, Violation};
-use super::store::{Audit, Need, NewRequest, Reservation, ResourceState, Store, StoreError, Taken, Tx};
+use super::resource::{Found, ManagedBy, ResourceId, Spec, Violation};
+use super::store::{Audit, Need, NewRequest, Store, StoreError, Tx};
 use super::world::{Change, ClusterView, World};
+
+mod agree;
+mod judge;
+mod load;
+
+use judge::Spoken;
 
 /// Most changes of one request.
 pub const CHANGES_MAX: usize = 500;
@@ -263,97 +274,6 @@ impl Desk {
         Ok(request)
     }
 
-    /// Agrees to a request, to the plan with this hash and no other.
-    pub async fn approve(
-        &self,
-        actor: &Actor,
-        id: &str,
-        plan_hash: &str,
-        reason: &str,
-        source: &str,
-    ) -> Result<Request, RequestError> {
-        let mut tx = self.store.begin().await?;
-        let mut row = find(&mut tx, id).await?;
-        let request = &mut row.document;
-        if request.state != RequestState::Pending {
-            return Err(wrong_state(request, "approved"));
-        }
-        let note = |outcome: &'static str| Audit {
-            actor: &actor.name,
-            source,
-            verb: "approve",
-            object: id,
-            request: id,
-            outcome,
-            detail: json!({ "reason": reason }),
-        };
-        if request.actor == actor.name {
-            tx.audit(note("own_request")).await?;
-            tx.commit().await?;
-            return Err(RequestError::OwnRequest);
-        }
-        let changes: Vec<Change> = request.changes.iter().map(Planned::change).collect();
-        let world = self.load(&mut tx, &changes, &request.actor).await?;
-        if let Some(stale) = stale(request, plan_hash, &world) {
-            request.state = RequestState::Superseded;
-            request.message = format!("{stale} has changed since it was planned");
-            row.state = request.state.as_str().to_owned();
-            tx.put_request(&row).await?;
-            tx.drop_reservations(id).await?;
-            tx.audit(note("stale")).await?;
-            tx.commit().await?;
-            return Err(RequestError::Stale { what: stale });
-        }
-        let parts = request.parts_of(actor, &world);
-        if parts.is_empty() {
-            let by = request.approvers().into_iter().map(Approver::as_str).collect::<Vec<_>>().join(", ");
-            tx.audit(note("not_an_approver")).await?;
-            tx.commit().await?;
-            return Err(RequestError::NotAnApprover { actor: actor.name.clone(), by });
-        }
-        request.approvals.push(Approval {
-            actor: actor.name.clone(),
-            parts,
-            reason: reason.to_owned(),
-            at_ms: tx.now_ms(),
-        });
-        if request.is_agreed() {
-            request.state = RequestState::Approved;
-        }
-        row.state = row.document.state.as_str().to_owned();
-        tx.put_request(&row).await?;
-        tx.audit(note("done")).await?;
-        tx.commit().await?;
-        Ok(row.document)
-    }
-
-    /// Says no to a request; or takes it back, for the one who asked.
-    pub async fn deny(&self, actor: &Actor, id: &str, reason: &str, source: &str) -> Result<Request, RequestError> {
-        let mut tx = self.store.begin().await?;
-        let mut row = find(&mut tx, id).await?;
-        let request = &mut row.document;
-        if request.state != RequestState::Pending {
-            return Err(wrong_state(request, "denied"));
-        }
-        let changes: Vec<Change> = request.changes.iter().map(Planned::change).collect();
-        let world = self.load(&mut tx, &changes, &request.actor).await?;
-        let is_own = request.actor == actor.name;
-        if !is_own && request.parts_of(actor, &world).is_empty() {
-            let by = request.approvers().into_iter().map(Approver::as_str).collect::<Vec<_>>().join(", ");
-            return Err(RequestError::NotAnApprover { actor: actor.name.clone(), by });
-        }
-        request.state = if is_own { RequestState::Withdrawn } else { RequestState::Denied };
-        request.message = reason.to_owned();
-        row.state = row.document.state.as_str().to_owned();
-        tx.put_request(&row).await?;
-        tx.drop_reservations(id).await?;
-        let detail = json!({ "reason": reason });
-        let verb = if is_own { "withdraw" } else { "deny" };
-        tx.audit(Audit { actor: &actor.name, source, verb, object: id, request: id, outcome: "done", detail }).await?;
-        tx.commit().await?;
-        Ok(row.document)
-    }
-
     /// What would become of a request, with its reservations made in the transaction.
     async fn plan(
         &self,
@@ -414,182 +334,6 @@ impl Desk {
         request.plan_hash = request.hash(&world);
         Ok(request)
     }
-
-    fn violations(&self, actor: &Actor, change: &Change, world: &World, ask: &Ask, origin: &Origin) -> Vec<Violation> {
-        let id = &change.id;
-        let mut found = Found::of(id);
-        if !actor.may_ask(id, change.desired.as_ref(), world) {
-            let problem = format!("`{}` is of no group that owns it", actor.name);
-            found.add("", "not-yours", problem, "ask its owner, or join the group");
-            // What is wrong with what is not theirs is not theirs to know.
-            return found.violations();
-        }
-        let before = world.before(id);
-        if let (Some(wanted), found_revision) = (change.if_match, before.map_or(0, |resource| resource.revision))
-            && wanted != found_revision
-        {
-            let problem = format!("it is at revision {found_revision}, not {wanted}");
-            found.add("", "stale", problem, "read it again");
-        }
-        if let Some(before) = before {
-            origin::check(change, world, ask, origin, &mut found);
-            if matches!(before.state, ResourceState::Applying | ResourceState::Deleting) {
-                found.add("", "busy", "it is being changed", "wait until that is done");
-            }
-        } else if change.desired.is_none() {
-            found.add("", "unknown", "there is nothing of this name", "look at the list");
-            return found.violations();
-        }
-        if let Some(spec) = &change.desired {
-            found.extend(spec.violations(id));
-            if let Spec::Topic(topic) = spec
-                && topic.expert.is_some()
-                && !actor.may_set_by_hand(id, world)
-            {
-                let fix = "leave `expert` out and say what capacity is needed, or ask somebody with the role `expert`";
-                found.add("expert", "not-an-expert", "Kafka's own settings need the role `expert`", fix);
-            }
-        }
-        match self.providers.of(id.kind) {
-            Some(provider) => found.extend(provider.violations(change, world)),
-            None => {
-                let problem = format!("{} is managed by no provider", id.kind.as_str());
-                found.add("", "unmanaged-kind", problem, "leave it out");
-            }
-        }
-        found.violations()
-    }
-
-    /// What is known of a change, what it needs, and what of that is not free; what it needs is reserved if it is.
-    async fn facts(
-        &self,
-        tx: &mut Tx,
-        actor: &Actor,
-        change: &Change,
-        world: &World,
-        violations: &[Violation],
-        spoken: &mut Spoken<'_>,
-    ) -> Result<(Facts, Option<Need>, Option<String>), RequestError> {
-        let id = &change.id;
-        let mut facts = Facts::default();
-        facts.set("kind", id.kind.as_str()).set("operation", world.operation(change).as_str());
-        facts.set("violations", violations.len() as f64);
-        let service = change.desired.as_ref().and_then(|spec| spec.service(id));
-        let service = service.or_else(|| world.before(id).map(|resource| resource.service.as_str()));
-        facts.set("own_service", service.is_some_and(|service| actor.owns(service, world)));
-        if let Some(view) = id.cluster.as_deref().and_then(|cluster| world.cluster(cluster)) {
-            facts.set("environment", view.spec.environment.as_str());
-            if let Some(used) = view.disk_used {
-                facts.set("disk_used", used);
-            }
-        }
-        if let Some(topic) = topic_of(id, world)
-            && let Some(Spec::Topic(topic)) = world.after(&topic)
-        {
-            facts.set("own_topic", service == Some(&topic.service));
-            let visibility = if topic.visibility == super::resource::Visibility::Open { "open" } else { "restricted" };
-            facts.set("topic_visibility", visibility);
-        }
-        if !violations.is_empty() {
-            return Ok((facts, None, None));
-        }
-        let Some(provider) = self.providers.of(id.kind) else { return Ok((facts, None, None)) };
-        // What is desired already can only be asked for because it is not so.
-        let is_desired = world.before(id).is_some_and(|before| change.desired.as_ref() == Some(&before.spec));
-        facts.set("restore", is_desired);
-        provider.facts(change, world, &mut facts);
-        let need = provider.need(change, world);
-        let mut over = None;
-        if let (Some(need), Some(cluster)) = (need, &id.cluster) {
-            // Earlier changes of the same request have spoken for theirs.
-            let request = spoken.request.to_owned();
-            let spoken = spoken.by_cluster.entry(cluster.clone()).or_default();
-            let taken = world.taken(id);
-            let taken = Taken { all: taken.all.plus(*spoken), own: taken.own };
-            facts.set("grows", need.disk_bytes > taken.own.disk_bytes);
-            over = world.cluster(cluster).and_then(|view| over_budget(view, taken, need));
-            facts.set("over_budget", over.is_some());
-            if over.is_none() {
-                let (cluster, resource) = (cluster.clone(), id.to_string());
-                tx.reserve(&Reservation { cluster, resource, request, need }).await?;
-                *spoken = spoken.plus(need.over(taken.own));
-            }
-        }
-        Ok((facts, need, over))
-    }
-
-    /// Everything that these changes are judged with, as of this transaction.
-    pub(super) async fn load(&self, tx: &mut Tx, changes: &[Change], requester: &str) -> Result<World, RequestError> {
-        let mut world = World::of(changes, requester);
-        let known = self.clusters.load_full();
-        let mut wanted: BTreeSet<ResourceId> = BTreeSet::new();
-        for change in changes {
-            wanted.insert(change.id.clone());
-            wanted.extend(self.providers.of(change.id.kind).into_iter().flat_map(|provider| provider.related(change)));
-        }
-        for id in &wanted {
-            if let Some(resource) = tx.resource(id).await? {
-                wanted_service(&mut world, tx, &resource.service).await?;
-                if resource.managed_by != ManagedBy::Api
-                    && let Some(file) = tx.file(id).await?
-                {
-                    world.add_file(id, file);
-                }
-                world.add(resource);
-            }
-        }
-        for topic in changes.iter().filter(|change| change.id.kind == Kind::Topic && change.desired.is_none()) {
-            // Whoever still sends events to it must be known to whoever deletes it.
-            let cluster = topic.id.cluster.as_deref().unwrap_or_default();
-            for row in tx.named_after(Kind::EventType, "", &topic.id.name).await? {
-                let goes_to_it = matches!(&row.spec, Spec::EventType(event) if event.cluster == cluster);
-                if goes_to_it && world.before(&row.id).is_none() {
-                    world.add(row);
-                }
-            }
-        }
-        let clusters: BTreeSet<&str> = wanted.iter().filter_map(|id| id.cluster.as_deref()).collect();
-        for cluster in clusters {
-            // What is registered counts; what is only in the configuration may not be written to.
-            let Some(row) = tx.resource(&ResourceId::of(Kind::Cluster, cluster)).await? else { continue };
-            let Spec::Cluster(spec) = row.spec else { continue };
-            world.add_cluster(cluster, known.get(cluster).cloned().unwrap_or_default().with_spec(spec));
-        }
-        let (mut taken, mut services) = (BTreeMap::new(), BTreeSet::new());
-        for change in changes.iter().filter(|change| change.id.kind == Kind::Topic) {
-            let cluster = change.id.cluster.as_deref().unwrap_or_default();
-            let all = match taken.get(cluster) {
-                Some(all) => *all,
-                None => tx.taken_by_all(cluster).await?,
-            };
-            taken.insert(cluster, all);
-            let own = tx.taken_by(cluster, &change.id.to_string()).await?;
-            world.add_taken(&change.id, Taken { all, own });
-            let service = change.desired.as_ref().and_then(|spec| spec.service(&change.id)).unwrap_or_default();
-            if services.insert((service, cluster)) {
-                let reserved = tx.disk_of_service(service, cluster).await?;
-                world.add_service_reserve(service, cluster, reserved);
-            }
-        }
-        Ok(world)
-    }
-}
-
-async fn wanted_service(world: &mut World, tx: &mut Tx, service: &str) -> Result<(), RequestError> {
-    let id = ResourceId::of(Kind::Service, service);
-    if !service.is_empty()
-        && world.before(&id).is_none()
-        && let Some(resource) = tx.resource(&id).await?
-    {
-        world.add(resource);
-    }
-    Ok(())
-}
-
-/// What earlier changes of a request have spoken for.
-struct Spoken<'r> {
-    request: &'r str,
-    by_cluster: BTreeMap<String, Need>,
 }
 
 /// In which order changes are made: what others need first, and what needs others is taken away first.
@@ -609,18 +353,6 @@ pub(super) fn wrong_state(request: &Request, verb: &'static str) -> RequestError
     RequestError::WrongState { id: request.id.clone(), state: request.state.as_str(), verb }
 }
 
-/// The first thing that is no longer as it was when the request was planned.
-fn stale(request: &Request, plan_hash: &str, world: &World) -> Option<String> {
-    if request.plan_hash != plan_hash {
-        return Some("the plan".to_owned());
-    }
-    let moved = request
-        .changes
-        .iter()
-        .find(|planned| world.before(&planned.resource).map_or(0, |resource| resource.revision) != planned.revision);
-    moved.map(|planned| planned.resource.to_string())
-}
-
 impl Planned {
     /// The change that it was planned from.
     pub fn change(&self) -> Change {
@@ -633,33 +365,6 @@ impl Request {
     pub fn service(&self) -> &str {
         let spec = self.changes.iter().find_map(|planned| planned.desired.as_ref()?.service(&planned.resource));
         spec.unwrap_or_default()
-    }
-
-    /// Everybody who must agree.
-    pub fn approvers(&self) -> BTreeSet<Approver> {
-        match &self.verdict {
-            Verdict::Review { by } => by.clone(),
-            Verdict::Auto | Verdict::Reject => BTreeSet::new(),
-        }
-    }
-
-    /// In which parts somebody may agree: those that they have for every change that asks for them.
-    pub(super) fn parts_of(&self, actor: &Actor, world: &World) -> BTreeSet<Approver> {
-        let asks = |planned: &&Planned, part: Approver| match &planned.decision.verdict {
-            Verdict::Review { by } => by.contains(&part),
-            Verdict::Auto | Verdict::Reject => false,
-        };
-        let may = |part: &Approver| {
-            let mut changes = self.changes.iter().filter(|planned| asks(planned, *part));
-            changes.all(|planned| actor.may_approve_as(*part, &planned.resource, world))
-        };
-        self.approvers().into_iter().filter(may).collect()
-    }
-
-    /// Whether all who must have agreed.
-    fn is_agreed(&self) -> bool {
-        let agreed: BTreeSet<Approver> = self.approvals.iter().flat_map(|approval| approval.parts.clone()).collect();
-        self.approvers().is_subset(&agreed)
     }
 
     /// What an approval is of: the changes, what they were planned on, and what was decided.

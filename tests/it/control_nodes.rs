@@ -350,3 +350,63 @@ async fn a_small_topic_is_usable_in_seconds_and_decided_on_at_once() {
     assert!(decided[3].as_millis() < 1_000, "{decided:?}");
     plane.finish();
 }
+
+#[tokio::test]
+async fn a_cluster_that_does_not_answer_holds_up_what_is_asked_of_it_and_nothing_else() {
+    let (cluster, silent) = (kafka::shared(), kafka::Cluster::start(1));
+    silent.pause(1);
+    // By name it comes first.
+    let brokers: Vec<_> = silent.sasl_brokers().split(',').map(str::to_owned).collect();
+    let config = control::config(&cluster, "");
+    let of_core = config.split_once("[control]").expect("it has one").0.to_owned();
+    let of_silent = of_core.replace("clusters.core", "clusters.a-silent");
+    let of_silent = format!(
+        "[clusters.a-silent]\nbrokers = {brokers:?}\n{}\n[control.clusters.a-silent]\nmode = \"shared\"\n\
+         operators = [\"platform\"]\nshares_disks = true\nreplicas_max = 1\ndisk_bytes = 10_000_000_000_000\n",
+        of_silent.lines().skip(2).collect::<Vec<_>>().join("\n")
+    );
+    let begun = Instant::now();
+    let mut plane = Control::start(&(config + &of_silent));
+    for text in ["a step is tried again later", "was not compared"] {
+        plane.expect_log(text);
+    }
+    let admin = plane.admin().await;
+    let ann = plane.token(&admin, "ann", &["team-orders"], &[]).await;
+    plane.done(&ann, json!([{ "id": "service/orders", "spec": { "group": "team-orders" } }])).await;
+    wait_until("the other cluster is compared", async || {
+        let budgets = plane.get(&admin, "/v1/budgets").await;
+        let is_seen = |cluster: &str| {
+            let of_it = budgets["items"].as_array().expect("a list").iter().find(|item| item["cluster"] == cluster);
+            of_it.expect("it is registered")["at_ms"].is_u64()
+        };
+        assert!(!is_seen("a-silent"), "{budgets}");
+        if is_seen("core") { Ok(()) } else { Err(budgets.to_string()) }
+    })
+    .await;
+    let compared = begun.elapsed();
+
+    let spec = json!({ "service": "orders", "capacity": { "mb_per_second": 0.001 } });
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let asked = plane.ask(&ann, "PUT", &format!("/v1/topics/a-silent/{}", unique("orders.far")), &spec).await;
+        assert_eq!(asked.status, 202, "{}", asked.text());
+        waits.push(asked.json()["id"].as_str().expect("an id").to_owned());
+    }
+    let begun = Instant::now();
+    plane.done(&ann, json!([{ "id": format!("topic/core/{}", unique("orders.near")), "spec": spec }])).await;
+    let ready = begun.elapsed();
+    println!(
+        "beside a cluster that does not answer, another was compared after {compared:?}, a topic ready after {ready:?}"
+    );
+    // A question to a cluster that does not answer takes 30 s; whoever waits for one of them misses this.
+    assert!(compared.as_secs() < 25 && ready.as_secs() < 20, "{compared:?} {ready:?}");
+    for id in &waits {
+        let state = plane.get(&ann, &format!("/v1/requests/{id}")).await["state"].clone();
+        assert!(state == "approved" || state == "applying", "{state}");
+    }
+    silent.resume(1);
+    for id in &waits {
+        plane.ready(&ann, id).await;
+    }
+    plane.finish();
+}

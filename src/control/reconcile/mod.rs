@@ -27,7 +27,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde_json::json;
-use tracing::{info, warn};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 
 use super::actor::{Actor, Role};
 use super::kafka::AdminError;
@@ -64,6 +67,8 @@ use snapshot::Snapshot;
 
 /// For how long a node has the right to reconcile a cluster; a pass that takes longer writes nothing.
 const LEASE: Duration = Duration::from_secs(120);
+/// Clusters that are passed over at a time: each takes the memory of what is on it.
+const PASSES_MAX: usize = 8;
 /// Rows read and written at a time: no transaction holds the others up for long.
 const ROWS: u32 = 500;
 /// Resources that are looked at between two turns of other tasks.
@@ -182,42 +187,50 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Passes over every cluster, again and again, until it is dropped or stopped.
-    pub async fn run(&self, stop: tokio_util::sync::CancellationToken) {
+    /// Passes over every cluster, again and again, each by itself, until it is dropped or stopped.
+    pub async fn run(&self, stop: CancellationToken) {
+        let room = Arc::new(Semaphore::new(PASSES_MAX));
+        let mut clusters = JoinSet::new();
+        for cluster in self.reach.clusters.keys() {
+            let (reconciler, cluster, stop) = (self.clone(), cluster.clone(), stop.clone());
+            let room = Arc::clone(&room);
+            clusters.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = reconciler.pass_again_and_again(&cluster, &room) => {}
+                }
+            });
+        }
+        while let Some(ended) = clusters.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "nobody compares a cluster any more");
+            }
+        }
+    }
+
+    async fn pass_again_and_again(&self, cluster: &str, room: &Semaphore) {
         let mut turn = tokio::time::interval(self.settings.every);
         turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = turn.tick() => {}
-            }
-            for cluster in self.reach.clusters.keys() {
-                let passed = tokio::select! {
-                    () = stop.cancelled() => return,
-                    passed = self.pass(cluster) => passed,
-                };
-                match passed {
-                    Ok(pass) if pass.held => {
-                        let (findings, new) = (pass.findings, pass.new);
-                        warn!(
-                            cluster,
-                            findings, new, "so much of a cluster is not as desired that nothing is done by itself"
-                        );
-                    }
-                    Ok(pass) if pass.new > 0 => {
-                        info!(cluster, findings = pass.findings, new = pass.new, "a cluster is not as desired");
-                    }
-                    Ok(pass) => {
-                        info!(
-                            cluster,
-                            findings = pass.findings,
-                            took_ms = pass.took.as_millis() as u64,
-                            "a cluster was compared"
-                        );
-                    }
-                    Err(ReconcileError::NotOurs { .. } | ReconcileError::NotRegistered { .. }) => {}
-                    Err(error) => warn!(cluster, %error, "a cluster was not compared"),
+            turn.tick().await;
+            let _place = room.acquire().await.expect("nobody closes it");
+            match self.pass(cluster).await {
+                Ok(pass) if pass.held => {
+                    let (findings, new) = (pass.findings, pass.new);
+                    warn!(
+                        cluster,
+                        findings, new, "so much of a cluster is not as desired that nothing is done by itself"
+                    );
                 }
+                Ok(pass) if pass.new > 0 => {
+                    info!(cluster, findings = pass.findings, new = pass.new, "a cluster is not as desired");
+                }
+                Ok(pass) => {
+                    let (findings, took_ms) = (pass.findings, pass.took.as_millis() as u64);
+                    info!(cluster, findings, took_ms, "a cluster was compared");
+                }
+                Err(ReconcileError::NotOurs { .. } | ReconcileError::NotRegistered { .. }) => {}
+                Err(error) => warn!(cluster, %error, "a cluster was not compared"),
             }
         }
     }

@@ -233,6 +233,18 @@ impl Store {
         query.fetch(&self.pool, "id DESC", limit).await?.iter().map(read).collect()
     }
 
+    /// Requests in one of these states, the oldest first, those after this id.
+    pub async fn requests_in<D: DeserializeOwned>(
+        &self,
+        states: [&str; 3],
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<RequestRow<D>>, StoreError> {
+        let rows = "SELECT * FROM requests WHERE state IN ($1, $2, $3) AND id > $4 ORDER BY id LIMIT $5";
+        let rows = states.into_iter().fold(sqlx::query(rows), |query, state| query.bind(state));
+        rows.bind(after).bind(i64::from(limit)).fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
     /// How many requests are in each state.
     pub async fn count_requests(&self) -> Result<Vec<(String, u64)>, StoreError> {
         let rows = sqlx::query("SELECT state, COUNT(*) AS count FROM requests GROUP BY state ORDER BY state");
