@@ -132,6 +132,9 @@ pub struct Planned {
     /// Of what.
     #[schema(value_type = String)]
     pub resource: ResourceId,
+    /// The service that owns it, before the change if there was an owner; empty for a cluster.
+    #[serde(default)]
+    pub service: String,
     /// `create`, `update`, `rotate` or `delete`.
     pub operation: String,
     /// What it is to be; none: it is to go.
@@ -169,7 +172,7 @@ pub struct Approval {
 pub enum RequestError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("a request has 1 to {CHANGES_MAX} changes, this one has {count}")]
+    #[error("a request has 1 to {CHANGES_MAX} changes, this one has {count}; ask for them in several requests")]
     Length { count: usize },
     #[error("there is no request `{id}`")]
     Unknown { id: String },
@@ -308,6 +311,7 @@ impl Desk {
             }
             planned.push(Planned {
                 resource: change.id.clone(),
+                service: world.owner(change).to_owned(),
                 operation: world.operation(change).as_str().to_owned(),
                 desired: change.desired.clone(),
                 revision: world.before(&change.id).map_or(0, |resource| resource.revision),
@@ -353,18 +357,11 @@ pub(super) fn wrong_state(request: &Request, verb: &'static str) -> RequestError
     RequestError::WrongState { id: request.id.clone(), state: request.state.as_str(), verb }
 }
 
-impl Planned {
-    /// The change that it was planned from.
-    pub fn change(&self) -> Change {
-        Change { id: self.resource.clone(), desired: self.desired.clone(), if_match: None }
-    }
-}
-
 impl Request {
     /// The service that it is about: of several, the first change's.
     pub fn service(&self) -> &str {
-        let spec = self.changes.iter().find_map(|planned| planned.desired.as_ref()?.service(&planned.resource));
-        spec.unwrap_or_default()
+        let mut services = self.changes.iter().map(|planned| planned.service.as_str());
+        services.find(|service| !service.is_empty()).unwrap_or_default()
     }
 
     /// What an approval is of: the changes, what they were planned on, and what was decided.

@@ -52,6 +52,7 @@ mod policies;
 mod requests;
 mod resources;
 mod secrets;
+mod services;
 pub mod tokens;
 
 use extract::BODY_BYTES_MAX;

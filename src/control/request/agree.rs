@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Approval, Desk, Planned, Request, RequestError, RequestState, find, wrong_state};
 use crate::control::actor::Actor;
+use crate::control::left;
 use crate::control::policy::{Approver, Verdict};
 use crate::control::store::Audit;
 use crate::control::world::{Change, World};
@@ -45,7 +46,8 @@ impl Desk {
         }
         let changes: Vec<Change> = request.changes.iter().map(Planned::change).collect();
         let world = self.load(&mut tx, &changes, &request.actor).await?;
-        if let Some(stale) = stale(request, plan_hash, &world) {
+        let stale = stale(request, plan_hash, &world).or_else(|| left::first_broken(&self.providers, &changes, &world));
+        if let Some(stale) = stale {
             request.state = RequestState::Superseded;
             request.message = format!("{stale} has changed since it was planned");
             row.state = request.state.as_str().to_owned();

@@ -84,7 +84,10 @@ impl Desk {
         facts.set("violations", violations.len() as f64);
         let service = change.desired.as_ref().and_then(|spec| spec.service(id));
         let service = service.or_else(|| world.before(id).map(|resource| resource.service.as_str()));
-        facts.set("own_service", service.is_some_and(|service| actor.owns(service, world)));
+        let owns = service.is_some_and(|service| actor.owns(service, world));
+        let before = world.before(id).map(|resource| resource.service.as_str());
+        facts.set("own_service", owns);
+        facts.set("gives_away", before.is_some_and(|before| service != Some(before)) && !owns);
         if let Some(view) = id.cluster.as_deref().and_then(|cluster| world.cluster(cluster)) {
             facts.set("environment", view.spec.environment.as_str());
             if let Some(used) = view.disk_used {

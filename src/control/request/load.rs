@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desk, RequestError};
+use crate::control::left;
 use crate::control::resource::{Kind, ManagedBy, ResourceId, Spec};
 use crate::control::store::{Taken, Tx};
 use crate::control::world::{Change, World};
@@ -46,6 +47,7 @@ impl Desk {
                 }
             }
         }
+        left::load(tx, changes, &mut world).await?;
         let clusters: BTreeSet<&str> = wanted.iter().filter_map(|id| id.cluster.as_deref()).collect();
         for cluster in clusters {
             // What is registered counts; what is only in the configuration may not be written to.
