@@ -240,7 +240,7 @@ stamp() {
 }
 
 check_shell() {
-    local scripts=(deploy/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc .ci/run)
+    local scripts=(deploy/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc benches/compare/*.sh .ci/run)
     bash -n "${scripts[@]}"
     if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
 }
