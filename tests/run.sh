@@ -63,6 +63,7 @@ packages=(
     "setpriv     util-linux    ends what a test started when the test ends"
     "npm         npm           fetches the conformance suite of Protobuf"
     "run:postgres postgresql   is one of the two stores of the management plane"
+    "run:haproxy haproxy       sends to the fleet that is restarted under load"
 )
 
 # The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
@@ -71,6 +72,9 @@ long_packages=(
 )
 
 probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
+
+# Debian keeps it where only root looks.
+probe_haproxy() { command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; }
 
 # Debian keeps the server's programs beside the path, by version.
 probe_postgres() { command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
