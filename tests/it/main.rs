@@ -19,6 +19,7 @@ mod spool;
 mod outage;
 mod wal;
 mod ctl;
+mod alerts;
 mod dead_letters;
 mod rejected;
 mod failover;

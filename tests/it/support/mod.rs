@@ -26,6 +26,7 @@ pub mod raw;
 pub mod read_back;
 pub mod referee;
 pub mod registry;
+pub mod rules;
 pub mod seed;
 pub mod tool;
 
