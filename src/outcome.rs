@@ -58,7 +58,7 @@ pub enum Delivery {
 }
 
 /// Where a record is kept that was accepted and then given up for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum KeptIn {
     /// In the dead-letter topic of its event type, acknowledged.
@@ -351,6 +351,7 @@ impl Tracked {
         match delivery {
             Delivery::Delivered { .. } => {
                 self.account.delivered.fetch_add(1, Relaxed);
+                self.account.delivered_bytes.fetch_add(self.cost_bytes.into(), Relaxed);
                 if self.is_elsewhere() {
                     self.account.delivered_elsewhere.fetch_add(1, Relaxed);
                 }
@@ -427,12 +428,18 @@ pub struct Account {
     pub event: String,
     /// The cluster that the event type is mapped to.
     pub cluster: String,
+    /// Its place among the accounts of its ledger, in the order in which they were made.
+    pub ordinal: u64,
     /// Events that were read out of a request.
     pub received: AtomicU64,
+    /// Bytes of their payloads, as they were sent.
+    pub received_bytes: AtomicU64,
     /// Events found in the spool at start.
     pub recovered: AtomicU64,
     /// Events that Kafka acknowledged.
     pub delivered: AtomicU64,
+    /// Bytes of their records, as a producer's budget counts them.
+    pub delivered_bytes: AtomicU64,
     /// Events among them that another cluster has, while the intended one took nothing.
     pub delivered_elsewhere: AtomicU64,
     /// Events that the reply refused, and those that a sample left out.
@@ -461,14 +468,17 @@ pub struct Account {
 }
 
 impl Account {
-    fn new(event: &str, cluster: &str) -> Self {
+    fn new(event: &str, cluster: &str, ordinal: u64) -> Self {
         let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
         Account {
             event: event.to_owned(),
             cluster: cluster.to_owned(),
+            ordinal,
             received: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
             recovered: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            delivered_bytes: AtomicU64::new(0),
             delivered_elsewhere: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -489,6 +499,12 @@ impl Account {
     /// Counts an event that was read out of a request.
     pub fn receive(&self) {
         self.received.fetch_add(1, Relaxed);
+    }
+
+    /// Counts the bytes of an event's payload.
+    #[inline]
+    pub fn note_payload(&self, bytes: usize) {
+        self.received_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Counts an event that was found in the spool.
@@ -575,12 +591,14 @@ fn by_code(counts: &[AtomicU64; Code::ALL.len()]) -> impl Iterator<Item = (Code,
 #[derive(Debug)]
 pub struct Ledger {
     accounts: DashMap<(String, String), Arc<Account>>,
+    made: AtomicU64,
     unknown: Arc<Account>,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Ledger { accounts: DashMap::new(), unknown: Arc::new(Account::new(Self::UNKNOWN, Self::NO_CLUSTER)) }
+        let unknown = Arc::new(Account::new(Self::UNKNOWN, Self::NO_CLUSTER, u64::MAX));
+        Ledger { accounts: DashMap::new(), made: AtomicU64::new(0), unknown }
     }
 }
 
@@ -590,10 +608,14 @@ impl Ledger {
     /// The cluster label of those.
     pub const NO_CLUSTER: &'static str = "(none)";
 
+    /// The label under which event types count together that have no series of their own.
+    pub const OTHER: &'static str = "(other)";
+
     /// The account of an event type, made at first use. For warm-up, not for the path of an event.
     pub fn account(&self, event: &str, cluster: &str) -> Arc<Account> {
         let entry = self.accounts.entry((event.to_owned(), cluster.to_owned()));
-        Arc::clone(&entry.or_insert_with(|| Arc::new(Account::new(event, cluster))))
+        let make = || Arc::new(Account::new(event, cluster, self.made.fetch_add(1, Relaxed)));
+        Arc::clone(&entry.or_insert_with(make))
     }
 
     /// The account of events whose name no event type has, and of those whose name could not be read.

@@ -357,6 +357,7 @@ impl Pipeline {
         };
         slice.last = Some(live);
         slice.receive(&live.account);
+        live.account.note_payload(event.payload.bytes().len());
         if is_braked(live, ask) {
             match brake(live, &event, ask) {
                 Ok(true) => {}

@@ -24,6 +24,7 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
         registries: _,
         events: _,
         dead_letters: _,
+        telemetry,
         senders: _,
         startup_wait: _,
         schema_refresh: _,
@@ -61,6 +62,8 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
     if *spool != next.spool {
         found.refuse("spool", "cannot change while the proxy runs".to_owned());
     }
+    // A series that was part of `(other)` would begin anew, and `(other)` fall.
+    found.compare("telemetry.event_types_max", &telemetry.event_types_max, &next.telemetry.event_types_max);
     found.compare("state_dir", state_dir, &next.state_dir);
     if routes.is_some() != next.routes.is_some() {
         found.refuse("routes.source", "cannot change while the proxy runs".to_owned());

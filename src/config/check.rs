@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::reader::{Source, Table};
 use super::{
     Cluster, Config, Files, Http, Problem, Routes, Sender, clusters, dead_letters, events, failed, http, registries,
-    routes, schemas, senders, spool,
+    routes, schemas, senders, spool, telemetry,
 };
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
@@ -91,6 +91,7 @@ fn read(mut root: Table<'_>) -> Config {
     let events = events::read(&mut root, &http, &clusters, schemas.as_ref(), spool.as_ref());
     let senders = senders::read(&mut root, &http, &events);
     let dead_letters = dead_letters::read(&mut root);
+    let telemetry = telemetry::read(&mut root);
     let failed = failed::read(&mut root, spool.as_ref(), state_dir.as_deref());
     let routes = routes::read(&mut root, state_dir.as_deref());
     root.finish();
@@ -122,6 +123,7 @@ fn read(mut root: Table<'_>) -> Config {
         revision: None,
         schemas,
         dead_letters,
+        telemetry,
         state_dir,
         startup_wait,
         schema_refresh,

@@ -21,6 +21,7 @@ mod schemas;
 mod spool;
 mod failed;
 mod dead_letters;
+mod telemetry;
 mod names;
 mod files;
 mod change;
@@ -75,6 +76,8 @@ pub struct Config {
     pub schemas: Option<Schemas>,
     /// How many dead letters of rejected events are kept, for each event type that has a topic for them.
     pub dead_letters: crate::produce::Sampling,
+    /// How much is shown.
+    pub telemetry: Telemetry,
     /// Folder for the schema snapshot and the last good routes. None: nothing is kept there.
     pub state_dir: Option<PathBuf>,
     /// How long start-up waits for everything to be warm before the proxy starts degraded.
@@ -137,6 +140,13 @@ pub struct Tls {
 pub struct Admin {
     /// `address:port`; port 0 takes a free one.
     pub listen: std::net::SocketAddr,
+}
+
+/// `[telemetry]`: how much is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Event types that have metrics of their own.
+    pub event_types_max: usize,
 }
 
 /// `[clusters.NAME]`: one Kafka cluster.

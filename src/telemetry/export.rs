@@ -16,7 +16,7 @@ use ::metrics::{Histogram, Label, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::metrics::{self, Kind, Metric};
-use super::{process, sources};
+use super::{logs, process, sources};
 
 /// Content type of what [`Exporter::render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,6 +53,7 @@ impl Exporter {
             source(&mut page);
         }
         sources::build(&mut page);
+        logs::write(&mut page);
         process::write(&mut page, self.started);
         in_order(&(page.into_text() + &live().render()))
     }

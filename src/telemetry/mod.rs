@@ -8,6 +8,8 @@
 pub mod metrics;
 pub mod export;
 pub mod sources;
+pub mod accounts;
+pub mod certificates;
 pub mod meters;
 mod process;
 pub mod health;
