@@ -287,7 +287,7 @@ EVENT_TYPE = Dashboard(
                 Panel(
                     "Rejected by code",
                     "short",
-                    "Events that the reply refused, by code. The last hundred of each event type are at `/rejections` of the admin listener.",
+                    "Events that the reply refused, by code. The reply and the dead letters say what is wrong where.",
                     [(per_second("iguazu_events_rejected_total", EVENTS, by="event, code"), "{{event}} {{code}}")],
                     knob="the sender; `unknown_fields`, `limits` and `missing_key` of the event type.",
                     alert="IguazuRejectedRatioHigh",
@@ -962,7 +962,10 @@ CAPACITY = Dashboard(
                     "Spans",
                     "short",
                     "Spans a second of sampled requests, by what became of them.",
-                    [(per_second("iguazu_trace_spans_total", ONE, by="result"), "{{result}}")],
+                    [
+                        (per_second("iguazu_trace_spans_total", f'{{result="{result}", instance=~"$instance"}}') + " or vector(0)", result)
+                        for result in ("exported", "dropped", "failed")
+                    ],
                     knob="`telemetry.traces`.",
                     width=12,
                 ),

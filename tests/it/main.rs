@@ -20,6 +20,7 @@ mod outage;
 mod wal;
 mod ctl;
 mod alerts;
+mod dashboards;
 mod dead_letters;
 mod rejected;
 mod failover;

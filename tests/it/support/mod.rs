@@ -21,6 +21,7 @@ pub mod plane;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod read_back;
