@@ -63,6 +63,8 @@ packages=(
     "setpriv     util-linux    ends what a test started when the test ends"
     "npm         npm           fetches the conformance suite of Protobuf"
     "run:postgres postgresql   is one of the two stores of the management plane"
+    "promtool    prometheus    runs the queries of dashboards and tests the alerts"
+    "amtool      prometheus-alertmanager  says who hears of an alert"
 )
 
 # The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
