@@ -77,8 +77,8 @@ probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 
 # Debian keeps the server's programs beside the path, by version.
 probe_postgres() { command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 
-# cloudevents needs Python 3.10.
-probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+# numpy and the Grafana SDK need Python 3.11.
+probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # step NAME COMMAND...: runs it, keeps its time, and ends the run with its name if it fails.
 step() {

@@ -272,7 +272,7 @@ EVENT_TYPE = Dashboard(
                 Panel(
                     "Received",
                     "short",
-                    "Events that came in.",
+                    "Events that came in, each second.",
                     [(per_second("iguazu_events_received_total", EVENTS, by="event"), "{{event}}")],
                 ),
                 Panel(
@@ -802,7 +802,7 @@ CONTROL = Dashboard(
                     "Until credentials end",
                     "s",
                     "Tokens of the API that end soonest.",
-                    [("min by (kind, name) (iguazu_credential_expiry_timestamp_seconds) - time()", "{{kind}} {{name}}")],
+                    [("min by (kind, name) (iguazu_credential_expiry_timestamp_seconds) - time() > -86400", "{{kind}} {{name}}")],
                     alert="IguazuCredentialExpires",
                     steps=[(None, RED), (3 * 86400, YELLOW), (14 * 86400, GREEN)],
                     least=None,

@@ -35,7 +35,8 @@ const fn silent(alert: &'static str, minute: u32, series: &'static [(&'static st
     Case { alert, minute, series, fires: None }
 }
 
-const INFO: (&str, &str) = (r#"iguazu_event_type_info{event="a", owner="team-a", cluster="core", topic="t"}"#, "1x3000");
+const INFO: (&str, &str) =
+    (r#"iguazu_event_type_info{event="a", owner="team-a", cluster="core", topic="t"}"#, "1x3000");
 const LOST: (&str, &str) = (r#"iguazu_events_lost_total{event="a", cluster="core"}"#, "0x6000");
 const DELIVERED: (&str, &str) = (r#"iguazu_events_delivered_total{event="a", cluster="core"}"#, "0+10000x6000");
 
@@ -92,6 +93,8 @@ const CASES: &[Case] = &[
     silent("IguazuDescriptorsHigh", 15, &[(r#"iguazu_process_open_fds{instance="p1"}"#, "700x20"), (r#"iguazu_process_max_fds{instance="p1"}"#, "1000x20")]),
 
     fires("IguazuErrorsLogged", 10, &[(r#"iguazu_log_lines_total{instance="p1", level="error"}"#, "0 0 1x20")], r#"instance="p1", level="error", severity="ticket""#),
+    // Its first sample has an error already.
+    fires("IguazuErrorsLogged", 10, &[(r#"iguazu_log_lines_total{instance="p1", level="error"}"#, "_x3 1x20")], r#"instance="p1", level="error", severity="ticket""#),
     silent("IguazuErrorsLogged", 10, &[(r#"iguazu_log_lines_total{instance="p1", level="warn"}"#, "0 0 1x20")]),
 
     fires("IguazuConfigRefused", 10, &[(r#"iguazu_config_reloads_total{instance="p1", result="refused"}"#, "0 0 1x20")], r#"instance="p1", result="refused", severity="ticket""#),
@@ -213,6 +216,8 @@ const CASES: &[Case] = &[
 
     // Eleven days after it was seen first it has two left.
     fires("IguazuCredentialExpires", 11 * 24 * 60, &[(r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci"}"#, "1123200x300")], r#"kind="token", name="ci", severity="ticket""#),
+    // It ended a week ago, and nobody missed it.
+    silent("IguazuCredentialExpires", 11 * 24 * 60, &[(r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci"}"#, "345600x300")]),
     // What is made for a day.
     silent("IguazuCredentialExpires", 180, &[(r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci"}"#, "86400x200")]),
     silent("IguazuCredentialExpires", 180, &[(r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci"}"#, "7776000x200")]),
@@ -224,7 +229,11 @@ fn every_alert_fires_when_it_should_and_is_silent_when_it_should_not() {
     let told = |fires: bool| -> BTreeSet<String> {
         CASES.iter().filter(|case| case.fires.is_some() == fires).map(|case| case.alert.to_owned()).collect()
     };
-    assert_eq!((&told(true), &told(false)), (&alerts, &alerts), "each alert has a case in which it fires and one in which it does not");
+    assert_eq!(
+        (&told(true), &told(false)),
+        (&alerts, &alerts),
+        "each alert has a case in which it fires and one in which it does not"
+    );
 
     let folder = folder("alerts");
     let mut files = Vec::new();
@@ -341,7 +350,8 @@ fn every_alert_has_a_runbook_with_its_four_parts() {
         }
         needed.insert(anchor);
     }
-    let unneeded: Vec<_> = sections.keys().filter(|name| name.starts_with("iguazu") && !needed.contains(*name)).collect();
+    let unneeded: Vec<_> =
+        sections.keys().filter(|name| name.starts_with("iguazu") && !needed.contains(*name)).collect();
     assert!(unneeded.is_empty(), "no alert leads to {unneeded:?}");
 }
 

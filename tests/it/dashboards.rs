@@ -59,10 +59,16 @@ fn panels() -> Vec<Panel> {
         for panel in definition["panels"].as_array().expect("a dashboard has panels") {
             let targets = panel["targets"].as_array().cloned().unwrap_or_default();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let query = |target: &Value| Query { expression: text(&target["expr"]), legend: text(&target["legendFormat"]) };
+            let query =
+                |target: &Value| Query { expression: text(&target["expr"]), legend: text(&target["legendFormat"]) };
             let queries: Vec<_> = targets.iter().map(query).collect();
             if !queries.is_empty() {
-                panels.push(Panel { board: board.clone(), title: text(&panel["title"]), definition: panel.clone(), queries });
+                panels.push(Panel {
+                    board: board.clone(),
+                    title: text(&panel["title"]),
+                    definition: panel.clone(),
+                    queries,
+                });
             }
         }
     }
@@ -86,12 +92,16 @@ fn a_panel_says_what_it_shows_in_which_unit_and_where_its_runbook_is() {
         for link in definition["links"].as_array().into_iter().flatten() {
             let url = link["url"].as_str().expect("a link has a URL");
             let number: u64 = url.rsplit('=').next().and_then(|number| number.parse().ok()).expect("a panel's number");
-            let (_, runbooks) = boards().into_iter().find(|(name, _)| name == "iguazu-runbooks").expect("it is generated");
+            let (_, runbooks) =
+                boards().into_iter().find(|(name, _)| name == "iguazu-runbooks").expect("it is generated");
             let sections = runbooks["panels"].as_array().expect("panels").clone();
             let section = sections.iter().find(|panel| panel["id"] == number).expect("the section is there");
             assert_eq!(link["title"], format!("Runbook: {}", section["title"].as_str().expect("a title")));
         }
-        assert!(queries.iter().all(|query| !query.expression.contains("[1m]")), "{board}: {title}: a window of its own");
+        assert!(
+            queries.iter().all(|query| !query.expression.contains("[1m]")),
+            "{board}: {title}: a window of its own"
+        );
     }
 }
 
@@ -113,7 +123,6 @@ struct Scene {
     proxy: Proxy,
     control: Control,
     routed: Proxy,
-    admin: String,
     ann: String,
     big: String,
     control_address: SocketAddr,
@@ -133,7 +142,7 @@ impl Scene {
         let ca = kafka::ca_file();
         let brokers = |list: &str| format!("{:?}", list.split(',').collect::<Vec<_>>());
         let config = format!(
-            "state_dir = \"state\"\n[http]\nlisten = \"127.0.0.1:0\"\nread_timeout_seconds = 5\ndrain_seconds = 20\n\n\
+            "state_dir = \"state\"\n[http]\nlisten = \"127.0.0.1:0\"\nread_timeout_seconds = 5\ndrain_seconds = 40\n\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n\n\
              [clusters.core]\nbrokers = {}\nregistry = \"main\"\ntls = {{ ca_file = {ca:?} }}\ncanary_topic = {canary:?}\n\n\
              [clusters.edge]\nbrokers = {}\nregistry = \"main\"\ncanary_topic = {edge_canary:?}\nlinger_ms = 20\n\
@@ -164,7 +173,8 @@ impl Scene {
         }
 
         let port = ports::free(1)[0];
-        let control_config = control::config(&fixture.cluster, "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+        let control_config = control::config(&fixture.cluster, "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"))
+            + "partitions_max = 5_000\ningress_bytes_per_second = 500_000_000\n";
         let place = folder("control");
         let control = Control::start_in(place.clone(), &control_config);
         let admin = control.admin().await;
@@ -182,7 +192,7 @@ impl Scene {
         .await;
         routed.expect_log("does not answer");
         let control_address = SocketAddr::from(([127, 0, 0, 1], port));
-        Scene { edge, gates, proxy, control, routed, admin, ann, big, control_address, control_config }
+        Scene { edge, gates, proxy, control, routed, ann, big, control_address, control_config }
     }
 
     /// What happens in each second: good events, those of senders who err, requests to the control plane.
@@ -225,7 +235,8 @@ impl Scene {
 
     async fn metric(&self, name: &str, label: &str) -> f64 {
         let samples = self.proxy.metrics().await;
-        let wanted = samples.iter().filter(|sample| sample.name == name && sample.labels.values().any(|value| value == label));
+        let wanted =
+            samples.iter().filter(|sample| sample.name == name && sample.labels.values().any(|value| value == label));
         wanted.map(|sample| sample.value).sum()
     }
 }
@@ -239,8 +250,17 @@ async fn every_panel_shows_something_of_a_day_with_trouble() {
         ("iguazu-control", &[scene.control_address]),
     ])
     .await;
+    wait_until("everything is scraped", async || match prometheus.instant("sum(up) == 3").await? {
+        up if up.len() == 1 => Ok(()),
+        up => Err(format!("{up:?}")),
+    })
+    .await;
     let mut second = 1;
-    scene.go_on(&mut second, 60, async |scene| scene.metric("iguazu_dead_letters_sent_total", "shop.order_placed").await > 0.0).await;
+    scene
+        .go_on(&mut second, 60, async |scene| {
+            scene.metric("iguazu_dead_letters_sent_total", "shop.order_placed").await > 0.0
+        })
+        .await;
 
     // A topic that somebody makes smaller than what is sent to it: Kafka refuses a record for good.
     let topic = unique("orders.placed");
@@ -250,7 +270,8 @@ async fn every_panel_shows_something_of_a_day_with_trouble() {
     ]);
     scene.control.done(&scene.ann, place).await;
     scene.edge.set(&scene.big, "max.message.bytes", "1000");
-    let noise: String = (0..4000u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26)).collect();
+    let noise: String =
+        (0..4000u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26)).collect();
     let big = json!({"event": "edge.labelled", "payload": {"label": noise}});
     wait_until("Kafka refuses a record", async || {
         scene.proxy.send(&big).await;
@@ -282,12 +303,17 @@ async fn every_panel_shows_something_of_a_day_with_trouble() {
     while !empty.is_empty() && begun.elapsed() < super::support::PATIENCE {
         scene.go_on(&mut second, 1, async |_| true).await;
         empty = check(&prometheus).await;
+        println!("{:?}: {} panels show nothing, such as {:?}", begun.elapsed(), empty.len(), empty.first());
     }
     assert!(empty.is_empty(), "nothing is shown by\n{}", empty.join("\n"));
-    for alert in prometheus.alerts().await {
+    let alerts = prometheus.alerts().await;
+    for alert in &alerts {
         let told = alert["annotations"].to_string();
         assert!(!told.contains("error expanding") && !told.contains("<no value>"), "{told}");
     }
+    let fires =
+        |name: &str| alerts.iter().any(|alert| alert["labels"]["alertname"] == name && alert["state"] == "firing");
+    assert!(fires("IguazuEventsFailed") && fires("IguazuErrorsLogged"), "{alerts:#?}");
     draw(&prometheus).await;
 
     let Scene { proxy, control, routed, .. } = scene;
@@ -302,7 +328,9 @@ async fn check(prometheus: &Prometheus) -> Vec<String> {
     let mut empty = Vec::new();
     for (board, definition) in boards() {
         for variable in definition["templating"]["list"].as_array().expect("a list of variables") {
-            let Some(query) = variable["query"].as_str().and_then(|query| query.strip_prefix("label_values(")) else { continue };
+            let Some(query) = variable["query"].as_str().and_then(|query| query.strip_prefix("label_values(")) else {
+                continue;
+            };
             let (series, label) = query.trim_end_matches(')').rsplit_once(", ").expect("a series and a label");
             let values = prometheus.label_values(&filled_in(series), label).await;
             if !values.as_ref().is_ok_and(|values| !values.is_empty()) {

@@ -89,7 +89,7 @@ def format_of(unit: str):
         if unit == "s":
             if value == 0:
                 return "0"
-            return scaled(value, [(86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")])
+            return scaled(value, [(31536000, "a"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")])
         if unit in ("bytes", "Bps"):
             end = "/s" if unit == "Bps" else ""
             return scaled(value, [(2**30, "GiB" + end), (2**20, "MiB" + end), (2**10, "KiB" + end), (1, "B" + end)])

@@ -70,7 +70,8 @@ pub fn unknown_in(query: &str, recorded: &BTreeSet<String>) -> Vec<String> {
             }
             if *label == "code" {
                 let codes: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-                unknown.extend(value.split('|').filter(|code| !codes.contains(code)).map(|code| format!("code {code}")));
+                unknown
+                    .extend(value.split('|').filter(|code| !codes.contains(code)).map(|code| format!("code {code}")));
             }
         }
         labels.extend(known);
@@ -79,7 +80,9 @@ pub fn unknown_in(query: &str, recorded: &BTreeSet<String>) -> Vec<String> {
     for clause in ["by (", "on (", "group_left (", "without ("] {
         for rest in query.split(clause).skip(1) {
             let list = rest.split(')').next().unwrap_or_default().split(',').map(str::trim);
-            unknown.extend(list.filter(|label| !labels.contains(label)).map(|label| format!("label {label} in {clause}…)")));
+            unknown.extend(
+                list.filter(|label| !labels.contains(label)).map(|label| format!("label {label} in {clause}…)")),
+            );
         }
     }
     unknown
