@@ -6,20 +6,24 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
+
+use crate::telemetry::traces::DeliverySpan;
 
 mod awaiting;
 mod balance;
 mod code;
 mod in_memory;
+mod recent;
 
 pub use awaiting::Awaiting;
 pub use balance::Balance;
 pub use code::{Code, Fault};
 pub use in_memory::InMemory;
+pub use recent::{Recent, Rejection};
 
 use awaiting::tell;
 
@@ -185,6 +189,8 @@ pub struct Tracked {
     given_up: Option<Code>,
     /// Whether its request waits for Kafka even where the record is on disk first.
     awaits_kafka: bool,
+    /// Of a sampled event.
+    span: Option<Box<DeliverySpan>>,
 }
 
 /// Where a record is beside a producer's buffer.
@@ -221,6 +227,7 @@ impl Tracked {
             kept,
             given_up,
             awaits_kafka: false,
+            span: None,
         })
     }
 
@@ -301,6 +308,11 @@ impl Tracked {
         self.awaits_kafka = true;
     }
 
+    /// Ends this span when the record is settled for the first time.
+    pub fn trace(&mut self, span: Box<DeliverySpan>) {
+        self.span = Some(span);
+    }
+
     /// Whether a request waits for it.
     pub fn is_awaited(&self) -> bool {
         self.batch.is_some()
@@ -348,6 +360,7 @@ impl Tracked {
         self.open = false;
         self.leave_memory();
         let delivery = self.verdict(delivery);
+        self.end_span(delivery);
         match delivery {
             Delivery::Delivered { .. } => {
                 self.account.delivered.fetch_add(1, Relaxed);
@@ -361,6 +374,12 @@ impl Tracked {
         }
         if let Some(batch) = self.batch.take() {
             tell(&self.account, &batch, self.index, delivery);
+        }
+    }
+
+    pub(in crate::outcome) fn end_span(&mut self, delivery: Delivery) {
+        if let Some(span) = self.span.take() {
+            span.end(&self.account, delivery);
         }
     }
 
@@ -407,6 +426,7 @@ impl Drop for Tracked {
                 panicking if panicking || self.given_up.is_some() => self.verdict(Delivery::Failed(Code::Internal)),
                 _ => Delivery::Failed(Code::Unknown),
             };
+            self.end_span(delivery);
             match delivery {
                 Delivery::Failed(Code::Unknown) if self.given_up.is_none() => {
                     self.account.lost.fetch_add(1, Relaxed);
@@ -465,10 +485,12 @@ pub struct Account {
     rejected_by: [AtomicU64; Code::ALL.len()],
     failed_by: [AtomicU64; Code::ALL.len()],
     kept: [AtomicU64; KeptIn::ALL.len()],
+    /// The last rejections, for people.
+    pub recent: Recent,
 }
 
 impl Account {
-    fn new(event: &str, cluster: &str, ordinal: u64) -> Self {
+    fn new(event: &str, cluster: &str, ordinal: u64, recent: Recent) -> Self {
         let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
         Account {
             event: event.to_owned(),
@@ -493,6 +515,7 @@ impl Account {
             rejected_by: zeros(),
             failed_by: zeros(),
             kept: std::array::from_fn(|_| AtomicU64::new(0)),
+            recent,
         }
     }
 
@@ -592,13 +615,16 @@ fn by_code(counts: &[AtomicU64; Code::ALL.len()]) -> impl Iterator<Item = (Code,
 pub struct Ledger {
     accounts: DashMap<(String, String), Arc<Account>>,
     made: AtomicU64,
+    /// Rejections that are kept of all of them.
+    recent: Arc<AtomicUsize>,
     unknown: Arc<Account>,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        let unknown = Arc::new(Account::new(Self::UNKNOWN, Self::NO_CLUSTER, u64::MAX));
-        Ledger { accounts: DashMap::new(), made: AtomicU64::new(0), unknown }
+        let recent = Arc::default();
+        let unknown = Account::new(Self::UNKNOWN, Self::NO_CLUSTER, u64::MAX, Recent::beside(&recent));
+        Ledger { accounts: DashMap::new(), made: AtomicU64::new(0), recent, unknown: Arc::new(unknown) }
     }
 }
 
@@ -614,8 +640,8 @@ impl Ledger {
     /// The account of an event type, made at first use. For warm-up, not for the path of an event.
     pub fn account(&self, event: &str, cluster: &str) -> Arc<Account> {
         let entry = self.accounts.entry((event.to_owned(), cluster.to_owned()));
-        let make = || Arc::new(Account::new(event, cluster, self.made.fetch_add(1, Relaxed)));
-        Arc::clone(&entry.or_insert_with(make))
+        let make = || Account::new(event, cluster, self.made.fetch_add(1, Relaxed), Recent::beside(&self.recent));
+        Arc::clone(&entry.or_insert_with(|| Arc::new(make())))
     }
 
     /// The account of events whose name no event type has, and of those whose name could not be read.

@@ -65,6 +65,7 @@ packages=(
     "run:postgres postgresql   is one of the two stores of the management plane"
     "promtool    prometheus    runs the queries of dashboards and tests the alerts"
     "amtool      prometheus-alertmanager  says who hears of an alert"
+    "run:haproxy haproxy       sends to the fleet that is restarted under load"
 )
 
 # The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
@@ -73,6 +74,9 @@ long_packages=(
 )
 
 probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
+
+# Debian keeps it where only root looks.
+probe_haproxy() { command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; }
 
 # Debian keeps the server's programs beside the path, by version.
 probe_postgres() { command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
@@ -242,7 +246,7 @@ stamp() {
 }
 
 check_shell() {
-    local scripts=(deploy/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc .ci/run)
+    local scripts=(deploy/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc benches/compare/*.sh .ci/run)
     bash -n "${scripts[@]}"
     if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
 }

@@ -287,7 +287,7 @@ EVENT_TYPE = Dashboard(
                 Panel(
                     "Rejected by code",
                     "short",
-                    "Events that the reply refused, by code. The reply and the dead letters say what is wrong where.",
+                    "Events that the reply refused, by code. The last hundred of each event type are at `/rejections/EVENT` of the admin listener.",
                     [(per_second("iguazu_events_rejected_total", EVENTS, by="event, code"), "{{event}} {{code}}")],
                     knob="the sender; `unknown_fields`, `limits` and `missing_key` of the event type.",
                     alert="IguazuRejectedRatioHigh",

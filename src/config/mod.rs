@@ -120,7 +120,9 @@ pub struct Http {
     pub read_timeout: Duration,
     /// How long a request waits for acknowledgements.
     pub ack_timeout: Duration,
-    /// How long a shutdown may take in all.
+    /// How long a shutdown goes on as before, but for `/ready`, so that a load balancer sends no more.
+    pub drain_delay: Duration,
+    /// How long a shutdown may take from then on.
     pub drain: Duration,
 }
 
@@ -143,10 +145,27 @@ pub struct Admin {
 }
 
 /// `[telemetry]`: how much is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     /// Event types that have metrics of their own.
     pub event_types_max: usize,
+    /// Where traces go. None: nowhere.
+    pub traces: Option<Traces>,
+}
+
+/// `[telemetry.traces]`: a collector of traces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// The URL that takes OTLP over HTTP.
+    pub endpoint: String,
+    /// The share of requests without a trace context that are sampled.
+    pub sample_ratio: f64,
+    /// As what this process shows itself.
+    pub service_name: String,
+    /// The token by which the collector knows it.
+    pub token: Option<Secret>,
+    /// PEM file of trusted authorities; none: the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[clusters.NAME]`: one Kafka cluster.

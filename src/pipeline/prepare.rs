@@ -11,6 +11,7 @@ use crate::produce::{Record, TopicHandle};
 use crate::route::{Encoding, EventType, KeySource, MissingKey};
 use crate::telemetry::export;
 use crate::telemetry::metrics::TRANSCODE_DURATION;
+use crate::telemetry::traces::DeliverySpan;
 use crate::transcode::{Output, Scratch};
 
 use super::{Ask, Live, Ready};
@@ -60,6 +61,8 @@ pub(super) struct Prepared<'w> {
     /// Fields that were left out.
     pub(super) dropped: u32,
     pub(super) warning: Option<String>,
+    /// Of a sampled event: its delivery.
+    pub(super) span: Option<Box<DeliverySpan>>,
 }
 
 /// Turns one event into the record to produce, and now and then notes how long that took.
@@ -127,7 +130,9 @@ fn make<'w>(
     };
     let sender = ask.sender.map(|sender| sender.name.as_str());
     let source = event.envelope.source.as_deref().or(sender).unwrap_or(ANONYMOUS);
-    let traceparent = event.envelope.traceparent.as_deref().or(ask.traceparent);
+    let own = event.envelope.traceparent.as_deref();
+    let span = ask.tracing.and_then(|tracing| tracing.deliver(own, &event_type.topic));
+    let traceparent = span.as_ref().map(|span| span.traceparent()).or(own).or(ask.traceparent);
     work.headers.clear();
     let stamp = Stamp { id, source, sender, properties, traceparent, received_ms: ask.received_ms, schema_header };
     headers::write(&event.envelope, &stamp, event_type, &mut work.headers);
@@ -145,7 +150,7 @@ fn make<'w>(
     fits(&record, ready, event_type)?;
     let dropped = work.output.fields_dropped;
     let warning = (dropped > 0 || work.output.enums_defaulted > 0).then(|| warning(&work.output));
-    Ok(Prepared { record, id, stand_in, dropped, warning })
+    Ok(Prepared { record, id, stand_in, dropped, warning, span })
 }
 
 /// `raw_json`: any JSON text, byte for byte.

@@ -23,6 +23,7 @@ use crate::telemetry::export::{Exporter, Page, Source};
 use crate::telemetry::health::{Buffer, Condition, Health, Measured, Pulse};
 use crate::telemetry::ledger::Books;
 use crate::telemetry::meters::HttpMeters;
+use crate::telemetry::traces::Tracer;
 use crate::telemetry::{accounts, sources};
 
 /// The parts of a running proxy.
@@ -36,16 +37,18 @@ pub(super) struct Shown {
     pub(super) spools: Arc<Spools>,
     pub(super) failed: FailedLogs,
     pub(super) pushed: Option<Arc<Pushed>>,
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 impl Shown {
     pub(super) fn admin_state(self, health: Arc<Health>) -> AdminState {
-        let books = Books::open(Arc::clone(self.pipeline.ledger()));
+        let ledger = Arc::clone(self.pipeline.ledger());
+        let books = Books::open(Arc::clone(&ledger));
         let shown = Arc::new(self);
         let write = Arc::clone(&shown);
         let source: Source = Box::new(move |page| write.write(page));
         let measure = Box::new(move || shown.measure());
-        AdminState { health, exporter: Exporter::new(vec![source]), books, measure }
+        AdminState { health, exporter: Exporter::new(vec![source]), books, ledger, measure }
     }
 
     fn write(&self, page: &mut Page) {
@@ -59,6 +62,9 @@ impl Shown {
         sources::config(page, &self.in_force.reading());
         sources::certificates(page, &parts.certificates);
         sources::snapshot(page, &self.read_snapshot());
+        if let Some(tracer) = &self.tracer {
+            sources::spans(page, &tracer.counts());
+        }
         if let Some(pushed) = &self.pushed {
             sources::routes(page, &pushed.reading());
         }

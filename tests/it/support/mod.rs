@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+pub mod balancer;
+pub mod collector;
 pub mod control;
 pub mod fixture;
 pub mod gate;
