@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use iguazu::outcome::Code;
 use serde_json::{Value, json};
 
 use super::support::control::{self, Control};
@@ -112,6 +113,29 @@ fn the_panels_name_what_is_served() {
         for query in &panel.queries {
             let unknown = rules::unknown_in(&query.expression, &recorded);
             assert!(unknown.is_empty(), "{}: {}: {unknown:?}", panel.board, panel.title);
+        }
+    }
+}
+
+#[test]
+fn the_knobs_that_panels_name_exist() {
+    let read = |file: &str| std::fs::read_to_string(file).expect("the documented configurations are there");
+    let settings = read("deploy/iguazu.toml") + &read("deploy/iguazu-control.toml");
+    let is_setting = |name: &str| {
+        let key = name.split(" = ").next().and_then(|path| path.rsplit('.').next()).unwrap_or_default();
+        settings.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == key)
+    };
+    let is_code = |name: &str| Code::ALL.iter().any(|code| code.as_str() == name);
+    let is_page = |name: &str| name.ends_with(".md") && Path::new("deploy/docs").join(name).exists();
+    for Panel { board, title, definition, .. } in panels() {
+        let description = definition["description"].as_str().expect("a panel has a description");
+        let Some((_, knob)) = description.split_once("**Knob:** ") else { continue };
+        for name in knob.split('`').skip(1).step_by(2) {
+            let known = is_setting(name)
+                || is_code(name)
+                || is_page(name)
+                || ["iguazu ctl policy", "ulimit -n"].contains(&name);
+            assert!(known, "{board}: {title}: there is no {name}");
         }
     }
 }
