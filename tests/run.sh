@@ -63,6 +63,8 @@ packages=(
     "setpriv     util-linux    ends what a test started when the test ends"
     "npm         npm           fetches the conformance suite of Protobuf"
     "run:postgres postgresql   is one of the two stores of the management plane"
+    "promtool    prometheus    runs the queries of dashboards and tests the alerts"
+    "amtool      prometheus-alertmanager  says who hears of an alert"
     "run:haproxy haproxy       sends to the fleet that is restarted under load"
 )
 
@@ -79,8 +81,8 @@ probe_haproxy() { command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; }
 # Debian keeps the server's programs beside the path, by version.
 probe_postgres() { command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 
-# cloudevents needs Python 3.10.
-probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+# numpy and the Grafana SDK need Python 3.11.
+probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # step NAME COMMAND...: runs it, keeps its time, and ends the run with its name if it fails.
 step() {

@@ -22,6 +22,8 @@ mod spool;
 mod outage;
 mod wal;
 mod ctl;
+mod alerts;
+mod dashboards;
 mod dead_letters;
 mod rejected;
 mod failover;

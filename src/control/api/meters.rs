@@ -11,7 +11,7 @@ use crate::control::request::Request;
 use crate::control::snapshot::PRESENT;
 use crate::control::store::{RequestCount, StoreError, now_ms};
 use crate::telemetry::certificates::Expiry;
-use crate::telemetry::export::{Exporter, Page};
+use crate::telemetry::export::{Exporter, Page, note_start};
 use crate::telemetry::{metrics as m, sources};
 
 /// Methods that are told apart.
@@ -31,6 +31,8 @@ pub(super) struct Meters {
 
 impl Default for Meters {
     fn default() -> Self {
+        // The exporter of a scrape lives no longer than that.
+        note_start();
         let zeros = || Box::new([const { AtomicU64::new(0) }; STATUSES]);
         Meters { replies: std::array::from_fn(|_| zeros()), refused: Default::default(), decisions: Default::default() }
     }

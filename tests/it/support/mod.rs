@@ -23,11 +23,13 @@ pub mod plane;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod read_back;
 pub mod referee;
 pub mod registry;
+pub mod rules;
 pub mod seed;
 pub mod tool;
 
