@@ -18,6 +18,7 @@ mod find;
 mod interrupt;
 mod load;
 mod moments;
+mod probe;
 mod proxy;
 mod ready_file;
 mod redrive;
@@ -92,6 +93,8 @@ enum Command {
     Redrive(redrive::Args),
     /// Make API keys for senders.
     Sender(sender::Args),
+    /// Ask a listener whether it is ready, for health checks of containers.
+    Probe(probe::Args),
     /// Ask the management plane: topics, users, access; plan and apply files.
     Ctl(ctl::Args),
 }
@@ -170,6 +173,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Sender(args) => sender::run(args),
         Command::Spool(args) => spool::run(args),
         Command::Redrive(args) => redrive::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Ctl(args) => ctl::run(args),
     };
     match result {
@@ -232,6 +236,10 @@ mod tests {
         check("iguazu transcode --avro-schema nowhere --from avro --to json", USAGE);
         check("iguazu sender new", USAGE);
         check("iguazu sender new s --events a*b", USAGE);
+        check("iguazu probe 127.0.0.1:1", USAGE);
+        check("iguazu probe http://127.0.0.1:1/ready --timeout 0", USAGE);
+        check("iguazu probe http://127.0.0.1:1/ready --ca no-such.pem", USAGE);
+        check("iguazu probe http://127.0.0.1:1/ready", FAILED);
         check("iguazu spool", USAGE);
         check("iguazu spool ls", USAGE);
         check("iguazu spool ls no-such-folder", FAILED);

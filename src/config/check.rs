@@ -5,6 +5,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::reader::{Source, Table};
+use super::routes::Origin;
 use super::{
     Cluster, Config, Files, Http, Problem, Routes, Sender, clusters, dead_letters, events, failed, http, registries,
     routes, schemas, senders, spool, telemetry,
@@ -88,15 +89,28 @@ fn read(mut root: Table<'_>) -> Config {
     let registries = registries::read(&mut root);
     let (clusters, cluster_tables) = clusters::read(&mut root, &registries);
     let spool = spool::read(&mut root, &http, &http_table, &clusters);
-    let events = events::read(&mut root, &http, &clusters, schemas.as_ref(), spool.as_ref());
-    let senders = senders::read(&mut root, &http, &events);
+    let origin = routes::read(&mut root, state_dir.as_deref());
+    let read_routes = |table: &mut Table<'_>| {
+        let events = events::read(table, &http, &clusters, schemas.as_ref(), spool.as_ref());
+        let senders = senders::read(table, &http, &events);
+        (events, senders, table.has("events"))
+    };
+    let found = match &origin {
+        Origin::Beside(file) => routes::read_beside(&root, file, read_routes),
+        Origin::Here | Origin::Control(_) => Some(read_routes(&mut root)),
+    };
+    let are_known = found.is_some();
+    let (events, senders, has_events) = found.unwrap_or_default();
+    let routes = if let Origin::Control(routes) = origin { Some(routes) } else { None };
     let dead_letters = dead_letters::read(&mut root);
     let telemetry = telemetry::read(&mut root);
     let failed = failed::read(&mut root, spool.as_ref(), state_dir.as_deref());
-    let routes = routes::read(&mut root, state_dir.as_deref());
     root.finish();
 
-    check_exposure(&http, &http_table, &senders, routes.as_ref());
+    // Who is let in is not known where the file that says it has problems of its own.
+    if are_known {
+        check_exposure(&http, &http_table, &senders, routes.as_ref());
+    }
     check_times(&http, &http_table, &clusters, &cluster_tables);
     for (cluster, table) in clusters.iter().zip(&cluster_tables) {
         if cluster.buffer_bytes_max < http.body_bytes_max {
@@ -107,7 +121,7 @@ fn read(mut root: Table<'_>) -> Config {
             );
         }
     }
-    if events.is_empty() && !root.has("events") && routes.is_none() {
+    if are_known && !has_events && routes.is_none() {
         root.warning("events", "there is no event type, so every event is unknown; add `[events.\"name\"]`");
     }
     Config {

@@ -23,6 +23,10 @@ fn every_configuration_of_the_folder_is_refused_or_accepted_in_the_words_that_it
     let (mut differences, mut invalid) = (String::new(), 0);
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            // One that another one names.
+            continue;
+        }
         let name = path.file_name().unwrap().to_str().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines = |mark: &str| text.lines().filter_map(|line| line.strip_prefix(mark)).map(str::to_owned).collect();
@@ -113,7 +117,9 @@ fn the_documented_example_shows_every_key() {
         tables += 1;
         for key in known.split(", ").map(|key| key.trim_matches('`')) {
             let header = |line: &str| line.starts_with('[') && line.contains(key);
-            let shown = full.lines().any(|line| line.starts_with(&format!("{key} =")) || header(line));
+            // What goes with nothing else in the file stands in a comment.
+            let setting = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} ="));
+            let shown = full.lines().any(|line| setting(line) || header(line));
             assert!(shown, "`{key}` ({problem}) is not in deploy/iguazu.toml");
         }
     }
@@ -186,4 +192,25 @@ proptest::proptest! {
     fn no_text_panics(text in "([a-z]{1,8}(\\.[a-z\"]{1,4})?|\\[clusters\\.a\\]|\\[events\\.a\\]|=|\\[|\\]|\\{|\\}|\"|[0-9]{1,3}|\n| ){0,40}") {
         let _ = parse(&text, Path::new(""));
     }
+}
+
+#[test]
+fn event_types_in_a_file_of_their_own_are_the_same_and_its_changes_are_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, beside) = (folder.path().join("iguazu.toml"), folder.path().join("events.toml"));
+    let rest = "[routes]\nfile = \"events.toml\"\n[clusters.core]\nbrokers = [\"b:1\"]\n";
+    let event = "[events.e]\ncluster = \"core\"\ntopic = \"t\"\nencoding = \"raw_json\"\n";
+    std::fs::write(&own, rest).unwrap();
+    std::fs::write(&beside, event).unwrap();
+    let config = load(&own).unwrap();
+    let together = parse(&rest.replace("file = \"events.toml\"", ""), folder.path()).unwrap();
+    assert!(together.events.is_empty() && !together.warnings.is_empty(), "{:?}", together.warnings);
+    let together = parse(&(rest.replace("file = \"events.toml\"", "") + event), folder.path()).unwrap();
+    assert_eq!((config.events, config.warnings), (together.events, together.warnings));
+
+    assert_eq!(config.files.read_again(), config.files);
+    std::fs::write(&beside, event.replace("\"t\"", "\"other\"")).unwrap();
+    assert_ne!(config.files.read_again(), config.files);
+    std::fs::remove_file(&beside).unwrap();
+    assert!(load(&own).unwrap_err()[0].to_string().contains("events.toml` cannot be read"));
 }

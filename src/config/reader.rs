@@ -64,6 +64,12 @@ impl<'s> Source<'s> {
         self.files.borrow_mut().note(path);
     }
 
+    /// Notes files that another document, which this one names, was made from.
+    pub(super) fn note_files(&self, others: &Files) {
+        let noted = self.files.take();
+        self.files.replace(noted.and(others));
+    }
+
     /// The files that the document named.
     pub(super) fn files(&self) -> Files {
         self.files.borrow().clone()

@@ -1,10 +1,11 @@
-//! `[routes]`: where event types and senders come from: this file, or a control plane that pushes them.
+//! `[routes]`: where event types and senders come from: this file, one of their own beside it, or a control plane that pushes them.
 //!
 //! In: the table `[routes]`; and what a control plane sent. Out: how it is reached and by which keys it is known; and a
-//! configuration with its event types and senders in it. Never: both sources at once; I/O beyond the files that the table names.
+//! configuration with its event types and senders in it. Never: two sources at once; I/O beyond the files that the table names.
 //!
 //! | file | subject |
 //! |---|---|
+//! | `beside` | event types and senders in a file of their own |
 //! | `document` | what is pushed: event types in the words of `[events.NAME]`, senders |
 //! | `signed` | how it is signed, and what is refused whole |
 //! | `merge` | a configuration and a document -> the configuration in force; one bad route is held at its last good version |
@@ -14,13 +15,25 @@ use std::path::{Path, PathBuf};
 use super::reader::{Item, Table};
 use super::{Secret, registries};
 
+mod beside;
 mod document;
 mod merge;
 mod signed;
 
+pub(super) use beside::read_beside;
 pub use document::{Document, DocumentKey, DocumentLimits, DocumentSender, Settings};
 pub use merge::{Good, Held, Merged, check_beside, check_event_type, merge};
 pub use signed::{Accepted, FORMAT, PublicKey, Refusal, Signature, Signed, SigningKey, Statement, accept, digest};
+
+/// Where event types and senders come from.
+pub(super) enum Origin {
+    /// The configuration's own file.
+    Here,
+    /// A file of their own.
+    Beside(PathBuf),
+    /// A control plane.
+    Control(Routes),
+}
 
 /// How the control plane is reached that event types and senders come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +55,23 @@ enum From {
     Control,
 }
 
-/// Reads the table; none when event types stand in the file itself.
-pub(super) fn read(root: &mut Table<'_>, state_dir: Option<&Path>) -> Option<Routes> {
+/// Reads the table.
+pub(super) fn read(root: &mut Table<'_>, state_dir: Option<&Path>) -> Origin {
     let mut table = root.section("routes");
     let source = table.choice("source", &[("file", From::File), ("control", From::Control)]).unwrap_or_default();
     if source == From::File {
         for key in ["url", "token_file", "ca_file", "public_key"] {
             table.refuse(key, "has no effect without `source = \"control\"`: event types stand in this file");
         }
+        let file = table.file("file");
         table.finish();
-        return None;
+        let Some(file) = file else { return Origin::Here };
+        for key in ["events", "senders"] {
+            root.refuse(key, "stands beside `routes.file`, and there is one source of event types and senders; move it there, or take `routes.file` out");
+        }
+        return Origin::Beside(file);
     }
+    table.refuse("file", "has no effect with `source = \"control\"`: event types come from the control plane");
     for key in ["events", "senders"] {
         if root.has(key) {
             root.problem(
@@ -85,7 +104,7 @@ pub(super) fn read(root: &mut Table<'_>, state_dir: Option<&Path>) -> Option<Rou
         public_keys: keys.into_iter().filter_map(public_key).collect(),
     };
     table.finish();
-    Some(routes)
+    Origin::Control(routes)
 }
 
 /// A text, or a list of texts that is not empty.

@@ -1,0 +1,53 @@
+{{/* What follows from the values of the control plane, and what is refused. */}}
+
+{{- define "iguazu.control.checks" -}}
+{{- with .Values.control -}}
+{{- if not .settings.clusters -}}
+{{- fail "control.settings.clusters: there is none; say how each cluster is reached: `clusters: {core: {brokers: [\"kafka:9092\"]}}`" -}}
+{{- end -}}
+{{- range $key := list "listen" "state_dir" "store" "store_password_file" "seal_key_file" "snapshot_key_file" "tls" "tls_elsewhere" -}}
+{{- if hasKey (default dict $.Values.control.settings.control) $key -}}
+{{- fail (printf "control.settings.control.%s is the chart's: see control.%s of the values" $key (get (dict "listen" "port" "state_dir" "persistence" "store" "store and postgres.url" "store_password_file" "postgres.passwordFile" "seal_key_file" "sealKeyFile" "snapshot_key_file" "snapshotKeyFile" "tls" "tls" "tls_elsewhere" "tls.elsewhere") $key)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (gt (int .replicas) 1) (ne .store "postgres") -}}
+{{- fail "control.replicas: several nodes need `store: postgres`; SQLite is a file of one" -}}
+{{- end -}}
+{{- if and (eq .store "postgres") (not .postgres.url) -}}
+{{- fail "control.postgres.url: missing: postgres://USER@HOST:PORT/DATABASE, without a password" -}}
+{{- end -}}
+{{- if eq (empty .tls.secretName) (not .tls.elsewhere) -}}
+{{- fail "control.tls: name a Secret with a certificate (secretName), or say that something in front of the pods ends TLS (elsewhere: true); one of both: tokens and passwords must not cross the network in clear" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "iguazu.control.config" -}}
+{{- $values := .Values.control -}}
+{{- $all := deepCopy $values.settings -}}
+{{- $control := default dict $all.control -}}
+{{- $_ := set $control "listen" (printf "%s:%d" $values.listenAddress (int $values.port)) -}}
+{{- $_ := set $control "state_dir" "/var/lib/iguazu-control" -}}
+{{- if eq $values.store "postgres" -}}
+{{- $_ := set $control "store" $values.postgres.url -}}
+{{- with $values.postgres.passwordFile -}}{{- $_ := set $control "store_password_file" . -}}{{- end -}}
+{{- $_ := set $control "seal_key_file" $values.sealKeyFile -}}
+{{- $_ := set $control "snapshot_key_file" $values.snapshotKeyFile -}}
+{{- end -}}
+{{- if $values.tls.secretName -}}
+{{- $_ := set $control "tls" (dict "certificate_file" "/run/secrets/tls/tls.crt" "key_file" "/run/secrets/tls/tls.key") -}}
+{{- else -}}
+{{- $_ := set $control "tls_elsewhere" true -}}
+{{- end -}}
+{{- $_ := set $all "control" $control -}}
+# Made by the chart from control.settings.
+{{- include "iguazu.toml" (dict "table" $all "path" "") }}
+{{ end -}}
+
+{{- define "iguazu.control.secrets" -}}
+{{- $secrets := .Values.control.secrets -}}
+{{- with .Values.control.tls.secretName -}}
+{{- $secrets = append $secrets (dict "name" . "path" "tls") -}}
+{{- end -}}
+{{- toYaml $secrets -}}
+{{- end -}}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What a new Kafka needs before the first event: topics, the proxies' user with its rights, and limits for users that have none of their own.
+# May run again at any time: what is there stays as it is, the password becomes that of the file.
+#
+#   first-run.sh BROKERS SECRETS TOPICS
+#
+# BROKERS is host:port of one or more; SECRETS the folder with the files kafka-admin and kafka-proxy; TOPICS a file with a topic a line.
+# Kafka's own tools must be on the path, or in /opt/kafka/bin as in its image.
+set -euo pipefail
+
+brokers=$1 secrets=$2 topics=$3
+PATH=$PATH:/opt/kafka/bin
+
+# On disk for as long as this runs, for the tools take a login from a file only.
+login=$(mktemp)
+trap 'rm -f "$login"' EXIT
+chmod 600 "$login"
+cat >"$login" <<END
+security.protocol=SASL_PLAINTEXT
+sasl.mechanism=PLAIN
+sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="$(cat "$secrets/kafka-admin")";
+END
+as_admin=(--bootstrap-server "$brokers" --command-config "$login")
+
+echo "limits of users that have none of their own"
+kafka-configs.sh "${as_admin[@]}" --alter --entity-type users --entity-default \
+    --add-config 'producer_byte_rate=10485760,consumer_byte_rate=20971520,request_percentage=100'
+
+echo "the proxies' user: may write every topic, and is not limited, since the proxies limit senders themselves"
+kafka-configs.sh "${as_admin[@]}" --alter --entity-type users --entity-name iguazu-proxy \
+    --add-config "SCRAM-SHA-512=[iterations=8192,password=$(cat "$secrets/kafka-proxy")],producer_byte_rate=10737418240,request_percentage=10000"
+kafka-acls.sh "${as_admin[@]}" --add --allow-principal User:iguazu-proxy --operation Write --operation Describe --topic '*'
+kafka-acls.sh "${as_admin[@]}" --add --allow-principal User:iguazu-proxy --operation IdempotentWrite --cluster
+
+while read -r name partitions replicas in_sync retention_ms; do
+    case $name in '' | '#'*) continue ;; esac
+    echo "topic $name"
+    kafka-topics.sh "${as_admin[@]}" --create --if-not-exists --topic "$name" --partitions "$partitions" \
+        --replication-factor "$replicas" --config "min.insync.replicas=$in_sync" --config "retention.ms=$retention_ms"
+done <"$topics"

@@ -1,0 +1,367 @@
+"""Checks the chart deploy/helm/iguazu: what Helm makes of it, and what we want of that.
+
+    chart.py check --iguazu BINARY    without Helm: the recorded renders in tests/golden/helm
+    chart.py render --helm BINARY     with Helm: lint, renders and refusals are as recorded; `--record` records them
+
+`check` needs kubernetes-validate and PyYAML; `render` PyYAML. Problems are lines on stdout, and the exit code is 1.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "deploy/helm/iguazu"
+RULES = ROOT / "deploy/prometheus"
+GOLDEN = ROOT / "tests/golden/helm"
+SCHEMAS = Path(__file__).parent / "schemas"
+NAMES = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
+# The oldest that Chart.yaml allows, and the newest that the validator knows.
+KUBERNETES = ["1.30.0", "1.37.0"]
+
+# What must be refused: values, beside those of a file in ci/ if one is named, and words of the refusal.
+REFUSED = [
+    ("unknown key", "minimal", {"proxy": {"replica": 3}}, "additional properties 'replica' not allowed"),
+    ("unknown setting", "minimal", {"proxy": {"settings": {"spool": {}}}}, "additional properties 'spool' not allowed"),
+    ("words for a number", "autoscaling", {"proxy": {"autoscaling": {"maxReplicas": "ten"}}}, "got string, want integer"),
+    ("more at least than at most", "autoscaling", {"proxy": {"autoscaling": {"minReplicas": 41}}}, "minReplicas is more than maxReplicas"),
+    ("durable on a volume that goes with its pod", "production", {"proxy": {"spool": {"kind": "ephemeral"}}}, "promises what is on disk beyond the end of a pod"),
+    ("ordered without a spool", "production",
+     {"proxy": {"spool": {"kind": "none"}, "routes": {"events": {"payments.captured": {"reply": "enqueued"}}}}}, "`ordered = true` promises"),
+    ("no cluster", None, {"proxy": {"settings": {"http": {"unauthenticated": True}}}}, "proxy.settings.clusters"),
+    ("a listener of one's own", "minimal", {"proxy": {"settings": {"http": {"listen": "127.0.0.1:1"}}}}, "proxy.settings.http.listen is the chart's"),
+    ("a drain shorter than a read", "minimal", {"proxy": {"settings": {"http": {"drain_seconds": 9}}}}, "must be more than read_timeout_seconds"),
+    ("events of two sources", "autoscaling", {"proxy": {"routes": {"events": {"e": {"cluster": "core", "topic": "t", "encoding": "raw_json"}}}}}, "beside existingConfigMap"),
+    ("events beside a control plane", "control", {"proxy": {"routes": {"existingConfigMap": "ours"}}}, "come from the control plane"),
+    ("a control plane without its key", "control", {"proxy": {"routes": {"control": {"public_key": ""}}}}, "proxy.routes.control.public_key: missing"),
+    ("two nodes on SQLite", "control", {"control": {"store": "sqlite"}}, "several nodes need `store: postgres`"),
+    ("Postgres nowhere", "control", {"control": {"postgres": {"url": ""}}}, "control.postgres.url: missing"),
+    ("a password in the address", "control", {"control": {"postgres": {"url": "postgres://iguazu:secret@db/iguazu"}}}, "does not match pattern"),
+    ("a control plane in clear", "autoscaling", {"control": {"tls": {"elsewhere": False}}}, "must not cross the network in clear"),
+    ("a key that is no hash", "production", {"proxy": {"routes": {"senders": {"everything": {"key_hashes": ["secret"]}}}}}, "does not match pattern"),
+    ("a tag that is no digest", "minimal", {"image": {"digest": "latest"}}, "does not match pattern"),
+]
+
+problems = []
+
+
+def problem(where, what):
+    problems.append(f"{where}: {what}")
+
+
+# What the renders were made from. The rules of Prometheus are left out: they are compared by themselves.
+def fingerprint():
+    digest = hashlib.sha256()
+    for path in sorted(path for path in CHART.rglob("*") if path.is_file() and "files" not in path.relative_to(CHART).parts):
+        digest.update(f"{path.relative_to(CHART)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest() + "\n"
+
+
+def rule_groups():
+    documents = [yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))]
+    return [group for document in documents for group in document.get("groups") or []]
+
+
+# ---- with Helm
+
+
+def helm(binary, *arguments, values=None):
+    environment = {**os.environ, "HELM_CACHE_HOME": "/nonexistent", "HELM_CONFIG_HOME": "/nonexistent", "HELM_DATA_HOME": "/nonexistent"}
+    return subprocess.run([binary, *arguments], capture_output=True, text=True, env=environment, input=values, check=False, timeout=120)
+
+
+def render(binary, name, *more):
+    values = ["-f", str(CHART / f"ci/{name}.yaml")] if name else []
+    return helm(binary, "template", name or "bare", str(CHART), "--namespace", "events", "--kube-version", "1.36.0", *values, *more)
+
+
+def reduced(name, text):
+    """The render as it is recorded: the groups of deploy/prometheus are compared here, and named there."""
+    documents = re.split(r"^---$", text, flags=re.M)
+    for index, document in enumerate(documents):
+        parsed = yaml.safe_load(document)
+        if not parsed or parsed["kind"] != "PrometheusRule":
+            continue
+        own, *others = parsed["spec"]["groups"]
+        if others != rule_groups():
+            problem(name, "the groups of the PrometheusRule are not those of deploy/prometheus/*.yml")
+        parsed["spec"]["groups"] = [own]
+        source = document.strip().splitlines()[0]
+        documents[index] = f"\n{source}\n# The groups of deploy/prometheus/*.yml follow.\n{yaml.safe_dump(parsed, sort_keys=False, width=1000)}"
+    return "---".join(documents)
+
+
+def with_helm(binary, record):
+    for name in NAMES:
+        linted = helm(binary, "lint", "--strict", str(CHART), "-f", str(CHART / f"ci/{name}.yaml"))
+        if linted.returncode or "0 chart(s) failed" not in linted.stdout:
+            problem(name, f"helm lint: {linted.stdout}{linted.stderr}")
+        rendered = render(binary, name)
+        if rendered.returncode:
+            problem(name, f"helm template: {rendered.stderr}")
+            continue
+        text, golden = reduced(name, rendered.stdout), GOLDEN / f"{name}.yaml"
+        if record:
+            golden.write_text(text)
+        elif text != golden.read_text():
+            problem(name, f"renders other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
+    told = []
+    for what, name, values, words in REFUSED:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(values, file)
+            file.flush()
+            refused = render(binary, name, "-f", file.name)
+        message = " ".join(line.strip() for line in refused.stderr.splitlines() if "level=INFO" not in line).partition(" Use --debug")[0].strip()
+        if not refused.returncode:
+            problem(what, "is rendered and must be refused")
+        elif words not in message:
+            problem(what, f"is refused in other words than `{words}`: {message}")
+        told.append(f"{what}:\n  {re.sub(r'^Error: |execution error at ', '', message)}\n")
+    text, golden = "".join(told), GOLDEN / "refused.txt"
+    if record:
+        golden.write_text(text)
+        (GOLDEN / "fingerprint").write_text(fingerprint())
+    elif text != golden.read_text():
+        problem("refusals", f"other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
+
+
+# ---- without
+
+
+def check(iguazu):
+    if (GOLDEN / "fingerprint").read_text() != fingerprint():
+        problem("tests/golden/helm", "the chart or its values have changed since; record again: tests/helm/run.sh --record")
+    if sorted(path.stem for path in GOLDEN.glob("*.yaml")) != NAMES:
+        problem("tests/golden/helm", f"there must be one render for each of {NAMES}")
+    for what, _, _, words in REFUSED:
+        if not re.search(rf"^{re.escape(what)}:\n  .*{re.escape(words)}", (GOLDEN / "refused.txt").read_text(), re.M):
+            problem("tests/golden/helm/refused.txt", f"`{what}` is not recorded as refused with `{words}`")
+    seen = set()
+    for name in NAMES:
+        objects = [found for found in yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text()) if found]
+        for found in objects:
+            seen.add(found["kind"])
+            validate(name, found)
+        Release(name, objects, yaml.safe_load((CHART / f"ci/{name}.yaml").read_text())).check(iguazu)
+    wanted = {"ConfigMap", "Deployment", "StatefulSet", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
+              "ServiceMonitor", "PrometheusRule", "ServiceAccount", "Job"}
+    if wanted - seen:
+        problem("tests/golden/helm", f"no render has {sorted(wanted - seen)}")
+
+
+def validate(name, found):
+    import jsonschema
+    import kubernetes_validate
+
+    where = f"{name}: {found['kind']} {found['metadata']['name']}"
+    if found["apiVersion"] == "monitoring.coreos.com/v1":
+        if found["kind"] == "PrometheusRule":
+            found["spec"]["groups"] += rule_groups()
+        schema = json.loads((SCHEMAS / f"{found['kind'].lower()}.json").read_text())
+        for error in jsonschema.Draft7Validator(schema).iter_errors(found):
+            problem(where, f"{error.json_path}: {error.message}")
+        return
+    for version in KUBERNETES:
+        try:
+            kubernetes_validate.validate(found, version, strict=True)
+        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError, kubernetes_validate.VersionNotSupportedError) as error:
+            problem(where, f"Kubernetes {version} refuses it: {error}")
+
+
+class Release:
+    """One render and our own rules for it."""
+
+    def __init__(self, name, objects, values):
+        self.name, self.objects, self.values = name, objects, values
+
+    def of(self, *kinds):
+        return [found for found in self.objects if found["kind"] in kinds]
+
+    def problem(self, found, what):
+        problem(f"{self.name}: {found['kind']} {found['metadata']['name']}", what)
+
+    def check(self, iguazu):
+        names = [(found["kind"], found["metadata"]["name"]) for found in self.objects]
+        for twice in {name for name in names if names.count(name) > 1}:
+            problem(self.name, f"{twice} is there twice")
+        workloads = self.of("Deployment", "StatefulSet", "Job")
+        for workload in workloads:
+            self.check_pod(workload, workload["spec"]["template"]["spec"])
+        for workload in self.of("Deployment", "StatefulSet"):
+            self.check_workload(workload)
+        self.check_selectors(workloads)
+        self.check_references()
+        self.check_configs(iguazu)
+
+    def check_pod(self, workload, pod):
+        security = pod["securityContext"]
+        if not (security["runAsNonRoot"] and security["runAsUser"] >= 1000 and security["seccompProfile"]["type"] == "RuntimeDefault"):
+            self.problem(workload, f"pod security: {security}")
+        if pod.get("automountServiceAccountToken") is not False:
+            self.problem(workload, "mounts a token of Kubernetes that nobody needs")
+        for kind in ("hostNetwork", "hostPID", "hostIPC", "hostPath"):
+            if kind in json.dumps(pod):
+                self.problem(workload, f"has {kind}")
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        volumes |= {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
+        for container in pod["containers"] + pod.get("initContainers", []):
+            own = container["securityContext"]
+            if own != {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}:
+                self.problem(workload, f"container security: {own}")
+            resources = container["resources"]
+            if not (resources["requests"].get("cpu") and resources["requests"].get("memory") and resources["limits"].get("memory")):
+                self.problem(workload, f"resources: {resources}")
+            mounted = [mount["name"] for mount in container["volumeMounts"]]
+            if set(mounted) != volumes or len(mounted) != len(set(mounted)):
+                self.problem(workload, f"volumes {sorted(volumes)}, mounted {sorted(mounted)}")
+            if any("subPath" in mount for mount in container["volumeMounts"]):
+                self.problem(workload, "a subPath is never updated, so that nothing there would be read again")
+            if re.search(r":(latest)?$", container["image"]) or not re.search(r":|@sha256:", container["image"]):
+                self.problem(workload, f"image {container['image']} names no version")
+        for volume in pod["volumes"]:
+            if "secret" in volume and volume["secret"]["defaultMode"] & 0o007:
+                self.problem(workload, f"everybody may read {volume['name']}")
+            if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
+                self.problem(workload, f"{volume['name']} has no limit")
+
+    def check_workload(self, workload):
+        spec = workload["spec"]
+        pod = spec["template"]["spec"]
+        (container,) = pod["containers"]
+        ports = {port["name"] for port in container["ports"]}
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if container[probe]["httpGet"]["port"] not in ports:
+                self.problem(workload, f"{probe} asks a port that is not there")
+        pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        drain = self.setting(workload, "drain_seconds", 20)
+        grace = pod["terminationGracePeriodSeconds"]
+        if grace <= pause + drain:
+            self.problem(workload, f"{grace} s to end, and {pause} + {drain} s are needed")
+        # Whoever asks must have seen that it is not ready before it takes nothing any more.
+        startup = container["startupProbe"]
+        if startup["periodSeconds"] * startup["failureThreshold"] <= self.setting(workload, "startup_wait_seconds", 20):
+            self.problem(workload, "is ended before it may start degraded")
+        if not re.fullmatch(r"[0-9a-f]{64}", spec["template"]["metadata"]["annotations"]["checksum/process"]):
+            self.problem(workload, "does not roll when its settings change")
+
+    def setting(self, workload, name, default):
+        """What the configuration of a workload says; those of the control plane are constants of its own (`control::node`)."""
+        text = "".join(found["data"].get("iguazu.toml", "") for found in self.of("ConfigMap") if found["metadata"]["name"] == workload["metadata"]["name"])
+        found = re.search(rf"^{name} = (\d+)$", text, re.M)
+        return int(found[1]) if found else default
+
+    def check_selectors(self, workloads):
+        labels = [workload["spec"]["template"]["metadata"]["labels"] for workload in workloads]
+        meets = lambda selector, have: selector.items() <= have.items()
+        selectors = []
+        for found in self.objects:
+            spec = found.get("spec", {})
+            for selector in (spec.get("selector"), spec.get("podSelector")):
+                if selector and found["kind"] != "ServiceMonitor":
+                    selectors.append((found, selector.get("matchLabels", selector)))
+        for found, selector in selectors:
+            chosen = sum(meets(selector, have) for have in labels)
+            if chosen != 1:
+                self.problem(found, f"chooses {chosen} kinds of pods")
+        for workload in self.of("Deployment", "StatefulSet"):
+            spec = workload["spec"]
+            own = spec["selector"]["matchLabels"]
+            if not meets(own, spec["template"]["metadata"]["labels"]):
+                self.problem(workload, "does not choose its own pods")
+            for spread in spec["template"]["spec"]["topologySpreadConstraints"]:
+                if spread["labelSelector"]["matchLabels"] != own:
+                    self.problem(workload, "spreads over other pods than its own")
+            for kind in ("PodDisruptionBudget", "NetworkPolicy"):
+                if not any(meets(self.selector(found), own) for found in self.of(kind)):
+                    self.problem(workload, f"has no {kind}")
+        for monitor in self.of("ServiceMonitor"):
+            chosen = [service for service in self.of("Service") if meets(monitor["spec"]["selector"]["matchLabels"], service["metadata"]["labels"])]
+            ports = [port["name"] for service in chosen for port in service["spec"]["ports"]]
+            if ports != [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]]:
+                self.problem(monitor, f"chooses services with ports {ports}")
+
+    @staticmethod
+    def selector(found):
+        spec = found["spec"]
+        return (spec.get("selector") or spec.get("podSelector"))["matchLabels"]
+
+    def check_references(self):
+        there = {(found["kind"], found["metadata"]["name"]) for found in self.objects}
+        given = {self.values.get("proxy", {}).get("routes", {}).get("existingConfigMap")}
+        for workload in self.of("Deployment", "StatefulSet", "Job"):
+            pod = workload["spec"]["template"]["spec"]
+            if ("ServiceAccount", pod["serviceAccountName"]) not in there:
+                self.problem(workload, "its service account is not there")
+            for volume in pod["volumes"]:
+                name = volume.get("configMap", {}).get("name")
+                if name and ("ConfigMap", name) not in there and name not in given:
+                    self.problem(workload, f"there is no ConfigMap {name}")
+            service = workload["spec"].get("serviceName")
+            if service and ("Service", service) not in there:
+                self.problem(workload, f"there is no Service {service}")
+        for scaler in self.of("HorizontalPodAutoscaler"):
+            target = scaler["spec"]["scaleTargetRef"]
+            if (target["kind"], target["name"]) not in there:
+                self.problem(scaler, "what it scales is not there")
+            for workload in self.of(target["kind"]):
+                if workload["metadata"]["name"] == target["name"] and "replicas" in workload["spec"]:
+                    self.problem(workload, "says how many there are, and so does the autoscaler")
+            down = scaler["spec"]["behavior"]["scaleDown"]
+            if down["stabilizationWindowSeconds"] < 300 or [policy["type"] for policy in down["policies"]] != ["Percent"]:
+                self.problem(scaler, f"scales down in haste: {down}")
+
+    def check_configs(self, iguazu):
+        """Every configuration passes `iguazu check` without a warning, at the paths where its pod has its files."""
+        for workload in self.of("Deployment", "StatefulSet", "Job"):
+            pod = workload["spec"]["template"]["spec"]
+            (container,) = pod["containers"]
+            mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+            (path,) = [argument for argument in container["args"] if argument.startswith("/etc/")]
+            with tempfile.TemporaryDirectory() as root:
+                place = lambda inside: Path(root + inside)
+                for volume in pod["volumes"]:
+                    config_map = volume.get("configMap", {}).get("name")
+                    data = next((found["data"] for found in self.of("ConfigMap") if found["metadata"]["name"] == config_map), None)
+                    if config_map and data is None:
+                        data = {"events.toml": '[events.e]\ncluster = "core"\ntopic = "t"\nencoding = "raw_json"\n'}
+                    place(mounts[volume["name"]]).mkdir(parents=True, exist_ok=True)
+                    for file, text in (data or {}).items():
+                        moved = re.sub(r'"(/(?:etc|run|var/lib)/[^"]*)"', lambda found: f'"{root}{found[1]}"', text)
+                        place(f"{mounts[volume['name']]}/{file}").write_text(moved)
+                        for secret in re.findall(r'"(/run/secrets/[^"]*)"', text):
+                            if not any(secret.startswith(f"{at}/") for name, at in mounts.items() if name.startswith("secret-")):
+                                self.problem(workload, f"{secret} is in no Secret that is mounted")
+                            place(secret).parent.mkdir(parents=True, exist_ok=True)
+                            place(secret).write_text("secret\n")
+                            place(secret).chmod(0o600)
+                told = subprocess.run([iguazu, "check", f"{root}{path}"], capture_output=True, text=True, check=False, timeout=30)
+                if told.returncode or "warning:" in told.stdout:
+                    self.problem(workload, "iguazu check: " + (told.stdout + told.stderr).replace(root, ""))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check").add_argument("--iguazu", required=True)
+    rendering = commands.add_parser("render")
+    rendering.add_argument("--helm", required=True)
+    rendering.add_argument("--record", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.command == "check":
+        check(arguments.iguazu)
+    else:
+        with_helm(arguments.helm, arguments.record)
+    print("\n".join(problems) if problems else "ok")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
