@@ -28,19 +28,16 @@ main() {
     *" --peer "* | *" --only Iguazu "*) ;;
     *) build_others ;;
     esac
-    fetch_matplotlib
     cargo bench --manifest-path "$root/Cargo.toml" --locked --bench compare -- \
         --programs "$kept/programs" --out "$kept/results.json" "$@"
-    "$kept/venv/bin/python" "$here/draw.py" "$kept/results.json" "$kept"
+    "$kept/../tests/venv/bin/python" "$here/draw.py" "$kept/results.json" "$kept"
     say "results: $kept/results.json, pictures beside it"
 }
 
 packages=(
     "${build_packages[@]}"
     "taskset     util-linux            gives the program under test a core of its own"
-    "run:python  python3-venv          draws the results"
 )
-probe_python() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 
 # The others are Go programs; what they are built from is named here and nowhere else.
 build_others() {
@@ -66,11 +63,6 @@ build_others() {
         cp out/otelcol "$programs/otelcol"
     )
     echo "$bento_version $collector_version" >"$programs/stamp"
-}
-
-fetch_matplotlib() {
-    [ -x "$kept/venv/bin/python" ] || python3 -m venv "$kept/venv"
-    "$kept/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 }
 
 main "$@"
