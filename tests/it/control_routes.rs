@@ -435,12 +435,27 @@ async fn an_event_type_waits_for_its_schema_and_goes_live_by_itself() {
     );
     let key = plane.key_of(&orders.sender, 1).await;
     let proxy = Proxy::start(&config(&fixture, &plane)).await;
-    until(&proxy, &key, &orders.event, 1, 404).await;
+    let reply = until(&proxy, &key, &orders.event, 1, 503).await;
+    let result = reply.json()["results"][0].clone();
+    assert_eq!(result["code"], "event_type_unavailable", "{result}");
+    let message = result["message"].as_str().expect("a text");
+    assert!(message.contains("waits for its schema") && message.contains(&subject), "{message}");
+    assert!(reply.header("retry-after").is_some(), "{:?}", reply.headers);
+    let ready = proxy.admin("/ready").await;
+    let listed = ready.json()["unavailable"].clone();
+    assert_eq!((ready.status, listed[0]["event"].as_str()), (200, Some(&*orders.event)), "{listed}");
+    assert!(listed[0]["reason"].as_str().is_some_and(|reason| reason.contains(&subject)), "{listed}");
+    // Whoever may not send it is told no more than of any other name.
+    let other = Onboarding::new();
+    plane.done(vec![other.key(json!({}))]).await;
+    let stranger = plane.key_of(&other.sender, 1).await;
+    until(&proxy, &stranger, &orders.event, 1, 404).await;
 
     fixture.registry.register_protobuf(&subject, super::support::oracle::PROTOBUF);
     until(&proxy, &key, &orders.event, 2, 202).await;
     let ready = plane.resource(&id).await.unwrap();
     assert_eq!((ready.state, ready.message.as_str()), (ResourceState::Ready, ""));
+    assert_eq!(proxy.admin("/ready").await.json()["unavailable"], json!([]));
 
     // Other settings whose schema is not there yet leave those of before in force.
     let next = unique("it.v1.Later");

@@ -1,14 +1,15 @@
 //! What is published -> the document that proxies get.
 //!
-//! In: what providers have published, by resource, and the digests of senders' keys. Out: the document. Never: I/O; a grant of an
-//! event type that is not published, or to a sender that is not; two texts of one content.
+//! In: what providers have published, by resource, and the digests of senders' keys. Out: the document. Never: I/O; the settings of
+//! an event type that waits for its schema: its name, and what it waits for; a grant of an event type that is neither published nor
+//! waits, or to a sender that is not published; two texts of one content.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::{Document, DocumentKey, DocumentLimits, DocumentSender, Settings};
+use crate::config::{Document, DocumentKey, DocumentLimits, DocumentSender, DocumentWaiting, Settings};
 use crate::control::resource::Kind;
 use crate::control::store::{Published, SenderKey};
 
@@ -50,9 +51,15 @@ pub struct PublishedQuota {
 pub(super) fn document(published: &[Published], keys: &[SenderKey]) -> Document {
     let of = |kind: Kind| published.iter().filter(move |row| row.resource.kind == kind);
     let mut events: BTreeMap<String, Settings> = BTreeMap::new();
+    let mut waiting = BTreeMap::new();
     for row in of(Kind::EventType) {
+        let name = row.resource.name.clone();
         if let Some(Value::Object(settings)) = &row.live {
-            events.insert(row.resource.name.clone(), settings.clone());
+            events.insert(name, settings.clone());
+        } else if let Some(next) = &row.next {
+            let text = |key: &str| next.get(key).and_then(Value::as_str).map(str::to_owned);
+            let (cluster, subject) = (text("cluster").unwrap_or_default(), text("subject"));
+            waiting.insert(name, DocumentWaiting { cluster, subject, reason: row.reason.clone() });
         }
     }
     for quota in of(Kind::Quota).filter_map(read::<PublishedQuota>) {
@@ -71,14 +78,14 @@ pub(super) fn document(published: &[Published], keys: &[SenderKey]) -> Document 
     }
     for grant in of(Kind::Access).filter_map(read::<PublishedGrant>) {
         if let Some(sender) = senders.get_mut(&grant.sender)
-            && events.contains_key(&grant.event)
+            && (events.contains_key(&grant.event) || waiting.contains_key(&grant.event))
             && !sender.events.contains(&grant.event)
         {
             sender.events.push(grant.event);
         }
     }
     senders.values_mut().for_each(|sender| sender.events.sort());
-    Document { events, senders }
+    Document { events, senders, waiting }
 }
 
 fn read<T: serde::de::DeserializeOwned>(row: &Published) -> Option<T> {
@@ -108,7 +115,12 @@ mod tests {
     fn event_types_quotas_senders_and_grants_come_together_by_name() {
         let published = [
             row("event_type/a", json!({ "topic": "t", "limits": { "events_per_second": 5 } })),
-            Published { live: None, ..row("event_type/waits", json!({})) },
+            Published {
+                live: None,
+                next: Some(json!({ "cluster": "core", "topic": "t", "subject": "x.Y" })),
+                reason: "no schema".into(),
+                ..row("event_type/waits", json!({}))
+            },
             row("quota/core/a", json!({ "event": "a", "bytes_per_second": 1000, "events_per_second": 9 })),
             row("quota/core/u", json!({ "event": "a", "bytes_per_second": 700, "events_per_second": null })),
             row("quota/core/gone", json!({ "event": "gone", "bytes_per_second": 1, "events_per_second": null })),
@@ -126,9 +138,10 @@ mod tests {
             json!({
                 "events": { "a": { "topic": "t", "limits": { "bytes_per_second": 700, "events_per_second": 5 } } },
                 "senders": { "s": {
-                    "keys": [{ "sha256": "ab", "expires_ms": 7 }], "events": ["a"],
+                    "keys": [{ "sha256": "ab", "expires_ms": 7 }], "events": ["a", "waits"],
                     "limits": { "events_per_second": 3 }, "disabled": false, "sample": 0.5,
                 } },
+                "waiting": { "waits": { "cluster": "core", "subject": "x.Y", "reason": "no schema" } },
             })
         );
     }
