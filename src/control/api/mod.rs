@@ -40,6 +40,7 @@ pub mod problem;
 pub mod routes;
 pub mod guard;
 mod audit;
+mod brakes;
 mod events;
 mod explain;
 mod extract;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::{Document, DocumentKey, DocumentLimits, DocumentSender, DocumentWaiting, Settings};
+use crate::control::brake::{Brake, Hold};
 use crate::control::resource::Kind;
 use crate::control::store::{Published, SenderKey};
 
@@ -48,7 +49,7 @@ pub struct PublishedQuota {
 }
 
 /// The document of all that is published.
-pub(super) fn document(published: &[Published], keys: &[SenderKey]) -> Document {
+pub(super) fn document(published: &[Published], keys: &[SenderKey], brakes: &[Brake]) -> Document {
     let of = |kind: Kind| published.iter().filter(move |row| row.resource.kind == kind);
     let mut events: BTreeMap<String, Settings> = BTreeMap::new();
     let mut waiting = BTreeMap::new();
@@ -66,6 +67,11 @@ pub(super) fn document(published: &[Published], keys: &[SenderKey]) -> Document 
         if let Some(settings) = events.get_mut(&quota.event) {
             limit(settings, "bytes_per_second", quota.bytes_per_second);
             limit(settings, "events_per_second", quota.events_per_second);
+        }
+    }
+    for brake in brakes.iter().filter(|brake| brake.resource.kind == Kind::EventType) {
+        if let Some(settings) = events.get_mut(&brake.resource.name) {
+            hold(settings, brake);
         }
     }
     let mut senders: BTreeMap<String, DocumentSender> = BTreeMap::new();
@@ -90,6 +96,18 @@ pub(super) fn document(published: &[Published], keys: &[SenderKey]) -> Document 
 
 fn read<T: serde::de::DeserializeOwned>(row: &Published) -> Option<T> {
     serde_json::from_value(row.live.clone()?).ok()
+}
+
+/// What is let through is the least of what the owner and the brake let through.
+fn hold(settings: &mut Settings, brake: &Brake) {
+    let own = (settings.get("disabled").and_then(Value::as_bool), settings.get("sample").and_then(Value::as_f64));
+    let Hold { disabled, sample } = brake.hold.and(own.0.unwrap_or(false), own.1);
+    settings.remove("sample");
+    if disabled {
+        settings.insert("disabled".to_owned(), true.into());
+    } else if let Some(sample) = sample {
+        settings.insert("sample".to_owned(), sample.into());
+    }
 }
 
 /// The lower of two limits counts.
@@ -132,7 +150,7 @@ mod tests {
         ];
         let key =
             |sender: &str| SenderKey { sender: sender.parse().unwrap(), sha256: "ab".into(), expires_ms: Some(7) };
-        let document = document(&published, &[key("sender/s"), key("sender/other")]);
+        let document = document(&published, &[key("sender/s"), key("sender/other")], &[]);
         assert_eq!(
             serde_json::to_value(&document).unwrap(),
             json!({
@@ -144,5 +162,27 @@ mod tests {
                 "waiting": { "waits": { "cluster": "core", "subject": "x.Y", "reason": "no schema" } },
             })
         );
+    }
+
+    #[test]
+    fn a_brake_holds_what_the_owner_lets_through_and_never_more() {
+        let check = |own: Value, disabled: bool, sample: Option<f64>, expected: Value| {
+            let brake = Brake {
+                resource: "event_type/a".parse().unwrap(),
+                hold: Hold { disabled, sample },
+                reason: "a flood".into(),
+                actor: "olga".into(),
+                at_ms: 1,
+            };
+            let elsewhere = Brake { resource: "event_type/gone".parse().unwrap(), ..brake.clone() };
+            let document = document(&[row("event_type/a", own)], &[], &[brake, elsewhere]);
+            assert_eq!(serde_json::to_value(&document.events).unwrap(), json!({ "a": expected }));
+        };
+        check(json!({}), true, None, json!({ "disabled": true }));
+        check(json!({ "sample": 0.5 }), true, None, json!({ "disabled": true }));
+        check(json!({}), false, Some(0.1), json!({ "sample": 0.1 }));
+        check(json!({ "sample": 0.05 }), false, Some(0.1), json!({ "sample": 0.05 }));
+        check(json!({ "disabled": true }), false, Some(0.1), json!({ "disabled": true }));
+        check(json!({ "disabled": false }), false, Some(0.1), json!({ "disabled": false, "sample": 0.1 }));
     }
 }

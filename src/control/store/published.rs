@@ -83,6 +83,8 @@ impl Tx {
     pub async fn withdraw(&mut self, id: &ResourceId) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM published WHERE resource = $1").bind(id.to_string());
         delete.execute(&mut *self.inner).await?;
+        // What comes later under its name is another thing.
+        self.lift_brake(id).await?;
         self.note_change().await
     }
 
