@@ -93,7 +93,7 @@ async fn a_pass_that_finds_everything_as_desired_writes_nothing_and_one_that_fin
 
 #[tokio::test]
 async fn ten_thousand_topics_are_planned_while_there_are_as_many() {
-    let seed = Seed::LARGE;
+    let seed = Seed { users: 0, grants: 0, ..Seed::LARGE };
     let began = Instant::now();
     let plane = Plane::of(seed).await;
     println!("{} topics were seeded in {:?}", seed.topics, began.elapsed());
