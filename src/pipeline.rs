@@ -6,7 +6,7 @@
 //! handing it on (so a sender that goes away cannot make an event fall between).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,6 +21,7 @@ use crate::produce::DeadLetters;
 use crate::route::{Brake, EventType, Lane, Reply, Routes};
 use crate::telemetry::traces::Tracing;
 
+mod absent;
 mod letter;
 mod prepare;
 mod slice;
@@ -28,6 +29,7 @@ mod state;
 
 pub use state::{Outage, Ready, State};
 
+use absent::{absent, unavailable};
 use prepare::{Work, prepare};
 use slice::{InHand, Slice, after_panic};
 
@@ -47,6 +49,8 @@ const SUGGESTIONS_MAX: u32 = 8;
 pub struct Snapshot {
     routes: Routes,
     live: Vec<Live>,
+    /// Event types that there will be, and why there is each of them not yet.
+    waiting: BTreeMap<String, String>,
     senders: Senders,
     version: u64,
     since: Option<Instant>,
@@ -72,7 +76,12 @@ impl Snapshot {
     pub fn new(live: Vec<Live>, senders: Senders) -> Self {
         live.iter().for_each(|live| live.account.set_share(live.event_type.buffer_bytes_max as u64));
         let routes = Routes::new(live.iter().map(|l| l.event_type.name.as_str()));
-        Snapshot { routes, live, senders, version: 0, since: None }
+        Snapshot { routes, live, waiting: BTreeMap::new(), senders, version: 0, since: None }
+    }
+
+    /// The same with event types that there will be, each with why it is not there yet.
+    pub fn with_waiting(self, waiting: BTreeMap<String, String>) -> Self {
+        Snapshot { waiting, ..self }
     }
 
     /// Its number, from 1: how many snapshots there were, this one included.
@@ -355,8 +364,7 @@ impl Pipeline {
         let same = slice.last.filter(|live| live.event_type.name == event.name);
         let Some(live) = same.or_else(|| slice.snapshot.find(&event.name)) else {
             slice.receive(self.ledger.unknown());
-            let routes = (taken.refused < SUGGESTIONS_MAX).then_some(&slice.snapshot.routes);
-            let error = unknown_event(&event.name, routes, ask);
+            let error = absent(&event.name, slice.snapshot, ask, taken.refused < SUGGESTIONS_MAX);
             return self.reject(slice, names, index, error.into(), taken);
         };
         slice.last = Some(live);
@@ -451,7 +459,7 @@ impl Pipeline {
 
 fn try_out(snapshot: &Snapshot, event: &Event<'_>, ask: &Ask<'_>) -> Result<DryRun, EventError> {
     let Some(live) = snapshot.find(&event.name) else {
-        return Err(unknown_event(&event.name, Some(&snapshot.routes), ask));
+        return Err(absent(&event.name, snapshot, ask, true));
     };
     may_send(live, ask)?;
     if let Some(what) = disabled(live, ask) {
@@ -624,25 +632,4 @@ fn may_pass<'s>(live: &'s Live, event: &Event<'_>, ask: &Ask<'_>) -> Result<&'s 
         State::Ready(ready) => Ok(ready),
         State::Unavailable(outage) => Err(unavailable(event_type, outage)),
     }
-}
-
-/// The reason stays with the operators: it names brokers and topics, and what they said.
-#[cold]
-fn unavailable(event_type: &EventType, outage: &Outage) -> EventError {
-    let (name, seconds) = (&event_type.name, outage.since.elapsed().as_secs());
-    let message = format!("event `{name}` is not available, for {seconds} s now; send it again later");
-    EventError::new(Code::EventTypeUnavailable, message)
-}
-
-/// A sender is told only of names that it may send; from `routes`, if they may be searched.
-#[cold]
-fn unknown_event(name: &str, routes: Option<&Routes>, ask: &Ask<'_>) -> EventError {
-    let may = |known: &str| ask.sender.is_none_or(|sender| sender.may_send(known));
-    let nearest = routes.and_then(|routes| routes.nearest(name, may));
-    let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
-    let message = match nearest {
-        Some(nearest) => format!("no event type is named `{shown}`; did you mean `{nearest}`?"),
-        None => format!("no event type is named `{shown}`; check the name, or ask those who run this proxy to add it"),
-    };
-    EventError::new(Code::UnknownEvent, message)
 }

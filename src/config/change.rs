@@ -23,6 +23,7 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
         clusters: _,
         registries: _,
         events: _,
+        waiting: _,
         dead_letters: _,
         telemetry,
         senders: _,

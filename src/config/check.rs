@@ -1,5 +1,6 @@
 //! A configuration as a whole: its parts in order, then what must hold between them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -130,6 +131,7 @@ fn read(mut root: Table<'_>) -> Config {
         clusters,
         registries,
         events,
+        waiting: BTreeMap::new(),
         senders,
         spool,
         failed,

@@ -4,6 +4,7 @@
 //! problems at once, each with its key and line. Never: an environment variable, a default that depends on the machine
 //! (but for `http.workers`), a secret in the file itself or in a problem.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub use http::RESULT_BYTES;
 pub use nearest::nearest;
 pub(crate) use reader::quoted;
 pub use routes::{
-    Accepted, Document, DocumentKey, DocumentLimits, DocumentSender, FORMAT as ROUTES_FORMAT, Good, Held, Merged,
-    PublicKey, Refusal, Routes, Settings, Signature, Signed, SigningKey, Statement, accept, check_beside,
+    Accepted, Document, DocumentKey, DocumentLimits, DocumentSender, DocumentWaiting, FORMAT as ROUTES_FORMAT, Good,
+    Held, Merged, PublicKey, Refusal, Routes, Settings, Signature, Signed, SigningKey, Statement, accept, check_beside,
     check_event_type, digest, merge,
 };
 pub use schemas::{EventMessage, SCHEMAS_FILE, Schemas, events_of, load_schemas, parse_mapping};
@@ -62,6 +63,8 @@ pub struct Config {
     pub registries: Vec<Registry>,
     /// Event types; names are distinct.
     pub events: Vec<EventType>,
+    /// Event types of a control plane that cannot be served yet, and what each waits for.
+    pub waiting: BTreeMap<String, DocumentWaiting>,
     /// Senders; names and key hashes are distinct. None: everybody may send everything, unless they come from a control plane.
     pub senders: Vec<Sender>,
     /// The disk beside the producers. None: what Kafka does not take is in memory only.

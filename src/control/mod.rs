@@ -26,6 +26,7 @@
 //! | [`provider`] | what each kind knows how to do: check, plan, observe, act |
 //! | [`origin`] | which side changes a resource: the API, or the files of one repository |
 //! | [`request`] | a request on its way in, and its approvals |
+//! | [`brake`] | less of an event type let through for now, by those who see the trouble |
 //! | [`quiet`] | deletion of topics, after a period in which it can be called off |
 //! | `left` | what would be left without a service or cluster that is to go |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
@@ -53,6 +54,7 @@ pub mod gate;
 pub mod provider;
 pub mod origin;
 pub mod request;
+pub mod brake;
 pub mod quiet;
 mod left;
 pub mod apply;

@@ -23,7 +23,7 @@ use super::policy::{self, Approver, Decision, Table, Verdict};
 use super::provider::Providers;
 use super::quiet::Quiet;
 use super::resource::{Found, ManagedBy, ResourceId, Spec, Violation};
-use super::store::{Audit, Need, NewRequest, Store, StoreError, Tx};
+use super::store::{Audit, Need, NewRequest, Reservation, Store, StoreError, Tx};
 use super::world::{Change, ClusterView, World};
 
 mod agree;
@@ -229,7 +229,7 @@ impl Desk {
             return Ok(known.document);
         }
         let id = uuid::Uuid::now_v7().to_string();
-        let mut request = self.plan(&mut tx, actor, &ask, origin, &id).await?;
+        let (mut request, reservations) = self.plan(&mut tx, actor, &ask, origin, &id).await?;
         if ask.dry_run {
             return Ok(request);
         }
@@ -248,8 +248,8 @@ impl Desk {
             idempotency_key: ask.idempotency_key.as_deref(),
         };
         tx.add_request(&new).await?;
-        if request.state == RequestState::Rejected {
-            tx.drop_reservations(&id).await?;
+        if request.state != RequestState::Rejected {
+            tx.reserve(&reservations).await?;
         }
         for planned in &request.changes {
             let outcome = match &planned.decision.verdict {
@@ -277,7 +277,7 @@ impl Desk {
         Ok(request)
     }
 
-    /// What would become of a request, with its reservations made in the transaction.
+    /// What would become of a request, and what it would reserve.
     async fn plan(
         &self,
         tx: &mut Tx,
@@ -285,13 +285,13 @@ impl Desk {
         ask: &Ask,
         origin: &Origin,
         id: &str,
-    ) -> Result<Request, RequestError> {
+    ) -> Result<(Request, Vec<Reservation>), RequestError> {
         let mut changes = self.with_grants(tx, ask).await?;
         changes.sort_by(|one, other| order(one).cmp(&order(other)));
         let world = self.load(tx, &changes, &actor.name).await?;
         let table = self.policy.load_full();
         let mut planned = Vec::with_capacity(changes.len());
-        let (mut seen, mut spoken) = (BTreeSet::new(), Spoken { request: id, by_cluster: BTreeMap::new() });
+        let (mut seen, mut spoken) = (BTreeSet::new(), Spoken::of(id));
         for change in &changes {
             let mut found = Found::of(&change.id);
             found.extend(self.violations(actor, change, &world, ask, origin));
@@ -299,7 +299,7 @@ impl Desk {
                 found.add("", "twice", "it stands in the request twice", "ask for it once");
             }
             let violations = found.violations();
-            let (mut facts, need, over) = self.facts(tx, actor, change, &world, &violations, &mut spoken).await?;
+            let (mut facts, need, over) = self.facts(actor, change, &world, &violations, &mut spoken);
             facts.set("handover", origin::is_handover(change, &world, &ask.managed_by));
             let mut decision = table.decide(facts);
             if decision.verdict == Verdict::Reject && !violations.is_empty() {
@@ -336,7 +336,7 @@ impl Desk {
             quiet: None,
         };
         request.plan_hash = request.hash(&world);
-        Ok(request)
+        Ok((request, spoken.reservations))
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::control::actor::Role;
 use crate::control::capacity::Class;
+use crate::control::resource::Kind;
 use crate::control::store::{RequestFilter, Resource};
 
 const GB: u64 = 1_000_000_000;
@@ -297,4 +298,40 @@ async fn a_topic_never_shrinks_and_growth_of_keyed_ones_is_reviewed() {
         (growth.state, growth.changes[0].decision.rule.as_deref()),
         (RequestState::Pending, Some("keyed-growth"))
     );
+}
+
+#[tokio::test]
+async fn a_quota_of_what_the_services_topics_are_made_for_needs_nobody_and_more_needs_an_operator() {
+    let office = Office::open().await;
+    let quota = |limits: &str| {
+        let spec = format!(r#"{{ "service": "orders", "user": "app", {limits} }}"#);
+        change("quota/core/app", Some(&spec))
+    };
+    let decided = async |changes: Vec<Change>| {
+        let request = office.submit(&ann(), Ask { dry_run: true, ..ask(changes) }).await;
+        assert_eq!(rules(&request), Vec::<&str>::new(), "{request:#?}");
+        let of_quota = request.changes.into_iter().find(|planned| planned.resource.kind == Kind::Quota);
+        of_quota.unwrap().decision.rule
+    };
+    office.set("user/core/app", r#"{ "service": "orders" }"#, "orders").await;
+    let write = |bytes: u64| quota(&format!(r#""produce_bytes_per_second": {bytes}"#));
+    let own = Some("own-quota".to_owned());
+    assert_eq!(decided(vec![write(1)]).await, None, "it has no topic, and so no room to write");
+    let topic = topic("orders.placed", 0.01);
+    // With a topic in the same request, and with one that asks already.
+    assert_eq!(decided(vec![topic.clone(), write(10_000)]).await, own);
+    assert_eq!(office.submit(&ann(), ask(vec![topic])).await.state, RequestState::Approved);
+    let made_for = office.store.taken("core").await.unwrap().ingress_bytes_per_second;
+    assert!(made_for >= 10_000, "{made_for}");
+    assert_eq!(decided(vec![write(made_for)]).await, own);
+    assert_eq!(decided(vec![write(made_for + 1)]).await, None);
+    // Nobody reserved what is read: the first limit and a higher one are an operator's.
+    assert_eq!(decided(vec![quota(r#""consume_bytes_per_second": 1000"#)]).await, None);
+    office
+        .set("quota/core/app", r#"{ "service": "orders", "user": "app", "consume_bytes_per_second": 1000 }"#, "orders")
+        .await;
+    assert_eq!(decided(vec![quota(r#""consume_bytes_per_second": 1001"#)]).await, None);
+    let same = quota(r#""consume_bytes_per_second": 1000, "produce_bytes_per_second": 5"#);
+    assert_eq!(decided(vec![same]).await, Some("quota-below-use".to_owned()), "what was free is limited");
+    assert_eq!(decided(vec![quota(r#""consume_bytes_per_second": 999"#)]).await, Some("quota-below-use".to_owned()));
 }

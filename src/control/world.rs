@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::capacity::Class;
 use super::resource::{ClusterMode, ClusterSpec, Kind, ResourceId, ServiceSpec, Spec, TopicSpec};
-use super::store::{Resource, Taken};
+use super::store::{Need, Resource, Taken};
 
 /// One change that is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,7 +120,7 @@ pub struct World {
     after: BTreeMap<ResourceId, Option<Spec>>,
     clusters: BTreeMap<String, ClusterView>,
     taken: BTreeMap<ResourceId, Taken>,
-    service_reserves: BTreeMap<(String, String), u64>,
+    service_reserves: BTreeMap<(String, String), Need>,
     files: BTreeMap<ResourceId, String>,
     requester: String,
 }
@@ -153,8 +153,8 @@ impl World {
     }
 
     /// Adds what a service's topics have reserved on a cluster.
-    pub fn add_service_reserve(&mut self, service: &str, cluster: &str, bytes: u64) {
-        self.service_reserves.insert((service.to_owned(), cluster.to_owned()), bytes);
+    pub fn add_service_reserve(&mut self, service: &str, cluster: &str, need: Need) {
+        self.service_reserves.insert((service.to_owned(), cluster.to_owned()), need);
     }
 
     /// Adds the file that a resource comes from.
@@ -178,6 +178,11 @@ impl World {
             Some(desired) => desired.as_ref(),
             None => self.before.get(id).map(|resource| &resource.spec),
         }
+    }
+
+    /// What the request asks for: what each resource is to be, none for those that are to go.
+    pub fn wanted(&self) -> impl Iterator<Item = (&ResourceId, Option<&Spec>)> {
+        self.after.iter().map(|(id, spec)| (id, spec.as_ref()))
     }
 
     /// All resources, as they are.
@@ -211,9 +216,9 @@ impl World {
         self.taken.get(id).copied().unwrap_or_default()
     }
 
-    /// Bytes that a service's topics have reserved on a cluster.
-    pub fn service_reserve(&self, service: &str, cluster: &str) -> u64 {
-        self.service_reserves.get(&(service.to_owned(), cluster.to_owned())).copied().unwrap_or(0)
+    /// What a service's topics have reserved on a cluster.
+    pub fn service_reserve(&self, service: &str, cluster: &str) -> Need {
+        self.service_reserves.get(&(service.to_owned(), cluster.to_owned())).copied().unwrap_or_default()
     }
 
     /// The service that owns what a change is about, else the one that is to; empty for a cluster.

@@ -423,8 +423,15 @@ impl Feed {
             State::Ready(_) => None,
             State::Unavailable(outage) => Some((live.event_type.name.clone(), outage.reason.clone())),
         });
-        self.health.set_unavailable(unavailable.collect());
-        self.pipeline.replace(Snapshot::new(live, self.senders.clone()));
+        let waiting = self.config.waiting.iter().map(|(event, waiting)| (event.clone(), waiting.reason.clone()));
+        self.health.set_unavailable(unavailable.chain(waiting).collect());
+        let awaited = self.config.waiting.iter().map(|(event, waiting)| {
+            let schema =
+                waiting.subject.as_ref().map(|subject| format!(", of subject `{subject}`")).unwrap_or_default();
+            (event.clone(), format!("it waits for its schema{schema}"))
+        });
+        let waiting = awaited.collect();
+        self.pipeline.replace(Snapshot::new(live, self.senders.clone()).with_waiting(waiting));
     }
 
     fn note_start(&mut self) {

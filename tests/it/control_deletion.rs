@@ -96,6 +96,27 @@ impl Shop {
         .await;
     }
 
+    /// A node begins with a request, goes on with it after something has happened, and dies at an act: after so many of them, right
+    /// before it or right after.
+    async fn dies(&self, request: &Request, at: (u32, bool), happens: impl AsyncFn()) {
+        let left = Arc::new(std::sync::Mutex::new(Some(at)));
+        let mut providers = Providers::default();
+        for kind in [Kind::Topic, Kind::Access] {
+            let inner = Arc::clone(providers.of(kind).unwrap());
+            providers.add(Arc::new(Killed { inner, left: Arc::clone(&left) }));
+        }
+        let dying = self.plane.applier.with_providers(providers, "dying");
+        let died = tokio::time::timeout(Duration::from_secs(4), async {
+            dying.apply(&request.id).await.unwrap();
+            happens().await;
+            dying.apply(&request.id).await
+        });
+        let died = died.await;
+        let steps = self.plane.store.steps::<Value>(&request.id).await.unwrap();
+        assert!(died.is_err(), "{at:?}: it came to the end: {died:?}, {steps:#?}");
+        self.plane.store.release(&self.plane.store.lease("apply", "dying", 1).await.unwrap().unwrap()).await.unwrap();
+    }
+
     async fn produce(&self, topic: &str) -> Result<(), RDKafkaErrorCode> {
         let (client, topic) = (self.client.clone(), topic.to_owned());
         tokio::task::spawn_blocking(move || produce(&client, &topic)).await.unwrap()
@@ -206,22 +227,7 @@ async fn a_node_that_dies_at_any_step_of_a_deletion_leaves_one_that_another_node
     for dies in (0..4).map(|acts| (acts, true)).chain([(2, false)]) {
         let shop = Shop::open(&cluster, Some(0.0001)).await;
         let request = shop.agreed().await;
-        let left = Arc::new(std::sync::Mutex::new(Some(dies)));
-        let mut providers = Providers::default();
-        for kind in [Kind::Topic, Kind::Access] {
-            let inner = Arc::clone(providers.of(kind).unwrap());
-            providers.add(Arc::new(Killed { inner, left: Arc::clone(&left) }));
-        }
-        let dying = shop.plane.applier.with_providers(providers, "dying");
-        let died = tokio::time::timeout(Duration::from_secs(4), async {
-            dying.apply(&request.id).await.unwrap();
-            shop.quiet_is_over(&request.id).await;
-            dying.apply(&request.id).await
-        });
-        let died = died.await;
-        let steps = shop.plane.store.steps::<Value>(&request.id).await.unwrap();
-        assert!(died.is_err(), "{dies:?}: it came to the end: {died:?}, {steps:#?}");
-        shop.plane.store.release(&shop.plane.store.lease("apply", "dying", 1).await.unwrap().unwrap()).await.unwrap();
+        shop.dies(&request, dies, async || shop.quiet_is_over(&request.id).await).await;
 
         shop.plane.applier.run_once().await.unwrap();
         shop.quiet_is_over(&request.id).await;
@@ -230,5 +236,29 @@ async fn a_node_that_dies_at_any_step_of_a_deletion_leaves_one_that_another_node
         assert_eq!((ended.state, ended.message.as_str()), (RequestState::Ready, ""), "{dies:?}");
         assert!(!shop.exists(&cluster).await, "{dies:?}");
         assert_eq!(shop.rules(&cluster).1, Vec::<Value>::new(), "{dies:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_while_it_opens_what_was_called_off_leaves_it_to_another_one() {
+    let cluster = kafka::shared();
+    // Close goes; open dies, before it is done or after.
+    for dies in [(1, false), (1, true)] {
+        let shop = Shop::open(&cluster, None).await;
+        let before = shop.rules(&cluster);
+        let request = shop.agreed().await;
+        let called_off = async || {
+            shop.plane.desk.call_off(&ann(), &request.id, "it is needed", "127.0.0.1").await.unwrap();
+        };
+        shop.dies(&request, dies, called_off).await;
+
+        shop.plane.applier.run_once().await.unwrap();
+        let ended = shop.plane.request(&request.id).await;
+        assert_eq!((ended.state, ended.message.as_str()), (RequestState::Withdrawn, "called off by ann"), "{dies:?}");
+        assert_eq!(shop.rules(&cluster), before, "{dies:?}: every rule is as it was");
+        assert_eq!(shop.produce(&shop.topic).await, Ok(()), "{dies:?}");
+        for id in [shop.topic_id(), format!("access/core/{}:produce:{}", shop.app, shop.topic)] {
+            assert_eq!(shop.plane.resource(&id).await.unwrap().state, ResourceState::Ready, "{dies:?}: {id}");
+        }
     }
 }

@@ -404,9 +404,18 @@ async fn a_cluster_that_does_not_answer_holds_up_what_is_asked_of_it_and_nothing
         let state = plane.get(&ann, &format!("/v1/requests/{id}")).await["state"].clone();
         assert!(state == "approved" || state == "applying", "{state}");
     }
+    // What is of both waits for the silent one, and is then made on each, once.
+    let both = ["a-silent", "core"].map(|cluster| format!("topic/{cluster}/{}", unique("orders.both")));
+    let changes = both.each_ref().map(|id| json!({ "id": id, "spec": spec }));
+    let asked = plane.ask(&ann, "POST", "/v1/requests", &json!({ "changes": changes })).await;
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    waits.push(asked.json()["id"].as_str().expect("an id").to_owned());
     silent.resume(1);
     for id in &waits {
-        plane.ready(&ann, id).await;
+        let done = plane.ready(&ann, id).await;
+        let steps: Vec<&Value> = done["steps"].as_array().expect("a list").iter().map(|step| &step["state"]).collect();
+        let count = done["changes"].as_array().map_or(0, Vec::len);
+        assert_eq!(steps, vec!["done"; count], "{done}");
     }
     plane.finish();
 }

@@ -93,8 +93,10 @@ async fn a_pass_that_finds_everything_as_desired_writes_nothing_and_one_that_fin
 
 #[tokio::test]
 async fn ten_thousand_topics_are_planned_while_there_are_as_many() {
-    let seed = seed();
+    let seed = Seed { users: 0, grants: 0, ..Seed::LARGE };
+    let began = Instant::now();
     let plane = Plane::of(seed).await;
+    println!("{} topics were seeded in {:?}", seed.topics, began.elapsed());
     let view = ClusterView { disk_bytes_max: Some(u64::MAX / 4), ..ClusterView::default() };
     plane.clusters.store(Arc::new(BTreeMap::from([("core".to_owned(), view)])));
     let began = Instant::now();
@@ -113,7 +115,10 @@ async fn ten_thousand_topics_are_planned_while_there_are_as_many() {
         assert_ne!(request.state, RequestState::Rejected);
         planned += 500;
     }
-    println!("{planned} topics were planned in {:?}", began.elapsed());
+    let took = began.elapsed();
+    println!("{planned} topics were planned in {took:?}");
+    // Several times what it takes: planning that reads for each topic what there is of all takes many minutes.
+    assert!(took.as_secs() < 120, "{took:?}");
 }
 
 /// Through the API of a node of its own, one question after the other: names, descriptions, services, and lists page by page.

@@ -10,23 +10,22 @@ use iguazu::control::store::ResourceState;
 use iguazu::control::world::Change;
 use serde_json::{Value, json};
 
-use super::support::control::{self, Control};
 use super::support::fixture::Fixture;
 use super::support::http::{self, Reply};
 use super::support::oracle::Oracle;
 use super::support::plane::{Plane, ann, ask, change, gone};
 use super::support::proxy::Proxy;
 use super::support::read_back::Reader;
-use super::support::{folder, ports, unique, wait_until};
+use super::support::{unique, wait_until};
 
 /// An event type with its topic, a sender, and the right to send it.
-struct Onboarding {
-    event: String,
-    sender: String,
+pub struct Onboarding {
+    pub event: String,
+    pub sender: String,
 }
 
 impl Onboarding {
-    fn new() -> Onboarding {
+    pub fn new() -> Onboarding {
         Onboarding { event: unique("orders.placed"), sender: unique("orders-web") }
     }
 
@@ -51,7 +50,7 @@ impl Onboarding {
         change(&format!("sender/{}", self.sender), spec)
     }
 
-    fn grant_id(&self) -> String {
+    pub fn grant_id(&self) -> String {
         format!("access/core/{}:publish:{}", self.sender, self.event)
     }
 
@@ -61,7 +60,7 @@ impl Onboarding {
     }
 }
 
-fn raw() -> Value {
+pub fn raw() -> Value {
     json!({ "encoding": "raw_json" })
 }
 
@@ -69,13 +68,13 @@ fn config(fixture: &Fixture, plane: &Plane) -> String {
     plane.routes() + &fixture.config()
 }
 
-async fn send(proxy: &Proxy, key: &str, events: &Value) -> Reply {
+pub async fn send(proxy: &Proxy, key: &str, events: &Value) -> Reply {
     let request = proxy.request("POST", "/v1/events").header("content-type", "application/json");
     http::send(request.bearer_auth(key).body(events.to_string())).await.expect("a reply")
 }
 
 /// Sends an event until its reply has this status.
-async fn until(proxy: &Proxy, key: &str, event: &str, number: u64, status: u16) -> Reply {
+pub async fn until(proxy: &Proxy, key: &str, event: &str, number: u64, status: u16) -> Reply {
     let body = Oracle::event(event, number);
     wait_until("the reply", async || match send(proxy, key, &body).await {
         reply if reply.status == status => Ok(reply),
@@ -84,7 +83,7 @@ async fn until(proxy: &Proxy, key: &str, event: &str, number: u64, status: u16) 
     .await
 }
 
-async fn gauge(proxy: &Proxy, name: &str) -> u64 {
+pub async fn gauge(proxy: &Proxy, name: &str) -> u64 {
     let samples = proxy.metrics().await;
     samples.iter().filter(|sample| sample.name == name).map(|sample| sample.value).sum::<f64>() as u64
 }
@@ -98,7 +97,7 @@ async fn refused(proxy: &Proxy, reason: &str) -> u64 {
 }
 
 /// Waits until `/ready` says something under a name; none: until it says nothing there.
-async fn await_condition(proxy: &Proxy, name: &str, text: Option<&str>) {
+pub async fn await_condition(proxy: &Proxy, name: &str, text: Option<&str>) {
     wait_until("the condition", async || {
         let ready = proxy.admin("/ready").await.json();
         let conditions = ready["conditions"].as_array().expect("a list").clone();
@@ -149,64 +148,6 @@ async fn what_is_approved_is_live_in_a_proxy_that_runs() {
     proxy.finish();
     plane.finish().await;
     oracle.check(&Reader::new(&fixture.cluster, fixture.registry).read(&other.event, 1));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_asked_for_by_plain_http_is_live_in_a_proxy_and_outlives_the_plane() {
-    let fixture = Fixture::new();
-    let (port, folder) = (ports::free(1)[0], folder("routes"));
-    let written = control::config(&fixture.cluster, "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
-    let plane = Control::start_in(folder.clone(), &written);
-    let admin = plane.admin().await;
-    let ann = plane.token(&admin, "ann", &["team-orders"], &[]).await;
-    let token = plane.token(&admin, "proxies", &[], &["proxy"]).await;
-    let keys = plane.get(&token, "/v1/snapshot/keys").await["public_keys"].clone();
-    let (url, token_file) = (plane.url(), folder.join("token"));
-    std::fs::write(&token_file, token).unwrap();
-    std::fs::set_permissions(&token_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let mut proxy = Proxy::start(&format!(
-        "state_dir = \"state\"\n\n[routes]\nsource = \"control\"\nurl = {url:?}\ntoken_file = {token_file:?}\npublic_key = {keys}\n\n{}",
-        fixture.config()
-    ))
-    .await;
-    proxy.expect_log("does not answer");
-
-    let orders = Onboarding::new();
-    let service = json!([{ "id": "service/orders", "spec": { "group": "team-orders" } }]);
-    plane.done(&ann, service).await;
-    let (event, sender) = (&orders.event, &orders.sender);
-    let route = |settings: Value| {
-        let spec = json!({ "service": "orders", "cluster": "core", "topic": event, "settings": settings });
-        json!({ "id": format!("event_type/{event}"), "spec": spec })
-    };
-    let changes = json!([
-        { "id": format!("topic/core/{event}"), "spec": { "service": "orders", "capacity": { "mb_per_second": 0.01 } } },
-        route(raw()),
-        { "id": format!("sender/{sender}"), "spec": { "service": "orders" } },
-        { "id": orders.grant_id(), "spec": { "service": "orders", "level": "publish", "target": event, "principal": sender } },
-    ]);
-    let begun = Instant::now();
-    plane.done(&ann, changes).await;
-    let applied = begun.elapsed();
-    let secret = plane.ask(&ann, "POST", &format!("/v1/senders/{sender}/secret"), &Value::Null).await.json();
-    let key = secret["secret"].as_str().expect("it is there once").to_owned();
-    until(&proxy, &key, event, 1, 202).await;
-    println!("ready after {applied:?}, live after {:?}", begun.elapsed());
-    let proxies = plane.get(&ann, "/v1/proxies").await;
-    assert_eq!((proxies["items"].as_array().unwrap().len(), proxies["revision"].is_u64()), (1, true), "{proxies}");
-
-    // The plane is killed and comes back: the proxy has served meanwhile, and has what comes next.
-    let revision = gauge(&proxy, "iguazu_routes_revision").await;
-    plane.kill();
-    await_condition(&proxy, "control plane", Some("does not answer")).await;
-    assert_eq!(send(&proxy, &key, &Oracle::event(event, 2)).await.status, 202);
-    let plane = Control::start_in(folder.clone(), &written);
-    plane.done(&ann, json!([route(json!({ "encoding": "raw_json", "disabled": true }))])).await;
-    until(&proxy, &key, event, 3, 503).await;
-    assert!(gauge(&proxy, "iguazu_routes_revision").await > revision);
-    proxy.settled().await;
-    proxy.finish();
-    plane.finish();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -435,12 +376,27 @@ async fn an_event_type_waits_for_its_schema_and_goes_live_by_itself() {
     );
     let key = plane.key_of(&orders.sender, 1).await;
     let proxy = Proxy::start(&config(&fixture, &plane)).await;
-    until(&proxy, &key, &orders.event, 1, 404).await;
+    let reply = until(&proxy, &key, &orders.event, 1, 503).await;
+    let result = reply.json()["results"][0].clone();
+    assert_eq!(result["code"], "event_type_unavailable", "{result}");
+    let message = result["message"].as_str().expect("a text");
+    assert!(message.contains("waits for its schema") && message.contains(&subject), "{message}");
+    assert!(reply.header("retry-after").is_some(), "{:?}", reply.headers);
+    let ready = proxy.admin("/ready").await;
+    let listed = ready.json()["unavailable"].clone();
+    assert_eq!((ready.status, listed[0]["event"].as_str()), (200, Some(&*orders.event)), "{listed}");
+    assert!(listed[0]["reason"].as_str().is_some_and(|reason| reason.contains(&subject)), "{listed}");
+    // Whoever may not send it is told no more than of any other name.
+    let other = Onboarding::new();
+    plane.done(vec![other.key(json!({}))]).await;
+    let stranger = plane.key_of(&other.sender, 1).await;
+    until(&proxy, &stranger, &orders.event, 1, 404).await;
 
     fixture.registry.register_protobuf(&subject, super::support::oracle::PROTOBUF);
     until(&proxy, &key, &orders.event, 2, 202).await;
     let ready = plane.resource(&id).await.unwrap();
     assert_eq!((ready.state, ready.message.as_str()), (ResourceState::Ready, ""));
+    assert_eq!(proxy.admin("/ready").await.json()["unavailable"], json!([]));
 
     // Other settings whose schema is not there yet leave those of before in force.
     let next = unique("it.v1.Later");

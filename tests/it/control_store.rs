@@ -85,14 +85,14 @@ async fn of_many_that_do_not_fit_together_exactly_those_that_fit_are_let_in() {
             let store = Arc::clone(&store);
             async move {
                 let mut tx = store.begin().await.unwrap();
-                let resource = format!("topic/core/t{number}");
-                let taken = tx.taken("core", &resource).await.unwrap();
+                let id = ResourceId::on(Kind::Topic, "core", &format!("t{number}"));
+                let taken = tx.taken("core", &id).await.unwrap();
                 let need = Need { disk_bytes: 300, partitions: 3, ingress_bytes_per_second: 1 };
                 if taken.all.disk_bytes + need.disk_bytes > BUDGET {
                     return false;
                 }
-                let request = format!("request-{number}");
-                tx.reserve(&Reservation { cluster: "core".into(), resource, request, need }).await.unwrap();
+                let (request, resource) = (format!("request-{number}"), id.to_string());
+                tx.reserve(&[Reservation { cluster: "core".into(), resource, request, need }]).await.unwrap();
                 tx.commit().await.unwrap();
                 true
             }
@@ -110,28 +110,92 @@ async fn of_many_that_do_not_fit_together_exactly_those_that_fit_are_let_in() {
 #[tokio::test]
 async fn a_reservation_is_held_by_its_request_then_the_resources_own_then_free() {
     for (engine, store) in stores().await {
-        let (resource, need) = ("topic/core/a", |disk_bytes| Need { disk_bytes, ..Need::default() });
+        let (id, need) =
+            (ResourceId::on(Kind::Topic, "core", "a"), |disk_bytes| Need { disk_bytes, ..Need::default() });
         let reservation = |request: &str, disk_bytes| Reservation {
             cluster: "core".into(),
-            resource: resource.into(),
+            resource: id.to_string(),
             request: request.into(),
             need: need(disk_bytes),
         };
         let mut tx = store.begin().await.unwrap();
-        tx.reserve(&reservation("first", 100)).await.unwrap();
+        tx.reserve(&[reservation("first", 100)]).await.unwrap();
         tx.settle_reservations("first").await.unwrap();
         // It is to grow: until it has, the greater of both counts, and not their sum.
-        tx.reserve(&reservation("second", 250)).await.unwrap();
-        assert_eq!(tx.taken("core", resource).await.unwrap().all, need(250), "{engine}");
+        tx.reserve(&[reservation("second", 250)]).await.unwrap();
+        assert_eq!(tx.taken("core", &id).await.unwrap().all, need(250), "{engine}");
         tx.drop_reservations("second").await.unwrap();
-        assert_eq!(tx.taken("core", resource).await.unwrap().own, need(100), "{engine}");
+        assert_eq!(tx.taken("core", &id).await.unwrap().own, need(100), "{engine}");
         // It shrinks: what it had is free once it has.
-        tx.reserve(&reservation("third", 50)).await.unwrap();
-        assert_eq!(tx.taken("core", resource).await.unwrap().own, need(100), "{engine}");
+        tx.reserve(&[reservation("third", 50)]).await.unwrap();
+        assert_eq!(tx.taken("core", &id).await.unwrap().own, need(100), "{engine}");
         tx.settle_reservations("third").await.unwrap();
-        assert_eq!(tx.taken("core", resource).await.unwrap().own, need(50), "{engine}");
-        tx.free("core", resource).await.unwrap();
-        assert_eq!(tx.taken("core", resource).await.unwrap().all, need(0), "{engine}");
+        assert_eq!(tx.taken("core", &id).await.unwrap().own, need(50), "{engine}");
+        tx.free("core", &id.to_string()).await.unwrap();
+        assert_eq!(tx.taken("core", &id).await.unwrap().all, need(0), "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_many_is_read_at_once_and_is_each_ones_own() {
+    const MANY: usize = 1_203;
+    for (engine, store) in stores().await {
+        let topic = |number: usize| ResourceId::on(Kind::Topic, "core", &format!("t{number}"));
+        let owner = |number: usize| format!("service-{}", number % 2);
+        let row = |number: usize| {
+            let spec = json!({ "service": owner(number), "capacity": { "mb_per_second": 1 } });
+            let spec = Spec::read(Kind::Topic, spec).unwrap();
+            Resource { id: topic(number), service: owner(number), spec, ..service("any", "") }
+        };
+        let reservation = |number: usize, request: &str, disk_bytes: u64| {
+            let need = Need { disk_bytes, partitions: 1, ingress_bytes_per_second: 2 };
+            Reservation { cluster: "core".into(), resource: topic(number).to_string(), request: request.into(), need }
+        };
+        let mut tx = store.begin().await.unwrap();
+        for number in 0..MANY {
+            tx.put_resource(&row(number)).await.unwrap();
+        }
+        tx.reserve(&(0..MANY).map(|number| reservation(number, "", 10)).collect::<Vec<_>>()).await.unwrap();
+        // A request of the first service grows one of its topics, and asks for one that there is not yet; another cluster has its own.
+        let new = NewRequest {
+            id: "0190",
+            actor: "a",
+            service: "service-0",
+            state: "pending",
+            document: &json!({}),
+            plan_hash: "h",
+            idempotency_key: None,
+        };
+        tx.add_request(&new).await.unwrap();
+        let elsewhere = Reservation { cluster: "far".into(), ..reservation(2, "", 1_000_000) };
+        let asked = [reservation(0, "0190", 15), reservation(MANY, "0190", 7), elsewhere];
+        tx.reserve(&asked).await.unwrap();
+
+        let ids: Vec<ResourceId> = (0..=MANY).map(topic).collect();
+        let ids: Vec<&ResourceId> = ids.iter().collect();
+        let mut found: Vec<String> =
+            tx.resources_of(&ids).await.unwrap().into_iter().map(|row| row.id.to_string()).collect();
+        found.sort_unstable();
+        let mut expected: Vec<String> = (0..MANY).map(|number| topic(number).to_string()).collect();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{engine}");
+        let taken = tx.taken_by("core", &ids).await.unwrap();
+        let of = |number: usize| taken[&topic(number).to_string()].disk_bytes;
+        assert_eq!((taken.len(), of(0), of(1), of(MANY)), (MANY + 1, 15, 10, 7), "{engine}");
+        let by_service = tx.taken_by_services("core", &["service-0", "service-1", "nobody"]).await.unwrap();
+        let of = |service: &str| by_service[service];
+        let (own, others) = (MANY as u64 / 2 + 1, MANY as u64 / 2);
+        assert_eq!(by_service.len(), 2, "{engine}");
+        assert_eq!(
+            of("service-0"),
+            Need { disk_bytes: own * 10 + 5 + 7, partitions: own + 1, ingress_bytes_per_second: (own + 1) * 2 },
+            "{engine}"
+        );
+        assert_eq!(of("service-1").disk_bytes, others * 10, "{engine}");
+        assert!(tx.resources_of(&[]).await.unwrap().is_empty() && tx.taken_by("core", &[]).await.unwrap().is_empty());
+
+        tx.put_file(&topic(3), Some("a.yaml")).await.unwrap();
+        assert_eq!(tx.files_of(&ids).await.unwrap(), [(topic(3), "a.yaml".to_owned())], "{engine}");
     }
 }
 
@@ -292,10 +356,12 @@ async fn what_is_published_is_read_back_and_every_change_of_it_is_counted() {
         let mut tx = store.begin().await.unwrap();
         let first = tx.last_change().await.unwrap();
         tx.publish_later(&a, &json!({ "n": 1 }), "waits").await.unwrap();
-        assert_eq!(tx.last_change().await.unwrap(), first, "{engine}: proxies get nothing of it");
+        assert_eq!(tx.last_change().await.unwrap(), first + 1, "{engine}: proxies are told that it waits");
+        tx.publish_later(&a, &json!({ "n": 1 }), "waits").await.unwrap();
+        assert_eq!(tx.last_change().await.unwrap(), first + 1, "{engine}: once");
         tx.publish(&b, &json!({})).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(store.last_change().await.unwrap(), first + 1, "{engine}");
+        assert_eq!(store.last_change().await.unwrap(), first + 2, "{engine}");
         let waiting = store.waiting(9).await.unwrap();
         let row = Published { resource: a.clone(), live: None, next: Some(json!({ "n": 1 })), reason: "waits".into() };
         assert_eq!(waiting, [row], "{engine}");
@@ -325,7 +391,11 @@ async fn what_is_published_is_read_back_and_every_change_of_it_is_counted() {
             |generation: i64, expires_ms| SenderKey { sender: b.clone(), sha256: format!("{generation}"), expires_ms };
         assert_eq!(tx.sender_keys().await.unwrap(), [kept(3, None), kept(2, Some(later))], "{engine}");
         tx.commit().await.unwrap();
-        assert_eq!(store.last_change().await.unwrap(), first + 7, "{engine}");
+        assert_eq!(
+            store.last_change().await.unwrap(),
+            first + 8,
+            "{engine}: proxies have what is published, whatever waits to take its place"
+        );
         assert_eq!(store.published_of(&b).await.unwrap(), None, "{engine}");
 
         let seen = |name: &str, ago_ms: i64| ProxySeen { name: name.into(), ago_ms, revision: 7 };

@@ -37,6 +37,7 @@ mod evolution;
 mod subjects;
 mod senders;
 mod control_api;
+mod control_live;
 mod control_nodes;
 mod control_requests;
 mod control_reconcile;

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use super::Failure;
 
+mod brakes;
 mod capacity;
 mod client;
 mod doctor;
@@ -95,6 +96,9 @@ enum Command {
     Findings(findings::FindingsArgs),
     /// Say what is wrong with a topic, and what to do
     Diagnose(findings::DiagnoseArgs),
+    /// Let less of an event type through for now, whoever's it is
+    #[command(subcommand)]
+    Brake(brakes::BrakeCommand),
     /// Show who decides on what; try another table
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -149,6 +153,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Command::Budget(args) => capacity::budget(&client, args, output).await,
             Command::Findings(args) => findings::run(&client, args, output).await,
             Command::Diagnose(args) => findings::diagnose(&client, args, output).await,
+            Command::Brake(command) => brakes::run(&client, command, output).await,
             Command::Policy(command) => policy::run(&client, command, output).await,
             Command::Log(command) => log::run(&client, command, output).await,
             Command::Token(command) => tokens::run(&client, command, output).await,

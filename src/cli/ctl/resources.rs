@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::client::Client;
 use super::follow::{self, AskArgs};
 use super::show::{self, Output, Table, cell};
-use super::{fields, files};
+use super::{brakes, fields, files};
 use crate::cli::Failure;
 use crate::control::resource::{AccessSpec, Kind, ManagedBy, QuotaSpec, ResourceId};
 
@@ -82,6 +82,9 @@ pub(super) async fn get(client: &Client, args: GetArgs, output: Output) -> Resul
     line("name", cell(&resource["id"]));
     line("state", state(&resource));
     line("managed by", managed_by(&resource));
+    if let Some(brake) = resource.get("brake") {
+        line("brake", brakes::told(brake));
+    }
     line("revision", cell(&resource["revision"]));
     for (path, value) in fields::flat(&resource["spec"]) {
         if !value.is_null() {

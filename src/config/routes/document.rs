@@ -19,6 +19,22 @@ pub struct Document {
     pub events: BTreeMap<String, Settings>,
     /// Senders by name.
     pub senders: BTreeMap<String, DocumentSender>,
+    /// Event types that are agreed on and cannot be served yet, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<String, DocumentWaiting>,
+}
+
+/// An event type that waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentWaiting {
+    /// The cluster that it is for.
+    pub cluster: String,
+    /// The registry subject of its schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What it waits for, for operators.
+    pub reason: String,
 }
 
 /// A sender.

@@ -77,7 +77,12 @@ pub fn merge(base: &Config, document: &Document, before: &Good, proxies: u32, no
     }
     let keys = good_senders.values().flat_map(|sender| &sender.keys);
     let next_expiry_ms = keys.filter_map(|key| key.expires_ms).filter(|expires_ms| *expires_ms > now_ms).min();
-    let config = Config { events: event_types, senders, ..base.clone() };
+    let waiting = document.waiting.iter().filter(|(name, waiting)| {
+        let is_here = base.clusters.iter().any(|cluster| cluster.name == waiting.cluster);
+        is_here && !events.contains_key(*name)
+    });
+    let waiting = waiting.map(|(name, waiting)| (name.clone(), waiting.clone())).collect();
+    let config = Config { events: event_types, waiting, senders, ..base.clone() };
     Merged { config, good: Good { events, senders: good_senders }, held, elsewhere, next_expiry_ms }
 }
 

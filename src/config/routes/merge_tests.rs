@@ -21,6 +21,7 @@ fn event(settings: serde_json::Value) -> Settings {
 
 fn document(events: &[(&str, Settings)], senders: &[(&str, DocumentSender)]) -> Document {
     Document {
+        waiting: BTreeMap::new(),
         events: events.iter().map(|(name, settings)| ((*name).to_owned(), settings.clone())).collect(),
         senders: senders.iter().map(|(name, sender)| ((*name).to_owned(), sender.clone())).collect(),
     }

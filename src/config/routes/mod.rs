@@ -21,7 +21,7 @@ mod merge;
 mod signed;
 
 pub(super) use beside::read_beside;
-pub use document::{Document, DocumentKey, DocumentLimits, DocumentSender, Settings};
+pub use document::{Document, DocumentKey, DocumentLimits, DocumentSender, DocumentWaiting, Settings};
 pub use merge::{Good, Held, Merged, check_beside, check_event_type, merge};
 pub use signed::{Accepted, FORMAT, PublicKey, Refusal, Signature, Signed, SigningKey, Statement, accept, digest};
 

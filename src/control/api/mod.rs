@@ -41,6 +41,7 @@ pub mod problem;
 pub mod routes;
 pub mod guard;
 mod audit;
+mod brakes;
 mod events;
 mod explain;
 mod extract;

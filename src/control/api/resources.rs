@@ -13,6 +13,7 @@ use super::guard::Caller;
 use super::problem::{Problem, kinds};
 use super::requests::{ChangeParams, PAGE_MAX, Page, Wish, etag, limit, read_spec, submit};
 use super::{Api, explain};
+use crate::control::brake::Brake;
 use crate::control::resource::{AccessSpec, Kind, Level, ResourceId, SenderSpec, Spec, UserSpec};
 use crate::control::store::{Filter, Page as StorePage, Resource, ResourceState};
 use crate::control::world::{Change, ClusterView};
@@ -26,11 +27,15 @@ pub struct ResourceView {
     /// What it costs a month by the prices of its cluster, where that has any: topics only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monthly_cost: Option<f64>,
+    /// What of it is held back for now: event types only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brake: Option<Brake>,
 }
 
 impl ResourceView {
-    fn of(resource: Resource, views: &BTreeMap<String, ClusterView>) -> ResourceView {
-        ResourceView { monthly_cost: explain::monthly_cost(&resource, views), resource }
+    fn of(resource: Resource, views: &BTreeMap<String, ClusterView>, brakes: &[Brake]) -> ResourceView {
+        let brake = brakes.iter().find(|brake| brake.resource == resource.id).cloned();
+        ResourceView { monthly_cost: explain::monthly_cost(&resource, views), brake, resource }
     }
 }
 
@@ -81,13 +86,16 @@ async fn page(api: &Api, kind: Option<Kind>, params: ListParams) -> Result<Respo
     };
     let found = api.store.resources(&filter, &StorePage { after, limit: limit + 1 }).await?;
     let views = explain::views(api).await?;
-    let shown = found.into_iter().map(|resource| ResourceView::of(resource, &views)).collect();
+    let has_events = found.iter().any(|resource| resource.id.kind == Kind::EventType);
+    let brakes = if has_events { api.store.brakes::<Brake>().await? } else { vec![] };
+    let shown = found.into_iter().map(|resource| ResourceView::of(resource, &views, &brakes)).collect();
     Ok(axum::Json(Page::of(shown, limit, |view: &ResourceView| view.resource.id.to_string())).into_response())
 }
 
 /// `GET /v1/topics/{cluster}/{name}` and so on.
 pub async fn read(State(api): State<Api>, Named(id): Named) -> Result<Response, Problem> {
-    let view = ResourceView::of(find(&api, &id).await?, &explain::views(&api).await?);
+    let brakes = if id.kind == Kind::EventType { api.store.brakes::<Brake>().await? } else { vec![] };
+    let view = ResourceView::of(find(&api, &id).await?, &explain::views(&api).await?, &brakes);
     Ok(([(header::ETAG, etag(view.resource.revision))], axum::Json(view)).into_response())
 }
 

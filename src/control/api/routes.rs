@@ -14,10 +14,11 @@ use super::openapi::Says;
 use super::requests::{ChangeParams, RequestView};
 use super::resources::ResourceView;
 use super::{
-    Api, audit, events, explain, findings, health, onboardings, openapi, policies, requests, resources, secrets,
-    services, tokens,
+    Api, audit, brakes, events, explain, findings, health, onboardings, openapi, policies, requests, resources,
+    secrets, services, tokens,
 };
 use crate::control::actor::Role;
+use crate::control::brake::Brake;
 use crate::control::policy::Table;
 use crate::control::reconcile::Finding;
 use crate::control::reconcile::topic::Diagnosis;
@@ -217,6 +218,7 @@ pub fn table() -> Vec<Route> {
             .wishes(),
         post("/v1/findings/{id}/restore", Right::WRITE, findings::restore, "Ask for what is desired to be there again")
             .wishes(),
+        get("/v1/brakes", Right::READ, brakes::list, "What is held back for now, by whom and why").lists::<Brake>(),
         get("/v1/search", Right::READ, resources::search, "Resources of every kind")
             .asks::<resources::ListParams>()
             .lists::<ResourceView>(),
@@ -280,6 +282,20 @@ fn collection(kind: Kind) -> Vec<Route> {
             get(&diagnosis, Right::READ, findings::diagnose, "Look at a topic now, and say what is wrong with it")
                 .gives::<Diagnosis>(200),
         );
+    }
+    if kind == Kind::EventType {
+        let brake = format!("{item}/brake");
+        rows.extend([
+            put(
+                &brake,
+                Right::WRITE,
+                brakes::put,
+                "Let less of an event type through for now: its owner, or an operator",
+            )
+            .takes::<brakes::NewBrake>()
+            .gives::<Brake>(200),
+            delete(&brake, Right::WRITE, brakes::lift, "Let through again what its owner lets through").gives_nothing(),
+        ]);
     }
     if matches!(kind, Kind::User | Kind::Sender) {
         let (rotate, secret) = (format!("{item}/rotate"), format!("{item}/secret"));

@@ -35,7 +35,11 @@ pub const FACTS: [(&str, &str); 28] = [
     ("grows", "whether it takes more of the cluster than before"),
     ("restore", "whether it only makes again what is desired already"),
     ("more_allowance", "whether the service may take more of a cluster without a person than before"),
-    ("within_allowance", "whether the service's topics stay within what it may take without a person"),
+    (
+        "within_allowance",
+        "whether the service's topics stay within what it may take without a person; of a quota, whether it lets in no more than \
+         the service's topics are made for",
+    ),
     ("tier", "`standard`, `critical` or `state`"),
     ("keyed", "whether records have keys"),
     ("expert", "whether Kafka's own settings are set by hand"),

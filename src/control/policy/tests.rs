@@ -89,6 +89,10 @@ fn what_is_safe_is_decided_at_once() {
             "growth",
         ),
         (r#"{"kind": "topic", "operation": "update", "own_service": true, "only_text": true, "keyed": true}"#, "label"),
+        (
+            r#"{"kind": "quota", "operation": "create", "below_use": false, "own_service": true, "within_allowance": true}"#,
+            "own-quota",
+        ),
     ] {
         check(facts, rule, "auto");
     }
@@ -119,6 +123,12 @@ fn what_touches_others_is_theirs_to_decide() {
         "-",
         "operator",
     );
+    for quota in [
+        r#"{"kind": "quota", "operation": "update", "below_use": false, "own_service": true, "within_allowance": false}"#,
+        r#"{"kind": "quota", "operation": "create", "below_use": false, "own_service": false, "within_allowance": true}"#,
+    ] {
+        check(quota, "-", "operator");
+    }
     check("{}", "-", "operator");
 }
 

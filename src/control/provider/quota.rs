@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, publish, read_wish};
+use super::{
+    Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_cluster, publish, read_wish, resolve,
+};
 use crate::control::kafka::quotas::{QuotaChange, QuotaEntity, QuotaFilter, QuotaMatch, QuotaName};
 use crate::control::kafka::{AdminError, Mode};
 use crate::control::policy::Facts;
@@ -60,6 +62,17 @@ fn publish_step(change: &Change, desired: Option<&QuotaSpec>, observed: &Observe
     };
     let published = published.map(|published| serde_json::to_value(published).expect("texts and numbers are JSON"));
     publish::step(&change.id, published, observed, summary)
+}
+
+/// Bytes a second that a service's topics on a cluster are made for, with those of the same request that are new.
+fn ingress(service: &str, cluster: &str, world: &World) -> u64 {
+    let new = world.wanted().filter_map(|(id, spec)| match spec {
+        Some(Spec::Topic(topic)) if topic.service == service && id.cluster.as_deref() == Some(cluster) => {
+            world.before(id).is_none().then_some(resolve(topic, world, cluster).ok()?.ingress_bytes_per_second)
+        }
+        _ => None,
+    });
+    world.service_reserve(service, cluster).ingress_bytes_per_second.saturating_add(new.sum())
 }
 
 /// What a broker is told for what is asked of the whole cluster.
@@ -131,6 +144,17 @@ impl Provider for QuotaProvider {
             || cut(quota.consume_bytes_per_second, was(|quota| quota.consume_bytes_per_second))
             || cut(quota.events_per_second, was(|quota| quota.events_per_second));
         facts.set("below_use", before.is_some() && is_cut);
+        // Nobody has reserved a share of what consumers may read: only what is no more than before is within it.
+        let reads_more = match (quota.user.as_ref().and(quota.consume_bytes_per_second), before) {
+            (None, _) => false,
+            (Some(now), before) => {
+                before.and_then(|before| before.consume_bytes_per_second).is_none_or(|was| now > was)
+            }
+        };
+        let cluster = change.id.cluster.as_deref().unwrap_or_default();
+        let writes_more =
+            quota.produce_bytes_per_second.is_some_and(|now| now > ingress(&quota.service, cluster, world));
+        facts.set("within_allowance", !reads_more && !writes_more);
     }
 
     fn need(&self, _: &Change, _: &World) -> Option<Need> {

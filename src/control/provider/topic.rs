@@ -225,7 +225,7 @@ impl Provider for TopicProvider {
         // Without an allowance a service has what one small topic takes: a hundredth of the cluster, as the rule beside it says.
         let allowance = world.service(&spec.service).and_then(|service| service.allowance_bytes);
         let allowance = allowance.or_else(|| view.disk_bytes_max.map(|budget| budget / 100)).unwrap_or(0);
-        let reserved = world.service_reserve(&spec.service, cluster);
+        let reserved = world.service_reserve(&spec.service, cluster).disk_bytes;
         facts.set(
             "within_allowance",
             reserved.saturating_sub(taken.own.disk_bytes) + resolved.reserve_bytes <= allowance,

@@ -1,17 +1,17 @@
 //! A change of a request judged: what is wrong with it, what is known of it, what it takes.
 //!
 //! In: a change and the [`World`] that it is judged in. Out: all that is wrong with it, the facts that the rules decide on, the
-//! need that is reserved for it. Never: a decision; that is the rules'.
+//! need that is to be reserved for it. Never: I/O; a decision: that is the rules'.
 
 use std::collections::BTreeMap;
 
-use super::{Ask, Desk, RequestError};
+use super::{Ask, Desk};
 use crate::control::actor::{Actor, topic_of};
 use crate::control::admission::over_budget;
 use crate::control::origin::{self, Origin};
 use crate::control::policy::Facts;
 use crate::control::resource::{Found, Spec, Violation, Visibility};
-use crate::control::store::{Need, Reservation, ResourceState, Taken, Tx};
+use crate::control::store::{Need, Reservation, ResourceState, Taken};
 use crate::control::world::{Change, World};
 
 impl Desk {
@@ -68,16 +68,15 @@ impl Desk {
         found.violations()
     }
 
-    /// What is known of a change, what it needs, and what of that is not free; what it needs is reserved if it is.
-    pub(super) async fn facts(
+    /// What is known of a change, what it needs, and what of that is not free; what it needs is spoken for if it is.
+    pub(super) fn facts(
         &self,
-        tx: &mut Tx,
         actor: &Actor,
         change: &Change,
         world: &World,
         violations: &[Violation],
         spoken: &mut Spoken<'_>,
-    ) -> Result<(Facts, Option<Need>, Option<String>), RequestError> {
+    ) -> (Facts, Option<Need>, Option<String>) {
         let id = &change.id;
         let mut facts = Facts::default();
         facts.set("kind", id.kind.as_str()).set("operation", world.operation(change).as_str());
@@ -102,9 +101,9 @@ impl Desk {
             facts.set("topic_visibility", visibility);
         }
         if !violations.is_empty() {
-            return Ok((facts, None, None));
+            return (facts, None, None);
         }
-        let Some(provider) = self.providers.of(id.kind) else { return Ok((facts, None, None)) };
+        let Some(provider) = self.providers.of(id.kind) else { return (facts, None, None) };
         // What is desired already can only be asked for because it is not so.
         let is_desired = world.before(id).is_some_and(|before| change.desired.as_ref() == Some(&before.spec));
         facts.set("restore", is_desired);
@@ -114,24 +113,32 @@ impl Desk {
         if let (Some(need), Some(cluster)) = (need, &id.cluster) {
             // Earlier changes of the same request have spoken for theirs.
             let request = spoken.request.to_owned();
-            let spoken = spoken.by_cluster.entry(cluster.clone()).or_default();
+            let sum = spoken.by_cluster.entry(cluster.clone()).or_default();
             let taken = world.taken(id);
-            let taken = Taken { all: taken.all.plus(*spoken), own: taken.own };
+            let taken = Taken { all: taken.all.plus(*sum), own: taken.own };
             facts.set("grows", need.disk_bytes > taken.own.disk_bytes);
             over = world.cluster(cluster).and_then(|view| over_budget(view, taken, need));
             facts.set("over_budget", over.is_some());
             if over.is_none() {
                 let (cluster, resource) = (cluster.clone(), id.to_string());
-                tx.reserve(&Reservation { cluster, resource, request, need }).await?;
-                *spoken = spoken.plus(need.over(taken.own));
+                *sum = sum.plus(need.over(taken.own));
+                spoken.reservations.push(Reservation { cluster, resource, request, need });
             }
         }
-        Ok((facts, need, over))
+        (facts, need, over)
     }
 }
 
 /// What earlier changes of a request have spoken for.
 pub(super) struct Spoken<'r> {
-    pub(super) request: &'r str,
-    pub(super) by_cluster: BTreeMap<String, Need>,
+    request: &'r str,
+    by_cluster: BTreeMap<String, Need>,
+    /// What is to be reserved, should the request be let in.
+    pub(super) reservations: Vec<Reservation>,
+}
+
+impl Spoken<'_> {
+    pub(super) fn of(request: &str) -> Spoken<'_> {
+        Spoken { request, by_cluster: BTreeMap::new(), reservations: Vec::new() }
+    }
 }

@@ -26,16 +26,20 @@ impl Desk {
             wanted.insert(change.id.clone());
             wanted.extend(self.providers.of(change.id.kind).into_iter().flat_map(|provider| provider.related(change)));
         }
-        for id in &wanted {
-            if let Some(resource) = tx.resource(id).await? {
-                wanted_service(&mut world, tx, &resource.service).await?;
-                if resource.managed_by != ManagedBy::Api
-                    && let Some(file) = tx.file(id).await?
-                {
-                    world.add_file(id, file);
-                }
-                world.add(resource);
-            }
+        let rows = tx.resources_of(&wanted.iter().collect::<Vec<_>>()).await?;
+        let in_files: Vec<&ResourceId> =
+            rows.iter().filter(|row| row.managed_by != ManagedBy::Api).map(|row| &row.id).collect();
+        for (id, file) in tx.files_of(&in_files).await? {
+            world.add_file(&id, file);
+        }
+        let owners: BTreeSet<ResourceId> = rows
+            .iter()
+            .filter(|row| !row.service.is_empty())
+            .map(|row| ResourceId::of(Kind::Service, &row.service))
+            .filter(|owner| !wanted.contains(owner))
+            .collect();
+        for row in rows.into_iter().chain(tx.resources_of(&owners.iter().collect::<Vec<_>>()).await?) {
+            world.add(row);
         }
         for topic in changes.iter().filter(|change| change.id.kind == Kind::Topic && change.desired.is_none()) {
             // Whoever still sends events to it must be known to whoever deletes it.
@@ -55,33 +59,28 @@ impl Desk {
             let Spec::Cluster(spec) = row.spec else { continue };
             world.add_cluster(cluster, known.get(cluster).cloned().unwrap_or_default().with_spec(spec));
         }
-        let (mut taken, mut services) = (BTreeMap::new(), BTreeSet::new());
-        for change in changes.iter().filter(|change| change.id.kind == Kind::Topic) {
+        let (mut topics, mut services) = (BTreeMap::new(), BTreeMap::new());
+        for change in changes.iter().filter(|change| matches!(change.id.kind, Kind::Topic | Kind::Quota)) {
             let cluster = change.id.cluster.as_deref().unwrap_or_default();
-            let all = match taken.get(cluster) {
-                Some(all) => *all,
-                None => tx.taken_by_all(cluster).await?,
-            };
-            taken.insert(cluster, all);
-            let own = tx.taken_by(cluster, &change.id.to_string()).await?;
-            world.add_taken(&change.id, Taken { all, own });
             let service = change.desired.as_ref().and_then(|spec| spec.service(&change.id)).unwrap_or_default();
-            if services.insert((service, cluster)) {
-                let reserved = tx.disk_of_service(service, cluster).await?;
-                world.add_service_reserve(service, cluster, reserved);
+            services.entry(cluster).or_insert_with(BTreeSet::new).insert(service);
+            if change.id.kind == Kind::Topic {
+                topics.entry(cluster).or_insert_with(Vec::new).push(&change.id);
+            }
+        }
+        for (cluster, topics) in topics {
+            let (all, mut own) = (tx.taken_by_all(cluster).await?, tx.taken_by(cluster, &topics).await?);
+            for topic in topics {
+                let own = own.remove(&topic.to_string()).unwrap_or_default();
+                world.add_taken(topic, Taken { all, own });
+            }
+        }
+        for (cluster, services) in services {
+            let services: Vec<&str> = services.into_iter().collect();
+            for (service, need) in tx.taken_by_services(cluster, &services).await? {
+                world.add_service_reserve(&service, cluster, need);
             }
         }
         Ok(world)
     }
-}
-
-async fn wanted_service(world: &mut World, tx: &mut Tx, service: &str) -> Result<(), RequestError> {
-    let id = ResourceId::of(Kind::Service, service);
-    if !service.is_empty()
-        && world.before(&id).is_none()
-        && let Some(resource) = tx.resource(&id).await?
-    {
-        world.add(resource);
-    }
-    Ok(())
 }

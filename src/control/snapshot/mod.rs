@@ -29,6 +29,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::brake::Brake;
 use super::provider::EventChecks;
 use super::store::{Store, StoreError};
 use crate::config::{ROUTES_FORMAT, Signed, Statement, digest};
@@ -171,7 +172,7 @@ impl Snapshots {
         {
             return Ok((*revision as u64, row.document.clone(), change));
         }
-        let document = build::document(&tx.published().await?, &tx.sender_keys().await?);
+        let document = build::document(&tx.published().await?, &tx.sender_keys().await?, &tx.brakes::<Brake>().await?);
         let document = serde_json::to_string(&document).expect("documents have string keys and finite numbers");
         if let Some((revision, row)) = newest
             && row.document == document

@@ -1,16 +1,28 @@
 //! Which file of its repository a resource comes from.
 
+use std::collections::HashMap;
+
 use sqlx::Row as _;
 
+use super::query::{ROWS_MAX, places};
 use super::{StoreError, Tx};
 use crate::control::resource::ResourceId;
 
 impl Tx {
-    /// The file that a resource comes from, if it comes from one.
-    pub async fn file(&mut self, id: &ResourceId) -> Result<Option<String>, StoreError> {
-        let query = sqlx::query("SELECT file FROM files WHERE resource = $1").bind(id.to_string());
-        let row = query.fetch_optional(&mut *self.inner).await?;
-        Ok(row.map(|row| row.try_get("file")).transpose()?)
+    /// The files that these resources come from, of those that come from one.
+    pub async fn files_of(&mut self, ids: &[&ResourceId]) -> Result<Vec<(ResourceId, String)>, StoreError> {
+        let mut files = Vec::new();
+        for ids in ids.chunks(ROWS_MAX) {
+            let select = format!("SELECT resource, file FROM files WHERE resource IN {}", places(1, 1, ids.len()));
+            let query =
+                ids.iter().fold(sqlx::query(sqlx::AssertSqlSafe(select)), |query, id| query.bind(id.to_string()));
+            let of: HashMap<String, &ResourceId> = ids.iter().map(|id| (id.to_string(), *id)).collect();
+            for row in query.fetch_all(&mut *self.inner).await? {
+                let name: String = row.try_get("resource")?;
+                files.extend(of.get(&name).map(|id| ResourceId::clone(id)).zip(row.try_get("file")?));
+            }
+        }
+        Ok(files)
     }
 
     /// Notes the file that a resource comes from; none: it comes from none any more.

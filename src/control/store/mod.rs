@@ -14,6 +14,7 @@ use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 
 mod schema;
 mod audit;
+mod brakes;
 mod counts;
 mod files;
 mod leases;

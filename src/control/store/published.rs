@@ -65,20 +65,29 @@ impl Tx {
         self.note_change().await
     }
 
-    /// Notes what is to be published, and what it waits for; what is published stays as it is.
+    /// Notes what is to be published, and what it waits for; what is published stays as it is. Proxies are told of what is not
+    /// published at all.
     pub async fn publish_later(&mut self, id: &ResourceId, next: &Value, reason: &str) -> Result<(), StoreError> {
+        let before = self.published_of(id).await?;
         let upsert = "INSERT INTO published (resource, live, next, reason, changed_ms) VALUES ($1, NULL, $2, $3, $4)
             ON CONFLICT (resource) DO UPDATE SET next = excluded.next, reason = excluded.reason,
                 changed_ms = excluded.changed_ms";
         let query = sqlx::query(upsert).bind(id.to_string()).bind(text(next)).bind(reason).bind(self.now_ms);
         query.execute(&mut *self.inner).await?;
-        Ok(())
+        match before {
+            // Proxies have what is published, or know already what it waits for.
+            Some(before) if before.live.is_some() => Ok(()),
+            Some(before) if before.next.as_ref() == Some(next) && before.reason == reason => Ok(()),
+            _ => self.note_change().await,
+        }
     }
 
     /// Publishes nothing of a resource any more.
     pub async fn withdraw(&mut self, id: &ResourceId) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM published WHERE resource = $1").bind(id.to_string());
         delete.execute(&mut *self.inner).await?;
+        // What comes later under its name is another thing.
+        self.lift_brake(id).await?;
         self.note_change().await
     }
 

@@ -9,6 +9,18 @@ use sqlx::any::AnyRow;
 
 use super::StoreError;
 
+/// Rows that one statement names: more would be more parameters than some engines take.
+pub(super) const ROWS_MAX: usize = 500;
+
+/// Places for parameters, from this number on: `($1, $2), ($3, $4)` for two rows of two.
+pub(super) fn places(first: usize, rows: usize, width: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<String> = (0..width).map(|column| format!("${}", first + row * width + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
 /// A `SELECT` that grows.
 pub(super) struct Query {
     text: String,

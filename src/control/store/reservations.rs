@@ -4,11 +4,15 @@
 //! request fails or the resource is deleted. Admission reads the sum and writes its row in one transaction, so that of two
 //! requests that do not fit together one is refused.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
+use super::query::{ROWS_MAX, places};
 use super::{Store, StoreError, Tx};
+use crate::control::resource::ResourceId;
 
 /// What something takes of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -65,8 +69,9 @@ pub struct Taken {
 
 impl Tx {
     /// What of a cluster is spoken for, by all and by this resource. Of a resource that is about to change, the greater counts.
-    pub async fn taken(&mut self, cluster: &str, resource: &str) -> Result<Taken, StoreError> {
-        Ok(Taken { all: self.taken_by_all(cluster).await?, own: self.taken_by(cluster, resource).await? })
+    pub async fn taken(&mut self, cluster: &str, resource: &ResourceId) -> Result<Taken, StoreError> {
+        let own = self.taken_by(cluster, &[resource]).await?.into_values().next().unwrap_or_default();
+        Ok(Taken { all: self.taken_by_all(cluster).await?, own })
     }
 
     /// What of a cluster is spoken for.
@@ -74,42 +79,87 @@ impl Tx {
         need(&sqlx::query(ALL).bind(cluster).fetch_one(&mut *self.inner).await?)
     }
 
-    /// What of a cluster is spoken for by a resource.
-    pub async fn taken_by(&mut self, cluster: &str, resource: &str) -> Result<Need, StoreError> {
-        let own = "SELECT MAX(disk_bytes) AS disk_bytes, MAX(partitions) AS partitions,
-                MAX(ingress_bytes_per_second) AS ingress_bytes_per_second
-            FROM reservations WHERE cluster = $1 AND resource = $2";
-        need(&sqlx::query(own).bind(cluster).bind(resource).fetch_one(&mut *self.inner).await?)
+    /// What of a cluster is spoken for by each of these resources, of those that have any.
+    pub async fn taken_by(
+        &mut self,
+        cluster: &str,
+        resources: &[&ResourceId],
+    ) -> Result<BTreeMap<String, Need>, StoreError> {
+        let mut taken = BTreeMap::new();
+        for resources in resources.chunks(ROWS_MAX) {
+            let select = format!(
+                "SELECT resource, MAX(disk_bytes) AS disk_bytes, MAX(partitions) AS partitions,
+                    MAX(ingress_bytes_per_second) AS ingress_bytes_per_second
+                FROM reservations WHERE cluster = $1 AND resource IN {} GROUP BY resource",
+                places(2, 1, resources.len())
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(select)).bind(cluster);
+            let query = resources.iter().fold(query, |query, resource| query.bind(resource.to_string()));
+            for row in &query.fetch_all(&mut *self.inner).await? {
+                taken.extend([read(row)?]);
+            }
+        }
+        Ok(taken)
     }
 
-    /// Bytes of disk of a cluster that topics of a service have, or have asked for.
-    pub async fn disk_of_service(&mut self, service: &str, cluster: &str) -> Result<u64, StoreError> {
-        let select = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM (
-                SELECT MAX(disk_bytes) AS bytes FROM reservations WHERE cluster = $1 AND (
-                    resource IN (SELECT 'topic/' || cluster || '/' || name FROM resources
-                        WHERE kind = 'topic' AND cluster = $1 AND service = $2)
-                    OR request IN (SELECT id FROM requests WHERE service = $2))
-                GROUP BY resource) AS mine";
-        let row = sqlx::query(select).bind(cluster).bind(service).fetch_one(&mut *self.inner).await?;
-        Ok(row.try_get::<i64, _>("bytes")?.max(0) as u64)
+    /// What of a cluster topics of each of these services have, or have asked for, of those that have any.
+    pub async fn taken_by_services(
+        &mut self,
+        cluster: &str,
+        services: &[&str],
+    ) -> Result<BTreeMap<String, Need>, StoreError> {
+        let mut taken = BTreeMap::new();
+        for services in services.chunks(ROWS_MAX) {
+            let names = places(2, 1, services.len());
+            // Two lists that are each read by an index, the resources first (`CROSS JOIN` keeps that order).
+            let select = format!(
+                "SELECT service, CAST(SUM(disk_bytes) AS BIGINT) AS disk_bytes,
+                    CAST(SUM(partitions) AS BIGINT) AS partitions,
+                    CAST(SUM(ingress_bytes_per_second) AS BIGINT) AS ingress_bytes_per_second
+                FROM (SELECT service, resource, MAX(disk_bytes) AS disk_bytes, MAX(partitions) AS partitions,
+                        MAX(ingress_bytes_per_second) AS ingress_bytes_per_second
+                    FROM (SELECT resources.service, own.resource, own.disk_bytes, own.partitions,
+                            own.ingress_bytes_per_second
+                        FROM resources CROSS JOIN reservations AS own
+                        WHERE resources.service IN {names} AND resources.kind = 'topic' AND resources.cluster = $1
+                            AND own.cluster = $1
+                            AND own.resource = 'topic/' || resources.cluster || '/' || resources.name
+                        UNION ALL SELECT requests.service, asked.resource, asked.disk_bytes, asked.partitions,
+                            asked.ingress_bytes_per_second
+                        FROM reservations AS asked CROSS JOIN requests
+                        WHERE asked.request > '' AND asked.cluster = $1 AND requests.id = asked.request
+                            AND requests.service IN {names}) AS mine
+                    GROUP BY service, resource) AS each
+                GROUP BY service"
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(select)).bind(cluster);
+            let query = services.iter().fold(query, |query, service| query.bind(*service));
+            for row in &query.fetch_all(&mut *self.inner).await? {
+                taken.insert(row.try_get("service")?, need(row)?);
+            }
+        }
+        Ok(taken)
     }
 
-    /// Speaks for a need.
-    pub async fn reserve(&mut self, reservation: &Reservation) -> Result<(), StoreError> {
-        let Reservation { cluster, resource, request, need } = reservation;
-        let upsert = "INSERT INTO reservations (cluster, resource, request, state, disk_bytes, partitions, ingress_bytes_per_second)
-            VALUES ($1, $2, $3, 'held', $4, $5, $6)
-            ON CONFLICT (cluster, resource, request) DO UPDATE SET disk_bytes = excluded.disk_bytes,
-                partitions = excluded.partitions, ingress_bytes_per_second = excluded.ingress_bytes_per_second";
-        sqlx::query(upsert)
-            .bind(cluster)
-            .bind(resource)
-            .bind(request)
-            .bind(column(need.disk_bytes))
-            .bind(column(need.partitions))
-            .bind(column(need.ingress_bytes_per_second))
-            .execute(&mut *self.inner)
-            .await?;
+    /// Speaks for needs.
+    pub async fn reserve(&mut self, reservations: &[Reservation]) -> Result<(), StoreError> {
+        for reservations in reservations.chunks(ROWS_MAX) {
+            // None of them twice: an engine refuses to update a row that the same statement has written.
+            let rows = places(1, reservations.len(), 7);
+            let upsert = format!(
+                "INSERT INTO reservations (cluster, resource, request, state, disk_bytes, partitions,
+                    ingress_bytes_per_second) VALUES {rows}
+                ON CONFLICT (cluster, resource, request) DO UPDATE SET disk_bytes = excluded.disk_bytes,
+                    partitions = excluded.partitions, ingress_bytes_per_second = excluded.ingress_bytes_per_second"
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(upsert));
+            let query = reservations.iter().fold(query, |query, Reservation { cluster, resource, request, need }| {
+                let query = query.bind(cluster).bind(resource).bind(request).bind("held");
+                let query = query.bind(column(need.disk_bytes)).bind(column(need.partitions));
+                query.bind(column(need.ingress_bytes_per_second))
+            });
+            query.execute(&mut *self.inner).await?;
+        }
         Ok(())
     }
 

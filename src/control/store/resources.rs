@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::query::Query;
+use super::query::{Query, ROWS_MAX, places};
 use super::{Store, StoreError, Tx, document, text};
 use crate::control::resource::{Kind, ManagedBy, ResourceId, Spec};
 
@@ -153,6 +153,22 @@ impl Tx {
     pub async fn resource(&mut self, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
         let row = sqlx::query(sqlx::AssertSqlSafe(one())).bind(id.kind.as_str()).bind(cluster(id)).bind(&id.name);
         row.fetch_optional(&mut *self.inner).await?.as_ref().map(read).transpose()
+    }
+
+    /// Those of these that there are, in no order.
+    pub async fn resources_of(&mut self, ids: &[&ResourceId]) -> Result<Vec<Resource>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(ROWS_MAX) {
+            let rows = places(1, ids.len(), 3);
+            let select = format!("SELECT {COLUMNS} FROM resources WHERE (kind, cluster, name) IN (VALUES {rows})");
+            let query = ids.iter().fold(sqlx::query(sqlx::AssertSqlSafe(select)), |query, id| {
+                query.bind(id.kind.as_str()).bind(cluster(id)).bind(&id.name)
+            });
+            for row in &query.fetch_all(&mut *self.inner).await? {
+                found.push(read(row)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Writes a resource that was read in this transaction, or a new one; its revision is counted up, and told.

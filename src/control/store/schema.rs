@@ -4,7 +4,7 @@
 //! text, flags are 0 and 1.
 
 /// Each step once, in order; the number of those that were run is kept in `schema_version`.
-pub(super) const STEPS: &[&[&str]] = &[FIRST, PUBLISHED, FILES, SEEN];
+pub(super) const STEPS: &[&[&str]] = &[FIRST, PUBLISHED, FILES, SEEN, HELD, BRAKES];
 
 const FIRST: &[&str] = &[
     "CREATE TABLE resources (
@@ -78,3 +78,10 @@ const SEEN: &[&str] = &[
         cluster TEXT NOT NULL, subject TEXT NOT NULL, document TEXT NOT NULL, at_ms BIGINT NOT NULL,
         PRIMARY KEY (cluster, subject))",
 ];
+
+/// What a request has reserved, found by it.
+const HELD: &[&str] = &["CREATE INDEX reservations_by_request ON reservations (request)"];
+
+/// How much of event types is let through for now, whoever they belong to.
+const BRAKES: &[&str] =
+    &["CREATE TABLE brakes (resource TEXT PRIMARY KEY, document TEXT NOT NULL, at_ms BIGINT NOT NULL)"];

@@ -97,7 +97,7 @@ impl Seed {
                             ingress_bytes_per_second: resolved.ingress_bytes_per_second,
                         };
                         let (cluster, resource) = ("core".to_owned(), row.id.to_string());
-                        tx.reserve(&Reservation { cluster, resource, request: String::new(), need }).await.unwrap();
+                        tx.reserve(&[Reservation { cluster, resource, request: String::new(), need }]).await.unwrap();
                     }
                     Spec::User(_) => {
                         let resource = row.id.to_string();
