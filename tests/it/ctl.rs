@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::control_requests::{as_user, produce};
 use super::support::control::{self, Control};
 use super::support::tool::{Dev, Ended, iguazu, shell};
-use super::support::{fetched, folder, http, kafka, unique, wait_for};
+use super::support::{fetched, folder, http, kafka, referee, unique, wait_for};
 
 /// Somebody with a token, in a folder of their own.
 struct Person {
@@ -209,6 +209,9 @@ fn what_is_refused_is_told_whole_and_exit_codes_tell_cases_apart() {
         &["rule not-yours"],
     );
     ann.fails(&["get", "topic", "core/nothing"], 1, &["nothing"]);
+    let unnamed = ["create", "access", "core", &of_service, "target=orders", "principal=app"];
+    ann.fails(&[&unnamed[..], &["level=read"]].concat(), 64, &["`level`", "`consume`"]);
+    ann.fails(&unnamed, 64, &["missing field `level`"]);
     ann.fails(&["log", "list"], 1, &["role"]);
     std::fs::write(ann.place.join("wrong"), "iguazu_wrong").expect("the folder is ours");
     let wrong = iguazu(&ann.place, &["ctl", "--url", &ann.url, "--token-file", "wrong", "list", "topics"]);
@@ -401,6 +404,132 @@ fn twenty_topics_are_made_by_one_apply() {
     assert_eq!(applied.stderr.matches("  done  create topic ").count(), 20, "{}", applied.stderr);
     println!("20 topics by one apply: {took:?}");
     assert_eq!(ann.does(&["plan", "-f", "kafka"]), "21 unchanged\n");
+    plane.finish();
+}
+
+#[test]
+fn rules_tokens_and_whole_services_are_changed_by_commands_and_what_drifted_is_settled() {
+    let cluster = kafka::shared();
+    let config = control::config(&cluster, "");
+    let plane = Control::start(&config);
+    let mut admin = Person::first(&plane);
+    let mut ann = Person::new(&admin, "ann", &["team-orders"]);
+    let mut bob = Person::new(&admin, "bob", &["platform", "team-bills"]);
+    let (service, bills) = (unique("orders"), unique("bills"));
+    let [topic, drifted, accepted] = ["orders.whole", "orders.drifted", "orders.accepted"].map(unique);
+    let of_service = format!("service={service}");
+    ann.does(&["create", "service", &service, "group=team-orders", "on_call=orders-at-night"]);
+    bob.does(&["create", "service", &bills, "group=team-bills"]);
+    for topic in [&topic, &drifted, &accepted] {
+        ann.does(&["create", "topic", &format!("core/{topic}"), &of_service, "capacity.mb_per_second=0.001"]);
+    }
+    // Somebody changes two of them by hand, with another client.
+    let by_hand = |topic: &str, value: &str| serde_json::json!({ "client": "confluent", "do": "alter_config", "kind": "TOPIC", "name": topic, "key": "segment.ms", "value": value });
+    referee::ask(&cluster, &serde_json::json!([by_hand(&drifted, "7654321"), by_hand(&accepted, "7654321")]));
+
+    // A service as a whole.
+    ann.does(&["create", "sender", &service, &of_service]);
+    let longer = ["service", "set", &service, "topic", "capacity.retention_hours=25", "--name", &topic];
+    let tried = ann.does(&[&longer[..], &["--dry-run"]].concat());
+    assert!(tried.contains(&format!("update topic/core/{topic}: approved")), "{tried}");
+    ann.does(&longer);
+    assert_eq!(ann.json(&["get", "topic", &format!("core/{topic}")])["spec"]["capacity"]["retention_hours"], 25.0);
+    assert!(ann.runs(&longer).stderr.contains("is so already"), "whoever asks again has what they wish");
+    ann.does(&longer);
+    ann.fails(&["service", "set", &service, "topic", "partitions=7"], 1, &["unknown field", &topic]);
+    ann.fails(&["service", "show", "nobodys"], 1, &["nobodys"]);
+    ann.does(&["service", "freeze", &service]);
+    assert_eq!(ann.json(&["get", "sender", &service])["spec"]["disabled"], true);
+    ann.does(&["service", "thaw", &service]);
+    assert_eq!(ann.json(&["get", "sender", &service])["spec"]["disabled"], false);
+    ann.does(&["service", "rotate", &service]);
+    assert_eq!(ann.json(&["get", "sender", &service])["spec"]["generation"], 2);
+    let waits =
+        ann.fails(&["service", "hand-over", &service, &bills, "--kind", "sender"], 75, &["review by new owner"]);
+    let shown = ann.does(&["service", "show", &service]);
+    for told in ["group team-orders, on call orders-at-night", &format!("topic/core/{topic}"), &request_of(&waits)] {
+        assert!(shown.contains(told), "{told:?} is missing in {shown}");
+    }
+    bob.does(&["request", "approve", &request_of(&waits)]);
+    assert_eq!(bob.json(&["get", "sender", &service])["spec"]["service"], bills.as_str());
+    ann.fails(&["service", "decommission", &service], 64, &["3 resources to delete, 3 topics among them", "--yes"]);
+    let waits = ann.fails(&["service", "decommission", &service, "--yes"], 75, &["review by operator and owner"]);
+    ann.does(&["request", "deny", &request_of(&waits)]);
+
+    // Other rules are tried on the past, and put in force by an admin.
+    let rules = ann.does(&["policy", "show", "--toml"]);
+    let none = "[[rule]]\nid = \"no-topics\"\nreason = \"a test\"\nverdict = \"reject\"\n\n[[rule.when]]\nfact = \"kind\"\nis = \"topic\"\n\n";
+    let small = "[[rule]]\nid = \"small-topic\"";
+    let looser = rules.replacen(small, &format!("{none}{small}"), 1);
+    assert_ne!(looser, rules);
+    admin.write("rules.toml", &looser);
+    ann.write("rules.toml", &looser);
+    let replayed = admin.does(&["policy", "replay", "rules.toml"]);
+    assert!(replayed.contains("auto -> reject: ") && replayed.contains("no-topics"), "{replayed}");
+    ann.fails(&["policy", "replay", "rules.toml"], 1, &["role"]);
+    ann.fails(&["policy", "set", "rules.toml", "--reason", "x"], 1, &["it needs the"]);
+    admin.write("bad.toml", "[[rule]]\nid = \"x\"\nreason = \"y\"\nverdict = \"maybe\"\n");
+    admin.fails(&["policy", "set", "bad.toml", "--reason", "x"], 64, &["bad.toml", "maybe"]);
+    let set = admin.runs(&["policy", "set", "rules.toml", "--reason", "no topics before the holidays"]);
+    assert!(set.code == Some(0) && set.stderr.contains("rules in force, revision 1"), "{}", set.stderr);
+    let create = ["create", "topic", &format!("core/{topic}.more"), &of_service, "capacity.mb_per_second=0.001"];
+    ann.fails(&create, 1, &["no-topics"]);
+    assert!(admin.does(&["log", "export"]).contains("no topics before the holidays"), "why is in the log");
+    admin.write("rules.toml", &rules);
+    admin.does(&["policy", "set", "rules.toml", "--reason", "they are over"]);
+
+    // Tokens are listed to whoever may, and are of no use once they are taken away.
+    let eve = Person::new(&admin, "eve", &["team-orders"]);
+    let listed = admin.does(&["token", "list"]);
+    for told in ["root", "admin", "eve", "team-orders"] {
+        assert!(listed.contains(told), "{told:?} is missing in {listed}");
+    }
+    eve.does(&["list", "topics"]);
+    admin.fails(&["token", "delete", "nobody"], 1, &["nobody"]);
+    admin.does(&["token", "delete", "eve"]);
+    eve.fails(&["list", "topics"], 1, &["a token is needed"]);
+
+    // What drifted is found when a node looks, which it does when it starts.
+    let folder = plane.folder().to_owned();
+    plane.finish();
+    let found = |plane: &Control, admin: &mut Person, topic: &str| {
+        admin.url = plane.url();
+        let all = admin.json(&["findings", "--kind", "drift"]);
+        let id = format!("topic/core/{topic}");
+        let found = all["items"].as_array().expect("a list").iter().find(|finding| finding["resource"] == id.as_str());
+        found.map(|finding| finding["id"].as_str().expect("an id").to_owned())
+    };
+    let mut plane = Control::start_in(folder.clone(), &config);
+    let ids = loop {
+        // A pass leaves alone what was changed a moment before it.
+        wait_for("a pass", || {
+            let has_looked = plane.log().iter().any(|line| line.message().starts_with("a cluster"));
+            if has_looked { Ok(()) } else { Err("none yet".to_owned()) }
+        });
+        match (found(&plane, &mut admin, &drifted), found(&plane, &mut admin, &accepted)) {
+            (Some(drifted), Some(accepted)) => break [drifted, accepted],
+            _ => {
+                plane.finish();
+                plane = Control::start_in(folder.clone(), &config);
+            }
+        }
+    };
+    (ann.url, bob.url) = (plane.url(), plane.url());
+    let tried = ann.does(&["findings", "restore", &ids[0], "--dry-run"]);
+    assert!(tried.contains("approved (restore"), "{tried}");
+    let restored = ann.runs(&["findings", "restore", &ids[0], "--reason", "it was not agreed on"]);
+    assert!(restored.code == Some(0) && restored.stderr.contains("done: 1 change"), "{}", restored.stderr);
+    ann.fails(&["findings", "accept", &ids[1]], 1, &["not-an-expert"]);
+    let waits =
+        admin.fails(&["findings", "accept", &ids[1], "--reason", "it is better so"], 75, &["review by operator"]);
+    bob.does(&["request", "approve", &request_of(&waits)]);
+    let spec = ann.json(&["get", "topic", &format!("core/{accepted}")])["spec"].take();
+    assert_eq!(spec["expert"]["configs"]["segment.ms"], "7654321", "{spec:#}");
+    let ask =
+        |topic: &str| serde_json::json!({ "client": "confluent", "do": "configs", "kind": "TOPIC", "name": topic });
+    let seen = referee::ask(&cluster, &serde_json::json!([ask(&drifted), ask(&accepted)]));
+    assert_ne!(seen[0]["segment.ms"][0], "7654321");
+    assert_eq!(seen[1]["segment.ms"][0], "7654321");
     plane.finish();
 }
 

@@ -36,7 +36,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 def main():
     args = arguments()
     decoder = Decoder(args.registry)
-    consumer = Consumer({**settings(args), "group.id": "read-back", "enable.auto.commit": False})
+    # A user of a service may look for the coordinator of its own groups only.
+    consumer = Consumer({"group.id": "read-back", **settings(args), "enable.auto.commit": False})
     records = [describe(message, decoder) for message in read(consumer, args)]
     consumer.close()
     for record in sorted(records, key=lambda r: (r["topic"], r["partition"], r["offset"])):

@@ -256,7 +256,11 @@ pub(super) fn outcome(request: &RequestReply, output: Output) -> Result<(), Fail
             Ok(())
         }
         "pending" => {
-            Err(Failure::Waits(format!("request {id} waits for {}: `iguazu ctl request approve {id}`", verdict.told())))
+            // Whoever asked is none of them, whatever they are.
+            let by = verdict.told();
+            Err(Failure::Waits(format!(
+                "request {id} waits for {by}, by another person: `iguazu ctl request approve {id}`"
+            )))
         }
         "quiet" => Err(Failure::Waits(format!(
             "request {id} has closed what it deletes; it goes when the quiet period is over, and until then \

@@ -17,7 +17,7 @@ use super::follow::{self, AskArgs};
 use super::show::{self, Output, Table, cell};
 use super::{brakes, fields, files};
 use crate::cli::Failure;
-use crate::control::resource::{AccessSpec, Kind, ManagedBy, QuotaSpec, ResourceId};
+use crate::control::resource::{Kind, ManagedBy, ResourceId, Spec, SpecError};
 
 /// What is named: `topic core/orders.placed.v1`, `service orders`.
 #[derive(Clone, Debug, clap::Args)]
@@ -228,7 +228,7 @@ pub(super) async fn create(client: &Client, args: CreateArgs, output: Output) ->
     };
     fields::set(&mut spec, &args.fields)?;
     let name = match args.name.name.contains('/') {
-        false if kind.is_on_cluster() => match made_name(kind, &spec) {
+        false if kind.is_on_cluster() => match made_name(kind, &spec)? {
             Some(name) => format!("{}/{name}", args.name.name),
             None => args.name.name.clone(),
         },
@@ -240,11 +240,18 @@ pub(super) async fn create(client: &Client, args: CreateArgs, output: Output) ->
 }
 
 /// The name of what is named by what it says.
-fn made_name(kind: Kind, spec: &Value) -> Option<String> {
-    match kind {
-        Kind::Access => AccessSpec::deserialize(spec).ok().map(|spec| spec.name()),
-        Kind::Quota => QuotaSpec::deserialize(spec).ok().and_then(|spec| spec.user.or(spec.event_type)),
-        _ => None,
+fn made_name(kind: Kind, spec: &Value) -> Result<Option<String>, Failure> {
+    if !matches!(kind, Kind::Access | Kind::Quota) {
+        return Ok(None);
+    }
+    match Spec::read(kind, spec.clone()) {
+        Ok(Spec::Access(access)) => Ok(Some(access.name())),
+        Ok(Spec::Quota(quota)) => Ok(quota.user.or(quota.event_type)),
+        Ok(_) => Ok(None),
+        Err(SpecError { field, problem }) => {
+            let field = if field.is_empty() { String::new() } else { format!("`{field}`: ") };
+            Err(Failure::Usage(format!("{field}{problem}")))
+        }
     }
 }
 

@@ -6,12 +6,13 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::follow::{self, AskArgs};
 use super::resources::{confirm, gist, kinds, state};
 use super::show::{self, Output, Table, cell, count};
 use super::{fields, requests};
 use crate::cli::Failure;
+use crate::control::api::problem::kinds::UNCHANGED;
 use crate::control::resource::Kind;
 
 /// Arguments of `iguazu ctl service`.
@@ -197,8 +198,12 @@ async fn show_whole(client: &Client, service: &str, output: Output) -> Result<()
 async fn change(client: &Client, service: &str, edits: &[Value], ask: &AskArgs, output: Output) -> Result<(), Failure> {
     let mut url = client.at(["v1", "services", service, "resources"]);
     ask.put_into(&mut url);
-    let reply = client.ask_by(reqwest::Method::PATCH, url, &json!({ "edits": edits })).await?;
-    follow::conclude(client, reply, ask.dry_run, &ask.wait, output).await
+    match client.ask_by(reqwest::Method::PATCH, url, &json!({ "edits": edits })).await {
+        Ok(reply) => follow::conclude(client, reply, ask.dry_run, &ask.wait, output).await,
+        // What is wished is so: a script that asks again has not failed.
+        Err(ClientError::Refused(problem)) if problem.code == UNCHANGED.0 => show::say(&problem.told()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn freeze(client: &Client, whole: &WholeArgs, disabled: Value, output: Output) -> Result<(), Failure> {

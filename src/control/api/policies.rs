@@ -13,10 +13,10 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::Api;
-use super::extract::{Json, text_header};
+use super::extract::{Json, Params, text_header};
 use super::guard::Caller;
 use super::problem::{Problem, kinds};
-use super::requests::{NewChange, PAGE_MAX, etag, limit, read_spec};
+use super::requests::{NewChange, PAGE_MAX, check_reason, etag, limit, read_spec};
 use crate::control::policy::{FACTS, Table, Verdict};
 use crate::control::request::{Ask, Request, RequestState};
 use crate::control::resource::{ManagedBy, ResourceId};
@@ -29,14 +29,25 @@ pub async fn read(State(api): State<Api>) -> Response {
     ([(header::ETAG, etag(table.revision as i64))], axum::Json(&*table)).into_response()
 }
 
+/// What is said beside other rules.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct PutParams {
+    /// Why, for the audit log.
+    reason: Option<String>,
+}
+
 /// `PUT /v1/policy`
 pub async fn put(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Params(params): Params<PutParams>,
     headers: HeaderMap,
     Json(table): Json<Table>,
 ) -> Result<Response, Problem> {
     check(&table)?;
+    let reason = params.reason.unwrap_or_default();
+    check_reason(&reason)?;
     let mut tx = api.store.begin().await?;
     // Read while nobody else writes: two who replace the same table do not both succeed.
     let before = crate::control::node::policy(&api.store).await?;
@@ -58,7 +69,7 @@ pub async fn put(
         object: "policy",
         request: "",
         outcome: "done",
-        detail: json!({ "revision": revision, "before": hash(&before), "after": hash(&table), "rules": table.rules }),
+        detail: json!({ "reason": reason, "revision": revision, "before": hash(&before), "after": hash(&table), "rules": table.rules }),
     })
     .await?;
     tx.commit().await?;

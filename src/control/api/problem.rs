@@ -59,6 +59,7 @@ pub mod kinds {
     pub const METHOD: ProblemKind =
         ("urn:iguazu:problem:method-not-allowed", "the path has no such method", StatusCode::METHOD_NOT_ALLOWED);
     pub const CONFLICT: ProblemKind = ("urn:iguazu:problem:conflict", "it is in another state", StatusCode::CONFLICT);
+    pub const UNCHANGED: ProblemKind = ("urn:iguazu:problem:unchanged", "nothing changes", StatusCode::CONFLICT);
     pub const STALE: ProblemKind =
         ("urn:iguazu:problem:stale", "it has changed since it was read", StatusCode::PRECONDITION_FAILED);
     pub const TOO_LARGE: ProblemKind =
@@ -100,6 +101,15 @@ impl Problem {
     /// One thing is wrong with what was asked for.
     pub fn violated(violation: Violation) -> Problem {
         Problem { violations: vec![violation], ..Problem::new(kinds::INVALID, "one thing is wrong") }
+    }
+
+    /// Specs that cannot be read, with what is wrong in each.
+    pub fn unreadable(violations: Vec<Violation>) -> Problem {
+        let detail = match violations.len() {
+            1 => "its spec cannot be read".to_owned(),
+            count => format!("{count} specs cannot be read"),
+        };
+        Problem { violations, ..Problem::new(kinds::INVALID, detail) }
     }
 
     /// A request that the rules refused: everything that is wrong, under the status of what is.

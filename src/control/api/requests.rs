@@ -193,8 +193,7 @@ pub async fn create(
         }
     }
     if !violations.is_empty() {
-        let detail = format!("{} specs cannot be read", violations.len());
-        return Err(Problem { violations, ..Problem::new(kinds::INVALID, detail) });
+        return Err(Problem::unreadable(violations));
     }
     let reason = if body.reason.is_empty() { params.reason.unwrap_or_default() } else { body.reason };
     let wish = Wish { changes, reason, dry_run: params.dry_run, managed_by: body.managed_by, origin };

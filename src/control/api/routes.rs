@@ -225,6 +225,7 @@ pub fn table() -> Vec<Route> {
         get("/v1/policy", Right::READ, policies::read, "The rules in force").gives::<Table>(200),
         put("/v1/policy", Right::ADMIN, policies::put, "Put other rules in force")
             .takes::<Table>()
+            .asks::<policies::PutParams>()
             .says_header("if-match", "the revision that was read, in quotes", REVISION_OR_NONE)
             .gives::<Table>(200),
         post("/v1/policy:simulate", Right::READ, policies::simulate, "What would become of changes under other rules")

@@ -20,7 +20,7 @@ use super::requests::{ChangeParams, PAGE_MAX, Wish, known_as, read_spec, submit_
 use super::resources::{find, renewed};
 use crate::control::request::{CHANGES_MAX, Planned, Request};
 use crate::control::resource::{Kind, ResourceId, Spec};
-use crate::control::store::{Filter, Page, Resource};
+use crate::control::store::{Filter, Page, Resource, ResourceState};
 use crate::control::world::Change;
 
 /// Most edits of one change, and names of one edit: somebody must be able to read it.
@@ -107,8 +107,8 @@ pub async fn change(
     }
     let changes = changes(edited)?;
     if changes.is_empty() {
-        let detail = format!("nothing changes: what the edits select of `{service}` is so already");
-        return Err(Problem::new(kinds::CONFLICT, detail));
+        let detail = format!("what the edits select of `{service}` is so already");
+        return Err(Problem::new(kinds::UNCHANGED, detail));
     }
     let reason = if body.reason.is_empty() { params.reason.unwrap_or_default() } else { body.reason.clone() };
     let wish = Wish::of_all(changes, reason, params.dry_run);
@@ -175,7 +175,7 @@ impl Edited {
     }
 }
 
-/// What is to be asked for: all that is not so already.
+/// What is to be asked for: all that is not so already, as far as anybody knows.
 fn changes(edited: BTreeMap<ResourceId, Edited>) -> Result<Vec<Change>, Problem> {
     let mut changes = Vec::with_capacity(edited.len());
     let mut violations = Vec::new();
@@ -188,7 +188,8 @@ fn changes(edited: BTreeMap<ResourceId, Edited>) -> Result<Vec<Change>, Problem>
             }
         };
         let desired = if renew { desired.and_then(renewed) } else { desired };
-        if desired.as_ref() != Some(&before.spec) {
+        // What could not be done is gone on with when it is asked for again.
+        if desired.as_ref() != Some(&before.spec) || before.state == ResourceState::Failed {
             // All are planned on what was selected: what somebody changes in between is refused.
             changes.push(Change { id, desired, if_match: Some(before.revision) });
         }
@@ -196,8 +197,7 @@ fn changes(edited: BTreeMap<ResourceId, Edited>) -> Result<Vec<Change>, Problem>
     if violations.is_empty() {
         return Ok(changes);
     }
-    let detail = format!("{} specs cannot be so", violations.len());
-    Err(Problem { violations, ..Problem::new(kinds::INVALID, detail) })
+    Err(Problem::unreadable(violations))
 }
 
 /// A spec without the name of its kind.

@@ -65,6 +65,7 @@ fn nobody_gets_what_they_did_not_agree_to_own() {
         "new_owner",
     );
     check(r#"{"kind": "topic", "operation": "delete", "gives_away": true}"#, "delete", "owner+operator");
+    check(r#"{"kind": "service", "operation": "delete", "own_service": true}"#, "service-gone", "owner");
 }
 
 #[test]

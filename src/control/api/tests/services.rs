@@ -65,6 +65,15 @@ async fn one_change_of_a_service_is_one_request_with_one_plan_over_what_is_selec
         { "kinds": ["topic"], "names": ["orders.b"], "change": { "set": { "description": null } } },
     ]);
     assert_eq!(resources(&office.edit(&office.ann, "?dry_run=true", edits).await), ["topic/core/orders.a"]);
+    // What could not be done before is asked for again with the rest.
+    let mut row =
+        office.plane.api.store.resource(&ResourceId::on(Kind::Topic, "core", "orders.b")).await.unwrap().unwrap();
+    row.state = crate::control::store::ResourceState::Failed;
+    let mut tx = office.plane.api.store.begin().await.unwrap();
+    tx.put_resource(&row).await.unwrap();
+    tx.commit().await.unwrap();
+    let again = json!([{ "kinds": ["topic"], "change": { "set": { "description": "" } } }]);
+    assert_eq!(resources(&office.edit(&office.ann, "?dry_run=true", again).await), ["topic/core/orders.b"]);
     let rotated = office.edit(&office.ann, "?dry_run=true", json!([{ "change": "rotate" }])).await;
     assert_eq!(resources(&rotated), ["user/core/app", "sender/web"]);
     assert_eq!(rotated.json()["changes"][0]["desired"]["spec"]["generation"], 4);
@@ -192,6 +201,23 @@ async fn a_key_that_is_known_gets_the_request_that_was_taken_in_even_when_it_is_
     let again = onboard("orders.c").await;
     assert_eq!((again.status, &again.json()["id"]), (202, &first.json()["id"]), "{}", again.text);
     assert_eq!(onboard("orders.d").await.status, 409);
+}
+
+/// Among some ninety changes of a plan nobody saw the one that deleted an account.
+#[tokio::test]
+async fn a_deletion_among_ninety_changes_stands_first_and_is_nobodys_alone() {
+    let office = Office::with_resources().await;
+    let sender = |number| json!({ "id": format!("sender/a-{number}"), "spec": { "service": "orders" } });
+    let mut changes: Vec<Value> = (0..89).map(sender).collect();
+    changes.insert(40, json!({ "id": "topic/core/orders.b", "spec": null }));
+    let asked = office.ask(&office.ann, "POST", "/v1/requests", json!({ "changes": changes })).await;
+    let request = asked.json();
+    assert_eq!((asked.status, &request["state"]), (202, &json!("pending")), "{}", asked.text);
+    assert_eq!(resources(&asked)[0], "topic/core/orders.b", "what cannot be undone is seen first");
+    assert_eq!(request["verdict"]["by"], json!(["owner", "operator"]), "and nothing of the rest is done without it");
+    let approve = format!("/v1/requests/{}/approve", request["id"].as_str().unwrap());
+    let half = office.ask(&office.omar, "POST", &approve, json!({})).await;
+    assert_eq!((half.status, &half.json()["state"]), (200, &json!("pending")), "{}", half.text);
 }
 
 #[tokio::test]
