@@ -15,7 +15,7 @@ use super::support::{folder, http, ports, wait_until};
 
 const PROXIES: usize = 3;
 const STREAMS: usize = 3;
-/// How long a proxy that stops goes on: the balancer asks ten times in that.
+/// How long a proxy that stops goes on: the balancer asks four times in that.
 const DELAY_SECONDS: u64 = 1;
 /// Requests of a fresh proxy that its first one is compared with.
 const REQUESTS: usize = 50;

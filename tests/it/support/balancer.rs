@@ -30,17 +30,17 @@ pub struct Backend {
 impl Balancer {
     /// Starts one in front of these; `name()` of each is `p0`, `p1`, …
     ///
-    /// It asks every 100 ms and believes the first answer. It sends nothing a second time, so that what a proxy refuses or resets
-    /// is seen.
+    /// It asks every 250 ms and believes the first answer. Each request goes over a new connection and is sent once, so that what a
+    /// proxy refuses or resets is seen.
     pub fn start(backends: &[Backend]) -> Balancer {
         let folder = folder("balancer");
         let port = ports::free(1)[0];
         let mut config = format!(
             "global\n  stats socket {socket} mode 600 level admin\n\
-             defaults\n  mode http\n  retries 0\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  timeout check 2s\n\
+             defaults\n  mode http\n  option http-server-close\n  retries 0\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  timeout check 2s\n\
              frontend in\n  bind 127.0.0.1:{port}\n  default_backend proxies\n\
              backend proxies\n  balance roundrobin\n  option httpchk GET /ready\n  http-check expect status 200\n\
-             \x20 default-server check inter 100ms fall 1 rise 1\n",
+             \x20 default-server check inter 250ms fall 1 rise 1\n",
             socket = folder.join("stats.sock").display(),
         );
         for (number, Backend { http, admin }) in backends.iter().enumerate() {
