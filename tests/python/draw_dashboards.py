@@ -132,6 +132,9 @@ def lines(axes, shown: dict) -> None:
         if step["value"] is not None and low <= step["value"] <= high:
             axes.axhline(step["value"], color=NAMED.get(step["color"], step["color"]), linewidth=0.8, linestyle="--")
     handles, names = axes.get_legend_handles_labels()
+    # What is nothing all the time needs no name beside what is something.
+    busy = sum(1 for _, _, values in found if any(value and math.isfinite(value) for value in values)) or 3
+    handles, names = handles[:busy], names[:busy]
     axes.legend(handles[:6], [name[:38] for name in names[:6]], loc="upper left", fontsize=5.5, frameon=True, framealpha=0.7, edgecolor="none", ncols=1 + (len(names) > 3), borderpad=0.2, labelspacing=0.25, handlelength=1.2)
 
 
