@@ -73,8 +73,9 @@ pub(super) fn prepare<'w>(
     ask: &Ask<'w>,
     work: &'w mut Work,
 ) -> Result<Prepared<'w>, EventError> {
-    work.turn = work.turn.wrapping_add(1);
-    if work.turn % TIMED_ONE_IN != 0 {
+    let turn = work.turn;
+    work.turn = turn.wrapping_add(1);
+    if !turn.is_multiple_of(TIMED_ONE_IN) {
         return make(live, ready, event, ask, work);
     }
     let duration = work.durations[live.event_type.encoding as usize].clone();

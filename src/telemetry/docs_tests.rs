@@ -61,6 +61,10 @@ Counters and gauges are read at the moment of the scrape. What is gone is no lon
 takes over from another counts from 0 again, which `rate` and `increase` understand. Histograms are those of the process:
 a series of a cluster that is gone stays as it was until the process ends.
 
+Event types beyond `telemetry.event_types_max` (1000) count together as `(other)`. `iguazu_event_type_info` tells whose an event
+type is: `sum by (owner) (rate(iguazu_events_rejected_total[5m]) * on (instance, event, cluster) group_left (owner) iguazu_event_type_info)`.
+Why events were rejected lately is on the same listener, without their payloads: `/rejections`, `/rejections/EVENT`.
+
 This table is generated from `src/telemetry/metrics.rs`.
 
 | metric | kind | labels | unit | meaning |

@@ -133,6 +133,14 @@ async fn people_come_in_with_a_token_of_their_provider_and_programs_with_a_certi
         (status, &ann["name"], &ann["roles"], &ann["via"]),
         (200, &json!("ann"), &json!(["auditor"]), &json!("oidc"))
     );
+    let metrics = http::send(plain.get(format!("{url}/metrics"))).await.unwrap().text();
+    let ends = |role: &str| {
+        let series = format!("iguazu_certificate_expiry_timestamp_seconds{{use=\"{role}\",name=\"control\"}} ");
+        let end = metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok());
+        end.unwrap_or_else(|| panic!("no {series} in {metrics}"))
+    };
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!(ends("listener") > now && ends("authority") > now, "they hold now");
     let mut forged = issuer.token("ann", &["audit"]);
     forged.replace_range(forged.len() - 6.., "AAAAAA");
     assert_eq!(me(&plain, &forged).await.0, 401);

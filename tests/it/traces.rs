@@ -1,5 +1,7 @@
 //! Sampled requests and events are spans in a collector, and the trace goes on in Kafka; a collector that is down is nobody's trouble.
 
+use std::collections::BTreeSet;
+
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
@@ -95,6 +97,11 @@ async fn a_sampled_request_and_its_events_are_spans_and_the_trace_goes_on_in_kaf
     assert_eq!((hex(&own.trace_id).as_str(), hex(&own.parent_span_id).as_str()), (OTHER_TRACE, OTHER_PARENT));
     assert_eq!(own.links.len(), 1, "{own:?}");
     assert_eq!((&own.links[0].trace_id, &own.links[0].span_id), (&request.trace_id, &request.span_id));
+
+    let page = std::fs::read_to_string("deploy/docs/traces.md").expect("the page is there");
+    let rows = page.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()));
+    let used = spans.iter().flat_map(|span| span.attributes.iter().map(|pair| pair.key.clone()));
+    assert_eq!(used.collect::<BTreeSet<_>>(), rows.collect(), "the attributes of deploy/docs/traces.md");
 
     assert_eq!(record(&records, "unsampled").header("traceparent"), Some(unsampled.as_str()));
     assert_eq!(record(&records, "none").header("traceparent"), None);

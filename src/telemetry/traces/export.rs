@@ -67,6 +67,7 @@ impl Exporter {
             attributes: vec![
                 text("service.name", settings.service_name.clone()),
                 text("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+                text("service.instance.id", uuid::Uuid::new_v4().to_string()),
             ],
             ..Resource::default()
         };

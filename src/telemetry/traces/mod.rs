@@ -6,7 +6,7 @@
 //!
 //! Sampled is what its sender says is (the flag of its `traceparent`), and of requests that say nothing a share
 //! (`sample_ratio`). A sampled request is one span, and so is the delivery of each of its first [`EVENTS_MAX`] events, from
-//! the check of its limits to Kafka's acknowledgement. An event that brings a trace context of its own, as events that were
+//! when its record is made to Kafka's acknowledgement. An event that brings a trace context of its own, as events that were
 //! collected do, belongs to that trace, and its span is linked to the request's.
 
 use std::sync::Arc;

@@ -1,10 +1,12 @@
 //! What the routes do, on a store of their own and without Kafka: nothing of it is asked before a request is applied.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
 use crate::control::resource::{ClusterSpec, Kind, ManagedBy, ResourceId, ServiceSpec, Spec};
-use crate::control::store::{AuditLine, Resource, ResourceState};
+use crate::control::store::{AuditLine, Resource, ResourceState, now_ms};
 
 /// A plane with a cluster `core` and a service `orders` of the group `team-orders`, and tokens of those who ask.
 struct Office {
@@ -111,9 +113,31 @@ async fn what_is_spoken_for_is_taken_off_what_is_free_and_told_when_it_is_too_mu
         "iguazu_control_decisions_total{decision=\"reject\"} 1".to_owned(),
         "iguazu_control_http_requests_total{method=\"PUT\",status=\"422\"} 1".to_owned(),
         "iguazu_control_requests{state=\"rejected\"} 1".to_owned(),
+        "iguazu_control_requests_oldest_seconds{state=\"".to_owned(),
+        "iguazu_control_store_up 1".to_owned(),
+        "iguazu_control_routes_revision 0".to_owned(),
+        "iguazu_control_proxies 0".to_owned(),
+        "iguazu_control_reserved_partitions{cluster=\"core\"} ".to_owned(),
     ] {
         assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
     }
+    assert!(!metrics.contains("iguazu_credential_expiry_timestamp_seconds{"), "no token ends: {metrics}");
+    let mut tx = office.plane.api.store.begin().await.unwrap();
+    for (name, expires_ms) in [("late", now_ms() + 9_000_000), ("soon", now_ms() + 5_000_000), ("gone", 1)] {
+        let (document, hash) = (json!({}), name.to_owned());
+        tx.put_token(&Token { hash, name: name.to_owned(), document, expires_ms: Some(expires_ms) }).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let metrics = office.plane.send("", "GET", "/metrics", &[], Value::Null).await.text;
+    let ends = |line: &str| {
+        let (name, end) = line
+            .strip_prefix("iguazu_credential_expiry_timestamp_seconds{kind=\"token\",name=\"")?
+            .split_once("\"} ")?;
+        Some((name.to_owned(), (end.parse::<f64>().ok()? * 1e3) as i64 - now_ms()))
+    };
+    let ends: BTreeMap<_, _> = metrics.lines().filter_map(ends).collect();
+    assert_eq!(ends.keys().collect::<Vec<_>>(), ["late", "soon"], "one that ended long ago is left out");
+    assert!(ends["late"] > 8_000_000 && ends["soon"] < 5_000_001, "{ends:?}");
 }
 
 #[tokio::test]
