@@ -296,8 +296,8 @@ EVENT_TYPE = Dashboard(
                 Panel(
                     "Failed by code",
                     "short",
-                    "Events that were accepted and that Kafka then refused for good.",
-                    [(per_second("iguazu_events_failed_total", EVENTS, by="event, code"), "{{event}} {{code}}")],
+                    "Events that were accepted and that Kafka then refused for good, since the proxies started.",
+                    [('sum by (event, code) (iguazu_events_failed_total{event=~"$event"})', "{{event}} {{code}}")],
                     alert="IguazuEventsFailed",
                 ),
                 Panel(

@@ -42,7 +42,9 @@ def draw(board: dict, picture: Path) -> None:
         if row["type"] == "row":
             x, y, _, h = place(row["gridPos"])
             figure.text(x + 0.012, y + h / 2, row["title"], fontsize=9, weight="bold", va="center", color=FAINT)
+    begin, end = span(board)
     for shown in board["panels"]:
+        shown |= {"begin": begin, "end": end}
         x, y, w, h = place(shown["panel"]["gridPos"])
         inch_x, inch_y = 1 / WIDTH, 1 / height
         axes = figure.add_axes((x + 0.5 * inch_x, y + 0.42 * inch_y, w - 0.66 * inch_x, h - 0.72 * inch_y))
@@ -51,6 +53,12 @@ def draw(board: dict, picture: Path) -> None:
     figure.savefig(picture, pil_kwargs={"optimize": True})
     plt.close(figure)
     palette(picture)
+
+
+def span(board: dict) -> tuple[float, float]:
+    """When what is shown begins and ends, the same for all panels."""
+    times = [float(at) for shown in board["panels"] for query in shown["queries"] for series in query["series"] for at, _ in series["values"]]
+    return (min(times), max(times)) if times else (0, 1)
 
 
 def palette(picture: Path) -> None:
@@ -62,7 +70,7 @@ def palette(picture: Path) -> None:
 
 
 def series_of(shown: dict) -> list[tuple[str, list[float], list[float]]]:
-    """Name, seconds since the beginning, values; the beginning is that of everything shown."""
+    """Name, seconds since the beginning, values."""
     found = []
     for query in shown["queries"]:
         for series in query["series"]:
@@ -70,8 +78,7 @@ def series_of(shown: dict) -> list[tuple[str, list[float], list[float]]]:
             name = re.sub(r"\{\{\s*(\w+)\s*\}\}", label, query["legend"]).strip()
             points = [(float(at), float(value)) for at, value in series["values"]]
             found.append((name, [at for at, _ in points], [value for _, value in points]))
-    begin = min((times[0] for _, times, _ in found if times), default=0)
-    return [(name, [at - begin for at in times], values) for name, times, values in found]
+    return [(name, [at - shown["begin"] for at in times], values) for name, times, values in found]
 
 
 def format_of(unit: str):
@@ -89,7 +96,7 @@ def format_of(unit: str):
         if unit == "s":
             if value == 0:
                 return "0"
-            return scaled(value, [(31536000, "a"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")])
+            return scaled(value, [(31536000, "y"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")])
         if unit in ("bytes", "Bps"):
             end = "/s" if unit == "Bps" else ""
             return scaled(value, [(2**30, "GiB" + end), (2**20, "MiB" + end), (2**10, "KiB" + end), (1, "B" + end)])
@@ -132,6 +139,9 @@ def lines(axes, shown: dict) -> None:
         if step["value"] is not None and low <= step["value"] <= high:
             axes.axhline(step["value"], color=NAMED.get(step["color"], step["color"]), linewidth=0.8, linestyle="--")
     handles, names = axes.get_legend_handles_labels()
+    # What is nothing all the time needs no name beside what is something.
+    busy = sum(1 for _, _, values in found if any(value and math.isfinite(value) for value in values)) or 3
+    handles, names = handles[:busy], names[:busy]
     axes.legend(handles[:6], [name[:38] for name in names[:6]], loc="upper left", fontsize=5.5, frameon=True, framealpha=0.7, edgecolor="none", ncols=1 + (len(names) > 3), borderpad=0.2, labelspacing=0.25, handlelength=1.2)
 
 
@@ -147,6 +157,7 @@ def style(axes, shown: dict) -> None:
         axes.set_ylim(0, max(high, 1e-12) * 1.25)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(format_of(limits.get("unit", "short"))))
+    axes.set_xlim(0, shown["end"] - shown["begin"])
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02d}"))
 
@@ -177,7 +188,7 @@ def states(axes, shown: dict) -> None:
         for at, value in zip(times, values):
             axes.barh(height, step * 1.02, left=at, height=0.6, color=names.get(value, ("", FAINT))[1], linewidth=0)
     axes.set_ylim(-0.7, len(found) - 0.3)
-    style(axes, {"panel": {"fieldConfig": {"defaults": {}}}})
+    style(axes, shown | {"panel": {"fieldConfig": {"defaults": {}}}})
     axes.set_yticks(range(len(found)), [name[:16] for name, _, _ in found], rotation=90, va="center", fontsize=6)
     axes.grid(False)
     used = {value for _, _, values in found for value in values}
