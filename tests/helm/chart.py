@@ -60,7 +60,7 @@ def problem(where, what):
 # What the renders were made from. The rules of Prometheus are left out: they are compared by themselves.
 def fingerprint():
     digest = hashlib.sha256()
-    for path in sorted(path for path in CHART.rglob("*") if path.is_file() and "files" not in path.relative_to(CHART).parts):
+    for path in sorted(path for path in CHART.rglob("*") if path.is_file() and not {"files", "README.md"} & set(path.relative_to(CHART).parts)):
         digest.update(f"{path.relative_to(CHART)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest() + "\n"
 
@@ -68,6 +68,31 @@ def fingerprint():
 def rule_groups():
     documents = [yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))]
     return [group for document in documents for group in document.get("groups") or []]
+
+
+def values_table():
+    """The table of README.md: every value that stands in values.yaml, its default and its comment."""
+    rows, stack, comment = ["| Value | Default | |", "|---|---|---|"], [], []
+    for line in (CHART / "values.yaml").read_text().splitlines():
+        text = line.strip()
+        if text.startswith("#"):
+            comment.append(text.lstrip("# "))
+            continue
+        found = re.match(r"^( *)([A-Za-z]\w*):(.*)$", line)
+        if found:
+            depth, name, default = len(found[1]) // 2, found[2], found[3].strip()
+            stack = stack[:depth] + [name]
+            if default:
+                rows.append(f"| `{'.'.join(stack)}` | `{default}` | {' '.join(comment).replace('|', chr(92) + '|')} |")
+            elif comment:
+                rows.append(f"| `{'.'.join(stack)}` | | {' '.join(comment).replace('|', chr(92) + '|')} |")
+        comment = []
+    return "\n".join(rows) + "\n"
+
+
+def readme():
+    head, mark, _ = (CHART / "README.md").read_text().partition("by `tests/helm/run.sh --record`. -->\n")
+    return f"{head}{mark}\n{values_table()}"
 
 
 # ---- with Helm
@@ -128,6 +153,7 @@ def with_helm(binary, record):
     text, golden = "".join(told), GOLDEN / "refused.txt"
     if record:
         golden.write_text(text)
+        (CHART / "README.md").write_text(readme())
         (GOLDEN / "fingerprint").write_text(fingerprint())
     elif text != golden.read_text():
         problem("refusals", f"other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
@@ -139,6 +165,8 @@ def with_helm(binary, record):
 def check(iguazu):
     if (GOLDEN / "fingerprint").read_text() != fingerprint():
         problem("tests/golden/helm", "the chart or its values have changed since; record again: tests/helm/run.sh --record")
+    if (CHART / "README.md").read_text() != readme():
+        problem("deploy/helm/iguazu/README.md", "its table is not that of values.yaml; make it again: tests/helm/run.sh --record")
     if sorted(path.stem for path in GOLDEN.glob("*.yaml")) != NAMES:
         problem("tests/golden/helm", f"there must be one render for each of {NAMES}")
     for what, _, _, words in REFUSED:
