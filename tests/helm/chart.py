@@ -133,11 +133,12 @@ def with_helm(binary, record):
         if rendered.returncode:
             problem(name, f"helm template: {rendered.stderr}")
             continue
-        text, golden = reduced(name, rendered.stdout), GOLDEN / f"{name}.yaml"
-        if record:
-            golden.write_text(text)
-        elif text != golden.read_text():
-            problem(name, f"renders other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
+        compare(f"{name}.yaml", reduced(name, rendered.stdout), record)
+    told = []
+    for name in NAMES:
+        installed = helm(binary, "install", name, str(CHART), "--dry-run=client", "--namespace", "events", "-f", str(CHART / f"ci/{name}.yaml"))
+        told.append(f"---- {name}\n{installed.stdout.partition('NOTES:')[2].strip()}\n{'' if installed.returncode == 0 else installed.stderr}")
+    compare("notes.txt", "".join(told), record)
     told = []
     for what, name, values, words in REFUSED:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -150,13 +151,18 @@ def with_helm(binary, record):
         elif words not in message:
             problem(what, f"is refused in other words than `{words}`: {message}")
         told.append(f"{what}:\n  {re.sub(r'^Error: |execution error at ', '', message)}\n")
-    text, golden = "".join(told), GOLDEN / "refused.txt"
+    compare("refused.txt", "".join(told), record)
     if record:
-        golden.write_text(text)
         (CHART / "README.md").write_text(readme())
         (GOLDEN / "fingerprint").write_text(fingerprint())
-    elif text != golden.read_text():
-        problem("refusals", f"other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
+
+
+def compare(name, text, record):
+    golden = GOLDEN / name
+    if record:
+        golden.write_text(text)
+    elif not golden.exists() or text != golden.read_text():
+        problem(name, f"Helm makes other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
 
 
 # ---- without
