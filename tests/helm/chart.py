@@ -199,15 +199,18 @@ def validate(name, found):
     if found["apiVersion"] == "monitoring.coreos.com/v1":
         if found["kind"] == "PrometheusRule":
             found["spec"]["groups"] += rule_groups()
-        schema = json.loads((SCHEMAS / f"{found['kind'].lower()}.json").read_text())
-        for error in jsonschema.Draft7Validator(schema).iter_errors(found):
+        schema = SCHEMAS / f"{found['kind'].lower()}.json"
+        if not schema.exists():
+            return problem(where, f"there is no {schema.relative_to(ROOT)}")
+        for error in jsonschema.Draft7Validator(json.loads(schema.read_text())).iter_errors(found):
             problem(where, f"{error.json_path}: {error.message}")
         return
     for version in KUBERNETES:
         try:
             kubernetes_validate.validate(found, version, strict=True)
-        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError, kubernetes_validate.VersionNotSupportedError) as error:
-            problem(where, f"Kubernetes {version} refuses it: {error}")
+        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+            message = getattr(error, "message", str(error))
+            problem(where, f"Kubernetes {version} refuses it: {getattr(error, 'json_path', '')} {message}")
 
 
 class Release:
