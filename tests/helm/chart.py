@@ -21,6 +21,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/iguazu"
 RULES = ROOT / "deploy/prometheus"
+DASHBOARDS = ROOT / "deploy/grafana/dashboards"
 GOLDEN = ROOT / "tests/golden/helm"
 SCHEMAS = Path(__file__).parent / "schemas"
 NAMES = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
@@ -109,18 +110,24 @@ def render(binary, name, *more):
 
 
 def reduced(name, text):
-    """The render as it is recorded: the groups of deploy/prometheus are compared here, and named there."""
+    """The render as it is recorded: rules and dashboards are compared with their files here, and left out."""
     documents = re.split(r"^---$", text, flags=re.M)
     for index, document in enumerate(documents):
         parsed = yaml.safe_load(document)
-        if not parsed or parsed["kind"] != "PrometheusRule":
+        if parsed and parsed["kind"] == "PrometheusRule":
+            own, *others = parsed["spec"]["groups"]
+            if others != rule_groups():
+                problem(name, "the groups of the PrometheusRule are not those of deploy/prometheus/*.yml")
+            parsed["spec"]["groups"], left_out = [own], "the groups of deploy/prometheus/*.yml"
+        elif parsed and "-dashboard-" in parsed["metadata"]["name"]:
+            ((file, content),) = parsed["data"].items()
+            if json.loads(content) != json.loads((DASHBOARDS / file).read_text()):
+                problem(name, f"the dashboard {file} is not that of deploy/grafana")
+            parsed["data"], left_out = {file: "{}"}, "the dashboard"
+        else:
             continue
-        own, *others = parsed["spec"]["groups"]
-        if others != rule_groups():
-            problem(name, "the groups of the PrometheusRule are not those of deploy/prometheus/*.yml")
-        parsed["spec"]["groups"] = [own]
         source = document.strip().splitlines()[0]
-        documents[index] = f"\n{source}\n# The groups of deploy/prometheus/*.yml follow.\n{yaml.safe_dump(parsed, sort_keys=False, width=1000)}"
+        documents[index] = f"\n{source}\n# Left out: {left_out}.\n{yaml.safe_dump(parsed, sort_keys=False, width=1000)}"
     return "---".join(documents)
 
 
@@ -178,6 +185,9 @@ def check(iguazu):
     for what, _, _, words in REFUSED:
         if not re.search(rf"^{re.escape(what)}:\n  .*{re.escape(words)}", (GOLDEN / "refused.txt").read_text(), re.M):
             problem("tests/golden/helm/refused.txt", f"`{what}` is not recorded as refused with `{words}`")
+    recorded = set(re.findall(r"^  (\S+\.json):", (GOLDEN / "autoscaling.yaml").read_text(), re.M))
+    if recorded != {path.name for path in DASHBOARDS.glob("*.json")}:
+        problem("tests/golden/helm/autoscaling.yaml", "has other dashboards than deploy/grafana; record again: tests/helm/run.sh --record")
     seen = set()
     for name in NAMES:
         objects = [found for found in yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text()) if found]

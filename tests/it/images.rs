@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::kafka::{java, python};
 use crate::support::process::{Process, Signal, command};
 use crate::support::tool::{self, Ended};
-use crate::support::{fetched, folder, http, long, ports, wait_for};
+use crate::support::{fetched, folder, http, long, ports, wait_for, wait_until};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const IGUAZU: &str = env!("CARGO_BIN_EXE_iguazu");
@@ -66,6 +66,17 @@ async fn the_services_of_compose_work_together() {
     let (http, _) = proxy.addresses();
     assert_eq!(post(&format!("http://{http}{path}"), event).await, 200);
     assert_eq!(post(&format!("http://{http}/v1/events/payments.captured"), r#"{"cents": 1}"#).await, 200);
+
+    // Event types are in a file of their own, and nothing is restarted for another one.
+    let events = site.place.join("events.toml");
+    let more = "\n[events.\"app.clicked\"]\ncluster = \"core\"\ntopic = \"app_page_viewed\"\nencoding = \"raw_json\"\n";
+    std::fs::write(&events, read("deploy/compose/config/events.toml") + more).expect("the folder is ours");
+    let clicked = format!("http://{http}/v1/events/app.clicked?reply=acknowledged");
+    wait_until("another event type", async || match post(&clicked, event).await {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
 
     let mut control = Service::start("control", &compose, &site);
     control.await_health();
@@ -284,7 +295,9 @@ fn kafka(class: &str) -> std::process::Command {
 async fn post(url: &str, body: &str) -> u16 {
     let request = http::client().post(url).header("content-type", "application/json").body(body.to_owned());
     let reply = http::send(request).await.unwrap_or_else(|e| panic!("{url}: {e}"));
-    assert!(reply.status < 300, "{url}: {} {}", reply.status, reply.text());
+    if reply.status >= 300 {
+        eprintln!("{url}: {} {}", reply.status, reply.text());
+    }
     reply.status
 }
 
