@@ -64,6 +64,7 @@ packages=(
     "run:python  python3-venv  runs the independent consumer"
     "mvn         maven         fetches Kafka and the registry"
     "setpriv     util-linux    ends what a test started when the test ends"
+    "run:authorities ca-certificates go into the image"
     "npm         npm           fetches the conformance suite of Protobuf"
     "run:postgres postgresql   is one of the two stores of the management plane"
 )
@@ -72,6 +73,8 @@ packages=(
 long_packages=(
     "run:node    nodejs        runs the registry client for JavaScript"
 )
+
+probe_authorities() { [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
 probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
 
