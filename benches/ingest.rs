@@ -9,6 +9,11 @@
 //! `-- --quick` runs a tenth of the load; `-- --instructions` counts user instructions instead, with callgrind. Without
 //! `--bench` (`cargo test --benches`) it runs a few requests of each cell and checks the replies.
 
+#[path = "drive.rs"]
+#[allow(dead_code, reason = "each bench uses its part of it")]
+mod drive;
+#[path = "process.rs"]
+mod process;
 #[path = "support.rs"]
 #[allow(dead_code, reason = "each bench uses its part of it")]
 mod support;
@@ -18,11 +23,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use drive::{Until, block_on};
+use process::{Cpu, wait_for};
 use prost::Message as _;
 use support::BenchEvent;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Connections of the closed-loop cells.
 const CONNECTIONS: usize = 64;
@@ -32,7 +38,7 @@ const BATCH: usize = 100;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
-        Some("--serve-floor") => serve_floor(),
+        Some("--serve-floor") => block_on(process::serve_floor()),
         Some("--serve-kafka") => serve_kafka(args[1].parse().expect("a number of topics")),
         _ if args.iter().any(|arg| arg == "--instructions") => instructions(&Options::parse(&args)),
         _ => run(&Options::parse(&args)),
@@ -76,6 +82,12 @@ struct Cell {
     bodies: Vec<Vec<u8>>,
     /// The ratio that we hold ourselves to.
     limit: Option<f64>,
+}
+
+impl Cell {
+    fn wire(&self) -> Vec<Vec<u8>> {
+        self.bodies.iter().map(|body| drive::request(self.path, self.content_type, body)).collect()
+    }
 }
 
 fn run(options: &Options) {
@@ -323,111 +335,14 @@ fn many_topics(proxy: &Server, events: &[BenchEvent]) {
     }
 }
 
-/// Closed loop: each connection sends its next request when it has the reply to the last one. Sends exactly so many.
+/// So many requests in a closed loop, each answered as it should.
 fn drive_closed(addr: SocketAddr, cell: &Cell, requests: usize) {
-    let wire: Vec<Vec<u8>> = cell.bodies.iter().map(|body| request(cell, body)).collect();
-    block_on(async {
-        let left = std::cell::Cell::new(requests);
-        let connection = async |offset: usize| {
-            let mut socket = Connection::open(addr).await;
-            let mut at = offset;
-            while left.get() > 0 {
-                left.set(left.get() - 1);
-                socket.round_trip(&wire[at % wire.len()]).await;
-                at += 1;
-            }
-        };
-        join_all((0..CONNECTIONS.min(requests)).map(|c| connection(c * 7))).await;
-    });
+    drive::closed(addr, &cell.wire(), CONNECTIONS, Until::Requests(requests)).assert_all_succeeded();
 }
 
-/// Open loop: requests leave at a fixed rate over as many connections as there are, however long replies take.
+/// So many requests a second in an open loop, each answered as it should.
 fn drive_open(addr: SocketAddr, cell: &Cell, rate: usize, seconds: usize, connections: usize) {
-    let wire: Vec<Vec<u8>> = cell.bodies.iter().map(|body| request(cell, body)).collect();
-    block_on(async {
-        let start = tokio::time::Instant::now() + Duration::from_millis(100);
-        let connection = async |offset: usize| {
-            let mut socket = Connection::open(addr).await;
-            let mut at = offset;
-            while at < rate * seconds {
-                tokio::time::sleep_until(start + Duration::from_secs_f64(at as f64 / rate as f64)).await;
-                socket.round_trip(&wire[at % wire.len()]).await;
-                at += connections;
-            }
-        };
-        join_all((0..connections).map(connection)).await;
-    });
-}
-
-async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
-    let mut pending: Vec<_> = futures.map(Box::pin).collect();
-    std::future::poll_fn(|cx| {
-        pending.retain_mut(|future| future.as_mut().poll(cx).is_pending());
-        if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-}
-
-fn block_on(future: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future);
-}
-
-fn request(cell: &Cell, body: &[u8]) -> Vec<u8> {
-    let mut wire = format!(
-        "POST {} HTTP/1.1\r\nhost: bench\r\nuser-agent: iguazu-bench\r\naccept: */*\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
-        cell.path,
-        cell.content_type,
-        body.len()
-    )
-    .into_bytes();
-    wire.extend_from_slice(body);
-    wire
-}
-
-/// A keep-alive connection that reads replies by their `content-length`.
-struct Connection {
-    socket: tokio::net::TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(addr: SocketAddr) -> Connection {
-        let socket = tokio::net::TcpStream::connect(addr).await.expect("the server takes connections");
-        socket.set_nodelay(true).expect("a TCP option");
-        Connection { socket, buffer: Vec::with_capacity(4096) }
-    }
-
-    async fn round_trip(&mut self, wire: &[u8]) {
-        self.socket.write_all(wire).await.expect("the server reads");
-        self.buffer.clear();
-        loop {
-            let read = self.socket.read_buf(&mut self.buffer).await.expect("the server answers");
-            assert!(read > 0, "the server closed the connection: {}", String::from_utf8_lossy(&self.buffer));
-            if let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
-                let head = std::str::from_utf8(&self.buffer[..end]).expect("a reply's head is ASCII");
-                assert!(head.starts_with("HTTP/1.1 20"), "{}", String::from_utf8_lossy(&self.buffer));
-                let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).expect("a length");
-                if self.buffer.len() == end + 4 + length.parse::<usize>().expect("a number") {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// CPU time of a process in seconds.
-#[derive(Clone, Copy)]
-struct Cpu {
-    user: f64,
-    system: f64,
-}
-
-impl Cpu {
-    /// Microseconds of user, system and both for each of so many events.
-    fn since(self, before: Cpu, events: usize) -> [f64; 3] {
-        let (user, system) = (self.user - before.user, self.system - before.system);
-        [user, system, user + system].map(|seconds| seconds * 1e6 / events as f64)
-    }
+    drive::open(addr, &cell.wire(), rate, seconds, connections).assert_all_succeeded();
 }
 
 /// A process under test, or beside it. Killed when dropped.
@@ -498,16 +413,12 @@ impl Server {
 
     /// User and system CPU of the process so far.
     fn cpu(&self) -> Cpu {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the process lives");
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("a command in brackets").split_whitespace().collect();
-        let seconds = |field: usize| fields[field].parse::<u64>().expect("clock ticks") as f64 / 100.0;
-        Cpu { user: seconds(11), system: seconds(12) }
+        Cpu::of(self.child.id())
     }
 
     /// Resident bytes.
     fn rss(&self) -> u64 {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the process lives");
-        statm.split_whitespace().nth(1).expect("a second field").parse::<u64>().expect("a number") * 4096
+        process::rss(self.child.id())
     }
 
     /// Events in the producers' buffers, by the ledger.
@@ -562,76 +473,17 @@ impl Drop for Server {
     }
 }
 
-fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(value) = ready() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "gave up waiting until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The floor: hyper on a current-thread runtime, the body read whole, a constant reply.
-fn serve_floor() {
-    use http_body_util::{BodyExt, Full};
-    use hyper::body::{Bytes, Incoming};
-    use hyper::{Request, Response};
-    block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        println!("{}", listener.local_addr().expect("bound"));
-        let local = tokio::task::LocalSet::new();
-        local
-            .run_until(async {
-                loop {
-                    let (socket, _) = listener.accept().await.expect("a connection");
-                    socket.set_nodelay(true).expect("a TCP option");
-                    let service = hyper::service::service_fn(async |request: Request<Incoming>| {
-                        let body = request.into_body().collect().await?.to_bytes();
-                        assert!(!body.is_empty());
-                        let reply = Full::new(Bytes::from_static(
-                            br#"{"events":1,"succeeded":1,"failed":0,"reply":"enqueued"}"#,
-                        ));
-                        let response = Response::builder().status(202).header("content-type", "application/json");
-                        Ok::<_, hyper::Error>(response.body(reply).expect("a valid response"))
-                    });
-                    tokio::task::spawn_local(
-                        hyper::server::conn::http1::Builder::new()
-                            .serve_connection(hyper_util::rt::TokioIo::new(socket), service),
-                    );
-                }
-            })
-            .await;
-    });
-}
-
 /// The embedded brokers and registry, with the topics of the benchmark and its schema registered.
 fn serve_kafka(topics: usize) {
     use iguazu::dev::brokers::EmbeddedBrokers;
     use iguazu::dev::registry::{EmbeddedRegistry, Options};
-    use iguazu::schema::protos::ProtoFiles;
-    use iguazu::schema::repository::{Repository, merge};
     let brokers = EmbeddedBrokers::start(3).expect("the embedded brokers start");
     for topic in ["bench".to_owned()].into_iter().chain((0..topics).map(|n| format!("bench{n}"))) {
         brokers.create_topic(&topic, 12, 2).expect("a new topic");
     }
     block_on(async {
         let registry = EmbeddedRegistry::start(Options::default()).await.expect("a free port");
-        let settings = iguazu::config::Registry {
-            name: "main".to_owned(),
-            urls: vec![registry.url()],
-            auth: None,
-            ca_file: None,
-            timeout: Duration::from_secs(5),
-            negative_ttl: Duration::ZERO,
-        };
-        let client = iguazu::schema::Registry::new(&settings).expect("valid settings");
-        let event = iguazu::config::EventMessage::named(support::MESSAGE, iguazu::route::Mapping::default());
-        let files = ProtoFiles::of([("bench_event.proto", support::PROTO)]);
-        let repository = Repository::new(files, vec![event]).expect("the benches' schema compiles");
-        let entries = repository.entries().expect("it can be derived");
-        merge::merge(&client, &entries, None, |_| Ok(())).await.expect("the benches' schema is registered");
+        support::register(&registry.url()).await;
         println!("{} {}", brokers.bootstrap(), registry.url());
         // Until the benchmark kills this process.
         std::future::pending::<()>().await;

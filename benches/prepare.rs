@@ -15,6 +15,7 @@ mod rivals;
 #[path = "prepare/shapes.rs"]
 mod shapes;
 #[path = "support.rs"]
+#[allow(dead_code, reason = "each bench uses its part of it")]
 mod support;
 
 use std::hint::black_box;

@@ -40,6 +40,26 @@ pub fn compile(text: &str) -> DescriptorPool {
     compiler.descriptor_pool()
 }
 
+/// Registers the benches' schema, and the Avro one that is derived from it, at a registry.
+pub async fn register(url: &str) {
+    use iguazu::schema::protos::ProtoFiles;
+    use iguazu::schema::repository::{Repository, merge};
+    let settings = iguazu::config::Registry {
+        name: "main".to_owned(),
+        urls: vec![url.to_owned()],
+        auth: None,
+        ca_file: None,
+        timeout: std::time::Duration::from_secs(5),
+        negative_ttl: std::time::Duration::ZERO,
+    };
+    let client = iguazu::schema::Registry::new(&settings).expect("valid settings");
+    let event = iguazu::config::EventMessage::named(MESSAGE, iguazu::route::Mapping::default());
+    let repository =
+        Repository::new(ProtoFiles::of([("bench_event.proto", PROTO)]), vec![event]).expect("the schema compiles");
+    let entries = repository.entries().expect("it can be derived");
+    merge::merge(&client, &entries, None, |_| Ok(())).await.expect("the benches' schema is registered");
+}
+
 /// All events.
 pub fn events() -> Vec<BenchEvent> {
     (0..EVENTS as u64).map(event).collect()

@@ -32,7 +32,7 @@
 //!   event type, and `lost = 0` ([`outcome::Ledger`]).
 //! - No registry call on the path of an event: [`feed`] fetches ahead, refreshes behind, serves stale.
 //! - [`route`], [`envelope`], [`transcode`], [`outcome`] and [`pipeline`] do no I/O and never name `hyper`, `reqwest` or
-//!   `rdkafka`; those appear in [`http`] and [`serve`], in [`schema`], and in [`produce`], [`dev`] and [`cli`].
+//!   `rdkafka`; those appear in [`http`] and [`serve`], in [`outbound`] and what asks through it, and in [`produce`], [`dev`] and [`cli`].
 //! - Nothing is unbounded, nothing waits without a limit, no task runs without an owner that joins it.
 //! - A payload's value is never in a log line, an error or a metric.
 //!
@@ -62,7 +62,8 @@
 //!
 //! # Where things will go
 //!
-//! The rest of the management plane comes into [`control`], and as a second source of snapshots beside the file into [`feed`].
+//! Another kind of resource is a provider in [`control`]; another door a file in [`http`]; another framing of what a consumer reads
+//! goes into [`envelope`], so that both ways know it.
 
 #![deny(unsafe_code, missing_docs)]
 #![warn(rust_2018_idioms)]
@@ -83,6 +84,7 @@ pub mod feed;
 pub mod control;
 pub mod proxy;
 pub mod serve;
+pub mod outbound;
 pub mod telemetry;
 pub mod config;
 pub mod consume;

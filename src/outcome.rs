@@ -6,20 +6,24 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
+
+use crate::telemetry::traces::DeliverySpan;
 
 mod awaiting;
 mod balance;
 mod code;
 mod in_memory;
+mod recent;
 
 pub use awaiting::Awaiting;
 pub use balance::Balance;
 pub use code::{Code, Fault};
 pub use in_memory::InMemory;
+pub use recent::{Recent, Rejection};
 
 use awaiting::tell;
 
@@ -58,7 +62,7 @@ pub enum Delivery {
 }
 
 /// Where a record is kept that was accepted and then given up for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum KeptIn {
     /// In the dead-letter topic of its event type, acknowledged.
@@ -185,6 +189,8 @@ pub struct Tracked {
     given_up: Option<Code>,
     /// Whether its request waits for Kafka even where the record is on disk first.
     awaits_kafka: bool,
+    /// Of a sampled event.
+    span: Option<Box<DeliverySpan>>,
 }
 
 /// Where a record is beside a producer's buffer.
@@ -221,6 +227,7 @@ impl Tracked {
             kept,
             given_up,
             awaits_kafka: false,
+            span: None,
         })
     }
 
@@ -301,6 +308,11 @@ impl Tracked {
         self.awaits_kafka = true;
     }
 
+    /// Ends this span when the record is settled for the first time.
+    pub fn trace(&mut self, span: Box<DeliverySpan>) {
+        self.span = Some(span);
+    }
+
     /// Whether a request waits for it.
     pub fn is_awaited(&self) -> bool {
         self.batch.is_some()
@@ -348,9 +360,11 @@ impl Tracked {
         self.open = false;
         self.leave_memory();
         let delivery = self.verdict(delivery);
+        self.end_span(delivery);
         match delivery {
             Delivery::Delivered { .. } => {
                 self.account.delivered.fetch_add(1, Relaxed);
+                self.account.delivered_bytes.fetch_add(self.cost_bytes.into(), Relaxed);
                 if self.is_elsewhere() {
                     self.account.delivered_elsewhere.fetch_add(1, Relaxed);
                 }
@@ -360,6 +374,12 @@ impl Tracked {
         }
         if let Some(batch) = self.batch.take() {
             tell(&self.account, &batch, self.index, delivery);
+        }
+    }
+
+    pub(in crate::outcome) fn end_span(&mut self, delivery: Delivery) {
+        if let Some(span) = self.span.take() {
+            span.end(&self.account, delivery);
         }
     }
 
@@ -406,6 +426,7 @@ impl Drop for Tracked {
                 panicking if panicking || self.given_up.is_some() => self.verdict(Delivery::Failed(Code::Internal)),
                 _ => Delivery::Failed(Code::Unknown),
             };
+            self.end_span(delivery);
             match delivery {
                 Delivery::Failed(Code::Unknown) if self.given_up.is_none() => {
                     self.account.lost.fetch_add(1, Relaxed);
@@ -427,12 +448,18 @@ pub struct Account {
     pub event: String,
     /// The cluster that the event type is mapped to.
     pub cluster: String,
+    /// Its place among the accounts of its ledger, in the order in which they were made.
+    pub ordinal: u64,
     /// Events that were read out of a request.
     pub received: AtomicU64,
+    /// Bytes of their payloads, as they were sent.
+    pub received_bytes: AtomicU64,
     /// Events found in the spool at start.
     pub recovered: AtomicU64,
     /// Events that Kafka acknowledged.
     pub delivered: AtomicU64,
+    /// Bytes of their records, as a producer's budget counts them.
+    pub delivered_bytes: AtomicU64,
     /// Events among them that another cluster has, while the intended one took nothing.
     pub delivered_elsewhere: AtomicU64,
     /// Events that the reply refused, and those that a sample left out.
@@ -458,17 +485,22 @@ pub struct Account {
     rejected_by: [AtomicU64; Code::ALL.len()],
     failed_by: [AtomicU64; Code::ALL.len()],
     kept: [AtomicU64; KeptIn::ALL.len()],
+    /// The last rejections, for people.
+    pub recent: Recent,
 }
 
 impl Account {
-    fn new(event: &str, cluster: &str) -> Self {
+    fn new(event: &str, cluster: &str, ordinal: u64, recent: Recent) -> Self {
         let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
         Account {
             event: event.to_owned(),
             cluster: cluster.to_owned(),
+            ordinal,
             received: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
             recovered: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            delivered_bytes: AtomicU64::new(0),
             delivered_elsewhere: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -483,12 +515,19 @@ impl Account {
             rejected_by: zeros(),
             failed_by: zeros(),
             kept: std::array::from_fn(|_| AtomicU64::new(0)),
+            recent,
         }
     }
 
     /// Counts an event that was read out of a request.
     pub fn receive(&self) {
         self.received.fetch_add(1, Relaxed);
+    }
+
+    /// Counts the bytes of an event's payload.
+    #[inline]
+    pub fn note_payload(&self, bytes: usize) {
+        self.received_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Counts an event that was found in the spool.
@@ -575,12 +614,17 @@ fn by_code(counts: &[AtomicU64; Code::ALL.len()]) -> impl Iterator<Item = (Code,
 #[derive(Debug)]
 pub struct Ledger {
     accounts: DashMap<(String, String), Arc<Account>>,
+    made: AtomicU64,
+    /// Rejections that are kept of all of them.
+    recent: Arc<AtomicUsize>,
     unknown: Arc<Account>,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Ledger { accounts: DashMap::new(), unknown: Arc::new(Account::new(Self::UNKNOWN, Self::NO_CLUSTER)) }
+        let recent = Arc::default();
+        let unknown = Account::new(Self::UNKNOWN, Self::NO_CLUSTER, u64::MAX, Recent::beside(&recent));
+        Ledger { accounts: DashMap::new(), made: AtomicU64::new(0), recent, unknown: Arc::new(unknown) }
     }
 }
 
@@ -590,10 +634,14 @@ impl Ledger {
     /// The cluster label of those.
     pub const NO_CLUSTER: &'static str = "(none)";
 
+    /// The label under which event types count together that have no series of their own.
+    pub const OTHER: &'static str = "(other)";
+
     /// The account of an event type, made at first use. For warm-up, not for the path of an event.
     pub fn account(&self, event: &str, cluster: &str) -> Arc<Account> {
         let entry = self.accounts.entry((event.to_owned(), cluster.to_owned()));
-        Arc::clone(&entry.or_insert_with(|| Arc::new(Account::new(event, cluster))))
+        let make = || Account::new(event, cluster, self.made.fetch_add(1, Relaxed), Recent::beside(&self.recent));
+        Arc::clone(&entry.or_insert_with(|| Arc::new(make())))
     }
 
     /// The account of events whose name no event type has, and of those whose name could not be read.

@@ -5,7 +5,6 @@
 //! Never: I/O, a task or an allocation per event that went well, an `.await` between counting an event received and
 //! handing it on (so a sender that goes away cannot make an event fall between).
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -20,14 +19,17 @@ use crate::envelope::{Event, Unreadable, ids};
 use crate::outcome::{Account, BatchState, Code, Delivery, EventError, Ledger, Tracked};
 use crate::produce::DeadLetters;
 use crate::route::{Brake, EventType, Lane, Reply, Routes};
+use crate::telemetry::traces::Tracing;
 
 mod letter;
 mod prepare;
+mod slice;
 mod state;
 
 pub use state::{Outage, Ready, State};
 
 use prepare::{Work, prepare};
+use slice::{InHand, Slice, after_panic};
 
 /// Events that are worked on before other connections of the thread get their turn; slow ones count as several.
 const SLICE: u32 = 256;
@@ -108,6 +110,8 @@ pub struct Ask<'a> {
     pub reply: Option<Reply>,
     /// Trace context of the request, for events without one.
     pub traceparent: Option<&'a str>,
+    /// The request as traces see it, where there are any.
+    pub tracing: Option<&'a Tracing<'a>>,
     /// The door by which it came, as metrics call it.
     pub door: &'static str,
     /// When it arrived, milliseconds since 1970.
@@ -300,7 +304,7 @@ impl Pipeline {
         let snapshot = self.snapshot.load();
         let now_ms = self.started.elapsed().as_millis() as u64;
         let end = taken.events.saturating_add(SLICE);
-        let mut slice = Slice { snapshot: &snapshot, now_ms, last: None, in_hand: InHand::Nothing };
+        let mut slice = Slice { snapshot: &snapshot, ask, now_ms, last: None, in_hand: InHand::Nothing };
         WORK.with_borrow_mut(|work| work.extra_cost = 0);
         loop {
             // A panic is a bug of ours, and one event's. All that it can leave half done is settled or made anew below.
@@ -357,6 +361,7 @@ impl Pipeline {
         };
         slice.last = Some(live);
         slice.receive(&live.account);
+        live.account.note_payload(event.payload.bytes().len());
         if is_braked(live, ask) {
             match brake(live, &event, ask) {
                 Ok(true) => {}
@@ -390,6 +395,9 @@ impl Pipeline {
         if prepared.stand_in.is_some() {
             tracked.mark_elsewhere();
         }
+        if let Some(span) = prepared.span {
+            tracked.trace(span);
+        }
         // From here on the token answers for the event.
         slice.in_hand = InHand::Settled;
         match prepared.stand_in.unwrap_or(&ready.topic).send(&prepared.record, tracked) {
@@ -412,7 +420,7 @@ impl Pipeline {
     /// Counts the event in hand refused, tells the watch, and notes its result.
     #[cold]
     fn reject(&self, slice: &mut Slice<'_>, (event, id): (&str, &str), index: u32, no: No, taken: &mut Taken) {
-        slice.settle(no.error.code);
+        slice.refuse(&no.error);
         if let Some(watch) = &self.watch {
             watch(event, id, &no.error);
         }
@@ -438,57 +446,6 @@ impl Pipeline {
                 Err((unreadable.id.unwrap_or_default().into_owned(), forbidden.unwrap_or(unreadable.error)))
             }
         }
-    }
-}
-
-/// What a slice of events has in common, and how far it has come.
-struct Slice<'s> {
-    snapshot: &'s Snapshot,
-    now_ms: u64,
-    /// The event type of the last event: a batch is mostly of one, so the name is compared before it is looked up.
-    last: Option<&'s Live>,
-    in_hand: InHand<'s>,
-}
-
-/// Whose count an event is in.
-enum InHand<'s> {
-    /// There is none.
-    Nothing,
-    /// Received, and not settled yet.
-    Received(&'s Account),
-    /// Rejected, or its token answers for it.
-    Settled,
-}
-
-impl<'s> Slice<'s> {
-    fn receive(&mut self, account: &'s Account) {
-        account.receive();
-        self.in_hand = InHand::Received(account);
-    }
-
-    /// Rejects the event in hand, if it is not settled.
-    fn settle(&mut self, code: Code) {
-        if let InHand::Received(account) = std::mem::replace(&mut self.in_hand, InHand::Settled) {
-            account.reject(code);
-        }
-    }
-}
-
-/// Settles the event in whose course we panicked (the panic hook has logged it), so that neither the ledger nor its sender
-/// misses it. What its sender sends again may have been written already.
-#[cold]
-fn after_panic(panic: Box<dyn Any + Send>, slice: &mut Slice<'_>, taken: &mut Taken) {
-    if let InHand::Nothing = slice.in_hand {
-        // Before an event was received: there is nothing to settle, and no way to go on.
-        panic::resume_unwind(panic);
-    }
-    slice.settle(Code::Internal);
-    slice.in_hand = InHand::Nothing;
-    WORK.set(Work::default());
-    let index = taken.events - 1;
-    if taken.results.last().is_none_or(|last| last.index != index) {
-        let message = "the proxy failed on this event, which is a bug; its log has more";
-        taken.refuse(index, "", EventError::new(Code::Internal, message).into());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The data plane put together: a checked configuration in, listeners that serve out; and its end, in order.
 //!
-//! Start: producers and registries (nothing waits for them), admin listener, workers and doors, feed. Stop: no longer ready,
-//! accept what is queued and no more, finish the requests, stop the feed, flush the producers, spool what is left, report the ledger. Never:
+//! Start: producers and registries (nothing waits for them), admin listener, workers and doors, feed. Stop: no longer ready, a while as before,
+//! then accept what is queued and no more, finish the requests, stop the feed, flush the producers, spool what is left, report the ledger. Never:
 //! decides anything about an event.
 //!
 //! Threads: one current-thread runtime a worker for the path of events; one small multi-thread runtime (`control`) for the
@@ -39,6 +39,7 @@ use crate::telemetry::admin::{self, AdminState};
 use crate::telemetry::export;
 use crate::telemetry::health::{Health, Measured};
 use crate::telemetry::meters::HttpMeters;
+use crate::telemetry::traces;
 
 mod failed;
 mod reload;
@@ -56,6 +57,8 @@ const CONTROL_THREADS: usize = 2;
 const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// A worker or poll thread that has shown no sign of life for so long is stuck.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How soon a wait sees that there is a hurry.
+const LOOK_UP: Duration = Duration::from_millis(20);
 /// The share of `drain_seconds` that requests get; the producers get the rest but for the tail.
 const DRAIN_SHARE: f64 = 0.4;
 /// What is kept of `drain_seconds` for what ends after the producers: a tenth, at most this.
@@ -82,6 +85,9 @@ pub struct Proxy {
     spools: Arc<Spools>,
     health: Arc<Health>,
     hurry: Hurry,
+    tracing: Option<JoinHandle<()>>,
+    stop_tracing: CancellationToken,
+    drain_delay: Duration,
     drain: Duration,
 }
 
@@ -100,6 +106,14 @@ impl Hurry {
             warn!("told to stop again: what is not delivered goes to disk at once");
             self.doors.cut_off_now();
             self.producers.give_up_on_brokers();
+        }
+    }
+
+    /// Waits so long, or until it is told.
+    fn wait(&self, time: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < time && !self.is_told() {
+            std::thread::sleep(LOOK_UP);
         }
     }
 
@@ -148,6 +162,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Traces(#[from] traces::SetupError),
     #[error("the spool cannot be used: {0}")]
     Spool(#[from] SpoolError),
     #[error("no thread or runtime can be started: {0}")]
@@ -189,7 +205,8 @@ impl Proxy {
         let meters = Arc::new(HttpMeters::default());
         let workers = Arc::new(Workers::start(config.http.workers)?);
 
-        let doors = Doors::new(&config.http, Arc::clone(&pipeline), Arc::clone(&meters));
+        let (tracer, spans) = config.telemetry.traces.as_ref().map(traces::Exporter::new).transpose()?.unzip();
+        let doors = Doors::new(&config.http, Arc::clone(&pipeline), Arc::clone(&meters)).traced(tracer.clone());
         let encryption = config.http.tls.as_ref().map(serve::encryption).transpose()?.map(Encryption::new);
         let (http, counts) = open_doors(&config.http, doors, extras.site, &workers, encryption.clone())?;
         let feed = Feed::new(
@@ -211,6 +228,7 @@ impl Proxy {
             spools: Arc::clone(&spools),
             failed: failed.clone(),
             pushed: pushed.clone(),
+            tracer,
         };
         let admin = open_admin(&config.admin, Arc::new(shown.admin_state(Arc::clone(&health))))?;
         let stop_feed = CancellationToken::new();
@@ -254,7 +272,9 @@ impl Proxy {
         let failed_upkeep = runtime.spawn(failed.clone().look_after(Arc::clone(&health)));
         info!(http = %http.address, admin = %admin.address, "listening");
         drop(_inside);
-        let drain = config.http.drain;
+        let stop_tracing = CancellationToken::new();
+        let tracing = spans.map(|spans| runtime.spawn(spans.run(stop_tracing.clone())));
+        let (drain_delay, drain) = (config.http.drain_delay, config.http.drain);
         let (doors, told) = (http.drain.clone(), Arc::default());
         let hurry = Hurry { told, doors, producers: Arc::clone(&producers) };
         Ok(Proxy {
@@ -275,6 +295,9 @@ impl Proxy {
             spools,
             health,
             hurry,
+            tracing,
+            stop_tracing,
+            drain_delay,
             drain,
         })
     }
@@ -326,12 +349,14 @@ impl Proxy {
         self.hurry.clone()
     }
 
-    /// Stops in order, within `drain_seconds`, and returns the final ledger. Blocking.
+    /// Stops in order, within `drain_seconds` after `drain_delay_seconds`, and returns the final ledger. Blocking.
     pub fn stop(self) -> Balance {
-        let started = Instant::now();
-        let tail = (self.drain / 10).min(TAIL_MAX);
         self.health.set_draining();
         info!("draining");
+        // Who asks `/ready` is told before the first connection is refused.
+        self.hurry.wait(self.drain_delay);
+        let started = Instant::now();
+        let tail = (self.drain / 10).min(TAIL_MAX);
         let drained = self.runtime.block_on(self.http.drain.finish(self.drain.mul_f64(DRAIN_SHARE)));
         if drained.cut_off > 0 {
             warn!(connections = drained.cut_off, "connections did not finish in time and were cut off");
@@ -357,6 +382,10 @@ impl Proxy {
             warn!(records = stopped.purged, "records could not be delivered before the deadline and were given up");
         }
         self.runtime.block_on(self.admin.drain.finish(tail / 2));
+        self.stop_tracing.cancel();
+        if let Some(Err(error)) = self.tracing.map(|tracing| self.runtime.block_on(tracing)) {
+            error!(%error, "the exporter of traces ended by itself");
+        }
         self.failed_upkeep.abort();
         self.upkeep.abort();
         if let Err(error) = self.runtime.block_on(self.upkeep)

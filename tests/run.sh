@@ -67,6 +67,9 @@ packages=(
     "run:authorities ca-certificates go into the image"
     "npm         npm           fetches the conformance suite of Protobuf"
     "run:postgres postgresql   is one of the two stores of the management plane"
+    "promtool    prometheus    runs the queries of dashboards and tests the alerts"
+    "amtool      prometheus-alertmanager  says who hears of an alert"
+    "run:haproxy haproxy       sends to the fleet that is restarted under load"
 )
 
 # The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
@@ -78,11 +81,14 @@ probe_authorities() { [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
 probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
 
+# Debian keeps it where only root looks.
+probe_haproxy() { command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; }
+
 # Debian keeps the server's programs beside the path, by version.
 probe_postgres() { command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 
-# cloudevents needs Python 3.10.
-probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+# numpy and the Grafana SDK need Python 3.11.
+probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # step NAME COMMAND...: runs it, keeps its time, and ends the run with its name if it fails.
 step() {
@@ -266,7 +272,7 @@ stamp() {
 }
 
 check_shell() {
-    local scripts=(deploy/*.sh deploy/*/*.sh tests/*.sh tests/helm/*.sh tests/fuzz/*.sh tests/fuzz/rustc .ci/run)
+    local scripts=(deploy/*.sh deploy/*/*.sh tests/*.sh tests/helm/*.sh tests/fuzz/*.sh tests/fuzz/rustc benches/compare/*.sh .ci/run)
     bash -n "${scripts[@]}"
     if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
 }

@@ -272,7 +272,7 @@ EVENT_TYPE = Dashboard(
                 Panel(
                     "Received",
                     "short",
-                    "Events that came in.",
+                    "Events that came in, each second.",
                     [(per_second("iguazu_events_received_total", EVENTS, by="event"), "{{event}}")],
                 ),
                 Panel(
@@ -287,7 +287,7 @@ EVENT_TYPE = Dashboard(
                 Panel(
                     "Rejected by code",
                     "short",
-                    "Events that the reply refused, by code. The last hundred of each event type are at `/rejections` of the admin listener.",
+                    "Events that the reply refused, by code. The last hundred of each event type are at `/rejections/EVENT` of the admin listener.",
                     [(per_second("iguazu_events_rejected_total", EVENTS, by="event, code"), "{{event}} {{code}}")],
                     knob="the sender; `unknown_fields`, `limits` and `missing_key` of the event type.",
                     alert="IguazuRejectedRatioHigh",
@@ -802,7 +802,7 @@ CONTROL = Dashboard(
                     "Until credentials end",
                     "s",
                     "Tokens of the API that end soonest.",
-                    [("min by (kind, name) (iguazu_credential_expiry_timestamp_seconds) - time()", "{{kind}} {{name}}")],
+                    [("min by (kind, name) (iguazu_credential_expiry_timestamp_seconds) - time() > -86400", "{{kind}} {{name}}")],
                     alert="IguazuCredentialExpires",
                     steps=[(None, RED), (3 * 86400, YELLOW), (14 * 86400, GREEN)],
                     least=None,
@@ -962,7 +962,10 @@ CAPACITY = Dashboard(
                     "Spans",
                     "short",
                     "Spans a second of sampled requests, by what became of them.",
-                    [(per_second("iguazu_trace_spans_total", ONE, by="result"), "{{result}}")],
+                    [
+                        (per_second("iguazu_trace_spans_total", f'{{result="{result}", instance=~"$instance"}}') + " or vector(0)", result)
+                        for result in ("exported", "dropped", "failed")
+                    ],
                     knob="`telemetry.traces`.",
                     width=12,
                 ),

@@ -1,4 +1,4 @@
-"""Writes the Grafana dashboards: what dashboards.py says in short becomes dashboards/*.json.
+"""Writes the Grafana dashboards: what dashboards.py says in short becomes dashboards/*.json, and the page ../docs/dashboards.md.
 
 In: dashboards.py, and the sections of ../docs/runbooks.md. Out: one file a dashboard, the same bytes for the same input. Never: a
 panel without a unit and a description, a query that is written twice.
@@ -49,6 +49,7 @@ from grafana_foundation_sdk.models.text import TextMode
 
 FOLDER = Path(__file__).parent
 RUNBOOKS = FOLDER.parent / "docs" / "runbooks.md"
+PAGE = FOLDER.parent / "docs" / "dashboards.md"
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNBOOKS_UID = "iguazu-runbooks"
 
@@ -109,21 +110,41 @@ def main() -> int:
     sys.path.insert(0, str(FOLDER))
     from dashboards import ALL
 
-    written = {f"{board.uid}.json": as_text(build(board, sections)) for board in ALL}
-    written[f"{RUNBOOKS_UID}.json"] = as_text(build_runbooks(sections))
     folder = FOLDER / "dashboards"
+    written = {folder / f"{board.uid}.json": as_text(build(board, sections)) for board in ALL}
+    written[folder / f"{RUNBOOKS_UID}.json"] = as_text(build_runbooks(sections))
+    written[PAGE] = page(ALL)
+    there = {path: path.read_text() for path in [*folder.glob("*.json"), PAGE] if path.exists()}
     if "--check" in sys.argv[1:]:
-        there = {path.name: path.read_text() for path in folder.glob("*.json")}
-        stale = sorted(name for name in there.keys() | written.keys() if there.get(name) != written.get(name))
-        for name in stale:
-            print(f"deploy/grafana/dashboards/{name} is not what dashboards.py says; run deploy/grafana/generate.py", file=sys.stderr)
+        stale = sorted(path for path in there.keys() | written.keys() if there.get(path) != written.get(path))
+        for path in stale:
+            print(f"{path} is not what dashboards.py says; run deploy/grafana/generate.py", file=sys.stderr)
         return 1 if stale else 0
     folder.mkdir(exist_ok=True)
-    for path in folder.glob("*.json"):
+    for path in there.keys() - written.keys():
         path.unlink()
-    for name, content in written.items():
-        (folder / name).write_text(content)
+    for path, content in written.items():
+        path.write_text(content)
     return 0
+
+
+def page(boards: list[Dashboard]) -> str:
+    """The dashboards for people who read, with which setting moves which panel."""
+    parts = [
+        "# Dashboards\n\n"
+        "Grafana's dashboards are in [`deploy/grafana`](../grafana): `provisioning` says where Prometheus is and where they are, `dashboards`\n"
+        "has them. They are written by `python deploy/grafana/generate.py` from the short definitions of `dashboards.py`, as is this page. The rules that\n"
+        "they need are those of [`deploy/prometheus`](../prometheus), and each panel links to its [runbook](runbooks.md). The pictures are not\n"
+        "Grafana's own: they are drawn from the panels' queries, answered by a Prometheus that looked at a few minutes in which senders err, a\n"
+        "cluster goes down and comes back, a record is refused and a topic is changed by hand (`tests/it/dashboards.rs`).\n"
+    ]
+    for board in boards:
+        parts.append(f"\n## {board.title}\n\n{board.about}\n\n![{board.title}](pictures/{board.uid}.png)\n")
+        parts.append("\n| panel | what it shows | which knob moves it | runbook |\n|---|---|---|---|\n")
+        for panel in (panel for row in board.rows for panel in row.panels):
+            alert = f"[{panel.alert.removeprefix('Iguazu')}](runbooks.md#{panel.alert.lower()})" if panel.alert else ""
+            parts.append(f"| {panel.title} | {panel.what} | {panel.knob} | {alert} |\n")
+    return "".join(parts)
 
 
 def as_text(built: dashboard.Dashboard) -> str:

@@ -24,6 +24,7 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
         registries: _,
         events: _,
         dead_letters: _,
+        telemetry,
         senders: _,
         startup_wait: _,
         schema_refresh: _,
@@ -41,6 +42,7 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
         connections_max,
         read_timeout,
         ack_timeout,
+        drain_delay,
         drain,
     } = http;
     let Admin { listen: admin_listen } = admin;
@@ -56,10 +58,16 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
     found.compare("http.connections_max", connections_max, &next.http.connections_max);
     found.compare("http.read_timeout_seconds", read_timeout, &next.http.read_timeout);
     found.compare("http.ack_timeout_seconds", ack_timeout, &next.http.ack_timeout);
+    found.compare("http.drain_delay_seconds", drain_delay, &next.http.drain_delay);
     found.compare("http.drain_seconds", drain, &next.http.drain);
     found.compare("admin.listen", admin_listen, &next.admin.listen);
     if *spool != next.spool {
         found.refuse("spool", "cannot change while the proxy runs".to_owned());
+    }
+    // A series that was part of `(other)` would begin anew, and `(other)` fall.
+    found.compare("telemetry.event_types_max", &telemetry.event_types_max, &next.telemetry.event_types_max);
+    if telemetry.traces != next.telemetry.traces {
+        found.refuse("telemetry.traces", "cannot change while the proxy runs".to_owned());
     }
     found.compare("state_dir", state_dir, &next.state_dir);
     if routes.is_some() != next.routes.is_some() {

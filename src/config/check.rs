@@ -8,7 +8,7 @@ use super::reader::{Source, Table};
 use super::routes::Origin;
 use super::{
     Cluster, Config, Files, Http, Problem, Routes, Sender, clusters, dead_letters, events, failed, http, registries,
-    routes, schemas, senders, spool,
+    routes, schemas, senders, spool, telemetry,
 };
 
 /// Reads, parses and checks a file; file names in it are relative to its folder.
@@ -103,6 +103,7 @@ fn read(mut root: Table<'_>) -> Config {
     let (events, senders, has_events) = found.unwrap_or_default();
     let routes = if let Origin::Control(routes) = origin { Some(routes) } else { None };
     let dead_letters = dead_letters::read(&mut root);
+    let telemetry = telemetry::read(&mut root);
     let failed = failed::read(&mut root, spool.as_ref(), state_dir.as_deref());
     root.finish();
 
@@ -136,6 +137,7 @@ fn read(mut root: Table<'_>) -> Config {
         revision: None,
         schemas,
         dead_letters,
+        telemetry,
         state_dir,
         startup_wait,
         schema_refresh,

@@ -13,8 +13,11 @@ pub const RESULT_BYTES: usize = 384;
 pub(super) fn read<'s>(root: &mut Table<'s>) -> (Http, Table<'s>) {
     let mut table = root.section("http");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let listen = listen(&mut table, 8080);
+    // Nothing on another machine sends to loopback, so that nobody has to be told before the listener closes.
+    let delay_seconds = if listen.ip().is_loopback() { 0 } else { 5 };
     let http = Http {
-        listen: listen(&mut table, 8080),
+        listen,
         tls: table.table("tls").map(|mut tls| {
             let read = Tls {
                 certificate_file: tls.need_file("certificate_file", "the PEM file with the certificate chain"),
@@ -32,6 +35,7 @@ pub(super) fn read<'s>(root: &mut Table<'s>) -> (Http, Table<'s>) {
         connections_max: table.size("connections_max", 10_000, 1..=1_000_000),
         read_timeout: table.seconds("read_timeout_seconds", 10, 1..=300),
         ack_timeout: table.seconds("ack_timeout_seconds", 35, 1..=1000),
+        drain_delay: table.seconds("drain_delay_seconds", delay_seconds, 0..=600),
         drain: table.seconds("drain_seconds", 30, 2..=3600),
     };
     table.finish();

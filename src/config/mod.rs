@@ -21,6 +21,7 @@ mod schemas;
 mod spool;
 mod failed;
 mod dead_letters;
+mod telemetry;
 mod names;
 mod files;
 mod change;
@@ -75,6 +76,8 @@ pub struct Config {
     pub schemas: Option<Schemas>,
     /// How many dead letters of rejected events are kept, for each event type that has a topic for them.
     pub dead_letters: crate::produce::Sampling,
+    /// How much is shown.
+    pub telemetry: Telemetry,
     /// Folder for the schema snapshot and the last good routes. None: nothing is kept there.
     pub state_dir: Option<PathBuf>,
     /// How long start-up waits for everything to be warm before the proxy starts degraded.
@@ -117,7 +120,9 @@ pub struct Http {
     pub read_timeout: Duration,
     /// How long a request waits for acknowledgements.
     pub ack_timeout: Duration,
-    /// How long a shutdown may take in all.
+    /// How long a shutdown goes on as before, but for `/ready`, so that a load balancer sends no more.
+    pub drain_delay: Duration,
+    /// How long a shutdown may take from then on.
     pub drain: Duration,
 }
 
@@ -137,6 +142,30 @@ pub struct Tls {
 pub struct Admin {
     /// `address:port`; port 0 takes a free one.
     pub listen: std::net::SocketAddr,
+}
+
+/// `[telemetry]`: how much is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telemetry {
+    /// Event types that have metrics of their own.
+    pub event_types_max: usize,
+    /// Where traces go. None: nowhere.
+    pub traces: Option<Traces>,
+}
+
+/// `[telemetry.traces]`: a collector of traces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// The URL that takes OTLP over HTTP.
+    pub endpoint: String,
+    /// The share of requests without a trace context that are sampled.
+    pub sample_ratio: f64,
+    /// As what this process shows itself.
+    pub service_name: String,
+    /// The token by which the collector knows it.
+    pub token: Option<Secret>,
+    /// PEM file of trusted authorities; none: the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[clusters.NAME]`: one Kafka cluster.

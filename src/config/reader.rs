@@ -303,6 +303,17 @@ impl<'s> Item<'s> {
         found.or_else(|| self.wrong("must be more than 0 and less than 1, such as `0.01` for one event in a hundred"))
     }
 
+    /// A fraction from 0 to 1, both of them allowed.
+    pub(super) fn ratio(self) -> Option<f64> {
+        let number = match self.value {
+            DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
+            DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
+            _ => return self.wrong_kind("a fraction"),
+        };
+        let found = number.filter(|number| (0.0..=1.0).contains(number));
+        found.or_else(|| self.wrong("must be from 0 to 1, such as `0.01` for one in a hundred"))
+    }
+
     pub(super) fn choice<T: Copy>(self, options: &[(&'static str, T)]) -> Option<T> {
         let names: Vec<_> = options.iter().map(|(name, _)| *name).collect();
         let DeValue::String(text) = self.value else {

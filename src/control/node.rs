@@ -27,7 +27,7 @@ use tower_service::Service as _;
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
-use super::api::{self, Api, tokens};
+use super::api::{self, Api, Expiries, tokens};
 use super::apply::{Applier, ApplyError};
 use super::gate::Gate;
 use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
@@ -46,7 +46,7 @@ use crate::auth::oidc::Issuer;
 use crate::config::{self, Cluster, Control, ControlConfig, Files, ManagedCluster};
 use crate::schema::RegistryError;
 use crate::serve::{self, BindError, Drain, Encryption, Listener, Peer, Seat, Server, TlsError};
-use crate::telemetry::export;
+use crate::telemetry::{certificates, export};
 
 /// Threads of a node: what it does is wait for Kafka and the store.
 const THREADS: usize = 2;
@@ -242,6 +242,7 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
         roles: control.roles.clone(),
         certificates: control.certificates.clone(),
         requests_per_second: control.requests_per_second,
+        expiries: expiries(config),
     });
     let router = api::router(&api, api::routes::table());
     let encryption = control.tls.as_ref().map(serve::encryption).transpose()?.map(Encryption::new);
@@ -272,6 +273,12 @@ fn listen(control: &Control, router: Router, tls: Option<Encryption>) -> Result<
         async move { router.call(request).await.unwrap_or_else(|never: Infallible| match never {}) }
     }));
     Ok((address, drain))
+}
+
+/// Reads when the certificates of this node end, as their files are now.
+fn expiries(config: &ControlConfig) -> Expiries {
+    let config = config.clone();
+    Box::new(move || certificates::of_control(&config))
 }
 
 /// What is done behind the API, round after round.

@@ -26,9 +26,11 @@ use hyper::{Request, Response};
 use crate::auth::Sender;
 use crate::config;
 use crate::envelope;
+use crate::outcome::Code;
 use crate::pipeline::{Ask, Pipeline, Taken};
 use crate::serve::{Drain, Handler, Peer};
 use crate::telemetry::meters::{Door, HttpMeters};
+use crate::telemetry::traces::{self, Tracer, Tracing};
 
 mod admission;
 mod api_key;
@@ -70,6 +72,7 @@ pub struct Doors {
     budget: Budget,
     drain: Drain,
     meters: Meters,
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// Where each door counts its replies.
@@ -81,9 +84,14 @@ struct Meters {
     other: Arc<Door>,
 }
 
-/// The doors' names in metrics and dead letters.
-const EVENTS: &str = "events";
-const EVENT: &str = "event";
+/// What traces know of a request.
+#[derive(Clone, Copy)]
+struct Trace<'a> {
+    /// The trace context that it brought.
+    parent: Option<&'a str>,
+    /// None where there are no traces.
+    tracing: Option<&'a Tracing<'a>>,
+}
 
 /// A request that found its door: everything but the body.
 struct Asked<'a> {
@@ -91,8 +99,9 @@ struct Asked<'a> {
     params: Params,
     sender: Option<&'a Sender>,
     form: Form,
-    /// The door's name in metrics.
-    door: &'static str,
+    trace: Trace<'a>,
+    /// Where the door counts.
+    door: &'a Door,
 }
 
 impl Doors {
@@ -104,9 +113,15 @@ impl Doors {
             read_timeout: settings.read_timeout,
             ack_timeout: settings.ack_timeout,
         };
-        let doors = Meters { events: meters.door(EVENTS), event: meters.door(EVENT), other: meters.door("other") };
+        let door = |name| meters.door(name);
+        let doors = Meters { events: door("events"), event: door("event"), other: door("other") };
         let budget = Budget::new(settings.in_flight_bytes_max, meters);
-        Doors { pipeline, limits, budget, drain: Drain::new(), meters: doors }
+        Doors { pipeline, limits, budget, drain: Drain::new(), meters: doors, tracer: None }
+    }
+
+    /// The same, with spans of what is sampled.
+    pub fn traced(self, tracer: Option<Arc<Tracer>>) -> Doors {
+        Doors { tracer, ..self }
     }
 
     /// What ends the listener of these doors.
@@ -119,29 +134,46 @@ impl Doors {
         let begun = Instant::now();
         let (head, body) = request.into_parts();
         let form = Form::asked_by(&head.headers);
-        let (meter, response) = match routes::find(&head.method, head.uri.path()) {
-            Ok(Route::Help) => (&self.meters.other, help()),
-            Ok(Route::Events) => (&self.meters.events, self.answer(None, &head, body, form).await),
-            Ok(Route::Event(name)) => (&self.meters.event, self.answer(Some(&name), &head, body, form).await),
-            Err(refusal) => (&self.meters.other, refusal.reply(form)),
+        let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        let parent = traceparent.filter(|text| envelope::is_traceparent(text));
+        let tracing = self.tracer.as_ref().map(|tracer| Tracing::begin(tracer, parent));
+        let trace = Trace { parent, tracing: tracing.as_ref() };
+        let (meter, route, response) = match routes::find(&head.method, head.uri.path()) {
+            Ok(Route::Help) => (&self.meters.other, "/", help()),
+            Ok(Route::Events) => (&self.meters.events, "/v1/events", self.answer(None, &head, body, form, trace).await),
+            Ok(Route::Event(name)) => {
+                (&self.meters.event, "/v1/events/{event}", self.answer(Some(&name), &head, body, form, trace).await)
+            }
+            Err(refusal) => (&self.meters.other, "(none)", refused(refusal, &self.meters.other, form)),
         };
-        meter.record(response.status().as_u16(), begun.elapsed());
+        let status = response.status().as_u16();
+        meter.record(status, begun.elapsed());
+        if let Some(tracing) = tracing {
+            tracing.end(&traces::End { method: head.method.as_str(), route, status });
+        }
         response
     }
 
     /// Everything that the two doors have in common. `event` is the name in the path, where the path has one.
-    async fn answer(&self, event: Option<&str>, head: &Parts, body: Incoming, form: Form) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        event: Option<&str>,
+        head: &Parts,
+        body: Incoming,
+        form: Form,
+        trace: Trace<'_>,
+    ) -> Response<Full<Bytes>> {
+        let door = if event.is_some() { &self.meters.event } else { &self.meters.events };
         let answer = async {
             let sender = self.authenticate(&head.headers)?;
             let params = Params::parse(head.uri.query())?;
-            let door = if event.is_some() { EVENT } else { EVENTS };
-            let asked = Asked { headers: &head.headers, params, sender: sender.as_deref(), form, door };
+            let asked = Asked { headers: &head.headers, params, sender: sender.as_deref(), form, trace, door };
             match event {
                 None => events::answer(self, &asked, body).await,
                 Some(name) => event::answer(self, name, &asked, body).await,
             }
         };
-        answer.await.unwrap_or_else(|refusal: Refusal| refusal.reply(form))
+        answer.await.unwrap_or_else(|refusal| refused(refusal, door, form))
     }
 
     /// The sender of a request; none when everybody may send.
@@ -159,7 +191,12 @@ impl Doors {
     /// results had becomes that of the results, and then that of the reply.
     async fn settle(&self, mut taken: Taken, asked: &Asked<'_>, mut hold: Hold<'_>) -> Response<Full<Bytes>> {
         hold.set(taken.bytes());
+        asked.door.take(taken.events);
         taken.wait(self.limits.ack_timeout, self.drain.last_call()).await;
+        tell(&taken, asked);
+        if let Some(tracing) = asked.trace.tracing {
+            tracing.note(taken.events, taken.refused);
+        }
         if !asked.params.all_results {
             taken.keep_only_telling();
         }
@@ -179,16 +216,38 @@ impl<'a> Asked<'a> {
     /// What the pipeline is asked for, with the time of now.
     fn ask(&self) -> Ask<'a> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let traceparent = self.headers.get("traceparent").and_then(|value| value.to_str().ok());
         Ask {
             sender: self.sender,
             reply: self.params.reply,
-            traceparent: traceparent.filter(|text| envelope::is_traceparent(text)),
-            door: self.door,
+            traceparent: self.trace.tracing.and_then(Tracing::traceparent).or(self.trace.parent),
+            tracing: self.trace.tracing.filter(|_| !self.params.dry_run),
+            door: self.door.name,
             received_ms: now.as_millis() as u64,
             all_results: self.params.all_results,
         }
     }
+}
+
+/// Counts what the reply says of each event. Those that simply went through have no result unless all were asked for.
+fn tell(taken: &Taken, asked: &Asked<'_>) {
+    let told = taken.results.len() as u64;
+    let sampled_out = if asked.params.all_results { 0 } else { u64::from(taken.sampled_out) };
+    let enqueued = u64::from(taken.events).saturating_sub(told + sampled_out);
+    for (code, events) in [(Code::Enqueued, enqueued), (Code::SampledOut, sampled_out)] {
+        if events > 0 {
+            asked.door.tell(code, events);
+        }
+    }
+    for run in taken.results.chunk_by(|one, next| one.code == next.code) {
+        asked.door.tell(run[0].code, run.len() as u64);
+    }
+}
+
+/// Counts a request that is refused whole, and says so.
+#[cold]
+fn refused(refusal: Refusal, door: &Door, form: Form) -> Response<Full<Bytes>> {
+    door.refuse(refusal.code());
+    refusal.reply(form)
 }
 
 /// What `GET /` answers, for somebody who tries the address.

@@ -47,7 +47,6 @@ impl Refusal {
     }
 
     /// Its code.
-    #[cfg(test)]
     pub(super) fn code(&self) -> Code {
         self.code
     }

@@ -36,6 +36,7 @@ impl Tracked {
             return None;
         }
         self.open = false;
+        self.end_span(Delivery::Spooled);
         self.leave_memory();
         self.account.in_spool.fetch_add(1, Relaxed);
         let batch = self.batch.take()?;

@@ -19,7 +19,7 @@ pub enum Fault {
 macro_rules! codes {
     ($($name:ident, $text:literal, $status:literal, $fault:ident, $retry:literal, $help:literal;)*) => {
         /// What became of an event or of a request. Stable: replies, metrics and logs use [`Code::as_str`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum Code { $(#[doc = $help] $name,)* }
 

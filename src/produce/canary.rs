@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::warn;
@@ -50,6 +51,23 @@ pub(super) enum Proof {
     },
 }
 
+/// What came of the last canary: nothing yet, or whether it was acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Last(AtomicU8);
+
+impl Last {
+    fn set(&self, acknowledged: bool) {
+        self.0.store(1 + u8::from(acknowledged), Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Option<bool> {
+        match self.0.load(Relaxed) {
+            0 => None,
+            known => Some(known == 2),
+        }
+    }
+}
+
 impl Client {
     /// [`Client::canary`], unless one was acknowledged before by every broker that leads a partition of `routed`. Those who ask
     /// while one is under way share its result. Blocking.
@@ -70,6 +88,7 @@ impl Client {
             Proof::Failed { .. } | Proof::None => {}
         }
         let result = self.canary(topic, timeout);
+        self.last_canary.set(result.is_ok());
         *proof = match &result {
             Ok(canary) => {
                 let brokers: BTreeSet<i32> = canary.brokers.iter().copied().collect();

@@ -27,6 +27,7 @@ use crate::config::{self, Sasl};
 use crate::outcome::{Code, Tracked};
 use crate::route::Lane;
 use crate::spool::{NotTaken, Spool};
+use crate::telemetry::sources;
 
 /// How long the poll thread rests when there is nothing to report. Waiting inside librdkafka's poll would wake it for every
 /// batch, and rdkafka spins through the last millisecond of each wait; so reports are taken in bulk, and an acknowledged
@@ -60,6 +61,8 @@ pub struct Client {
     pub(super) limits: topic::Limits,
     /// Locked while a canary is under way.
     pub(super) proof: Mutex<super::canary::Proof>,
+    /// What came of the last one, for those who cannot wait.
+    pub(super) last_canary: super::canary::Last,
     /// A topic to ask the cluster about, for a sign of life.
     topic_known: Mutex<Option<String>>,
 }
@@ -167,6 +170,7 @@ impl Client {
             batch_bytes_max,
             limits,
             proof: Mutex::default(),
+            last_canary: super::canary::Last::default(),
             topic_known: Mutex::default(),
         }))
     }
@@ -343,9 +347,14 @@ impl Client {
         self.context().delivered.load(Relaxed)
     }
 
-    /// Produce requests sent so far, as of up to [`settings::STATISTICS_INTERVAL`] ago.
-    pub fn requests(&self) -> u64 {
-        self.context().requests.load(Relaxed)
+    /// What librdkafka says of itself, as of up to [`settings::STATISTICS_INTERVAL`] ago.
+    pub fn statistics(&self) -> sources::Statistics {
+        self.context().statistics.read()
+    }
+
+    /// Whether the last canary was acknowledged by every broker that should; none before the first.
+    pub fn is_proven(&self) -> Option<bool> {
+        self.last_canary.get()
     }
 
     /// Records given up so far, by reason.

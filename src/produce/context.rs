@@ -26,6 +26,7 @@ use super::health::{ErrorKind, Health};
 use super::keep::{Keep, Taken};
 use super::partition::{self, Leaders};
 use super::settings;
+use super::statistics::Statistics;
 use super::token::TokenSource;
 use crate::config::Cluster;
 use crate::outcome::{Delivery, KeptIn, Tracked};
@@ -71,8 +72,8 @@ pub(super) struct Context {
     pub(super) delivered: AtomicU64,
     pub(super) failed: [AtomicU64; Failure::ALL.len()],
     logged_ms: [AtomicU32; Failure::ALL.len()],
-    /// Produce requests sent, as librdkafka said last.
-    pub(super) requests: AtomicU64,
+    /// What librdkafka said of itself last.
+    pub(super) statistics: Statistics,
     resends: Mutex<Vec<Resend>>,
     /// The spool of the cluster, where there is one.
     pub(super) beside: Option<Beside>,
@@ -115,7 +116,7 @@ impl Context {
             delivered: AtomicU64::new(0),
             failed: std::array::from_fn(|_| AtomicU64::new(0)),
             logged_ms: std::array::from_fn(|_| AtomicU32::new(0)),
-            requests: AtomicU64::new(0),
+            statistics: Statistics::default(),
             resends: Mutex::new(Vec::new()),
             beside: surroundings.spool.as_ref().map(Beside::new),
             spooled: AtomicU64::new(0),
@@ -301,36 +302,7 @@ impl ClientContext for Context {
         }
     }
 
-    /// The text is not parsed: all of it is as long as there are partitions, and one number a broker is of interest.
     fn stats_raw(&self, statistics: &[u8]) {
-        // The numbers of a broker that is gone are left out from then on; a counter does not fall.
-        self.requests.fetch_max(produce_requests(statistics), Relaxed);
-    }
-}
-
-/// Produce requests to all brokers since the client was made: librdkafka's `brokers.*.req.Produce` (its STATISTICS.md). A
-/// name with a quote in it cannot be taken for one, since it is escaped; one that is `Produce` has no number behind it.
-fn produce_requests(statistics: &[u8]) -> u64 {
-    const NAME: &[u8] = b"\"Produce\":";
-    let numbers = memchr::memmem::find_iter(statistics, NAME).map(|at| {
-        let digits = statistics[at + NAME.len()..].iter().skip_while(|byte| **byte == b' ');
-        let digits = digits.take_while(|byte| byte.is_ascii_digit());
-        digits.fold(0u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
-    });
-    numbers.sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_summed_over_brokers_and_nothing_else_counts() {
-        let statistics = br#"{ "brokers":{ "a":{ "req": { "Fetch":7, "Produce": 12, "Metadata":3 } },
-            "b":{ "req": { "Produce":30 } } }, "topics":{ "Produce":{ "topic":"Produce" } } }"#;
-        assert_eq!(produce_requests(statistics), 42);
-        for odd in [&b""[..], b"\"Produce\":", b"\"Produce\":x", b"Produce:9"] {
-            assert_eq!(produce_requests(odd), 0, "{odd:?}");
-        }
+        self.statistics.take(statistics);
     }
 }

@@ -29,6 +29,7 @@ mod watch;
 mod partition;
 pub mod failure;
 mod health;
+mod statistics;
 pub mod settings;
 mod topic;
 mod canary;

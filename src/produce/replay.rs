@@ -319,7 +319,12 @@ impl Run {
                     if !to.give_up(&entry, tracked, code) {
                         return Halt::Enough;
                     }
-                    error!(cluster = to.cluster.name, code = code.as_str(), message, "event of the spool is given up");
+                    error!(
+                        cluster = to.cluster.name,
+                        code = code.as_str(),
+                        reason = message,
+                        "event of the spool is given up"
+                    );
                 }
             }
             flow.pace.sent();

@@ -11,6 +11,7 @@ use rdkafka::client::OAuthToken;
 use serde::Deserialize;
 
 use crate::config::{Cluster, Sasl, Secret};
+use crate::outbound;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Assumed when the endpoint does not say how long its token is valid (`expires_in` is only recommended, §5.1).
@@ -75,13 +76,11 @@ impl TokenSource {
     }
 
     async fn ask(&self) -> Result<Answer, TokenError> {
-        // reqwest is built without a provider of its own; whoever comes first sets the process's.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let unasked =
             |source: reqwest::Error| TokenError::Request { url: self.url.clone(), source: source.without_url() };
         let unusable = || TokenError::Answer { url: self.url.clone() };
-        let client = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        let request = client.build().map_err(unasked)?.post(&self.url);
+        let client = outbound::common().timeout(TIMEOUT).build().map_err(unasked)?;
+        let request = client.post(&self.url);
         let request = request
             .header("authorization", self.basic())
             .header("content-type", "application/x-www-form-urlencoded")

@@ -237,7 +237,12 @@ impl Run {
                     if !to.give_up(&entry, tracked, code) {
                         return Halt::Enough;
                     }
-                    error!(cluster = to.cluster.name, code = code.as_str(), message, "event of the wal is given up");
+                    error!(
+                        cluster = to.cluster.name,
+                        code = code.as_str(),
+                        reason = message,
+                        "event of the wal is given up"
+                    );
                 }
             }
             flow.order.sent(cost_bytes, now);

@@ -30,6 +30,7 @@ use crate::feed::{Adopt, Loaders};
 use crate::pipeline::Pipeline;
 use crate::produce::{Producers, settings};
 use crate::serve::{self, Encryption};
+use crate::telemetry::certificates::{self, Expiry};
 use crate::telemetry::health::Health;
 use crate::telemetry::sources;
 
@@ -52,12 +53,20 @@ pub(super) struct InForce {
 pub(super) struct Parts {
     pub(super) config: Arc<Config>,
     pub(super) loaders: Loaders,
+    /// When its certificates end.
+    pub(super) certificates: Vec<Expiry>,
     since: Instant,
+}
+
+impl Parts {
+    fn new(config: Arc<Config>, loaders: Loaders) -> Parts {
+        Parts { certificates: certificates::of_proxy(&config), config, loaders, since: Instant::now() }
+    }
 }
 
 impl InForce {
     pub(super) fn new(config: Arc<Config>, loaders: Loaders) -> InForce {
-        let parts = Parts { config, loaders, since: Instant::now() };
+        let parts = Parts::new(config, loaders);
         InForce { parts: ArcSwap::from_pointee(parts), applied: AtomicU64::new(0), refused: AtomicU64::new(0) }
     }
 
@@ -270,7 +279,7 @@ impl Reloader {
         }
         let (events, clusters) = (config.events.len(), config.clusters.len());
         let since = if base.is_some() { Instant::now() } else { self.in_force.parts().since };
-        self.in_force.parts.store(Arc::new(Parts { config: Arc::clone(&config), loaders, since }));
+        self.in_force.parts.store(Arc::new(Parts { since, ..Parts::new(Arc::clone(&config), loaders) }));
         if let (Some(source), Some(note)) = (&self.pushed, note) {
             task::block_in_place(|| source.pushed.note_in_force(note));
         }

@@ -15,7 +15,7 @@ use crate::feed;
 use crate::feed::control::Pushed;
 use crate::pipeline::{Pipeline, Ready, State};
 use crate::produce::{Client, Gate, Producers, Trouble};
-use crate::route::Lane;
+use crate::route::{EventType, Lane};
 use crate::schema::Loader;
 use crate::serve::{Counts, Workers};
 use crate::telemetry::admin::AdminState;
@@ -23,7 +23,8 @@ use crate::telemetry::export::{Exporter, Page, Source};
 use crate::telemetry::health::{Buffer, Condition, Health, Measured, Pulse};
 use crate::telemetry::ledger::Books;
 use crate::telemetry::meters::HttpMeters;
-use crate::telemetry::sources;
+use crate::telemetry::traces::Tracer;
+use crate::telemetry::{accounts, sources};
 
 /// The parts of a running proxy.
 pub(super) struct Shown {
@@ -36,29 +37,42 @@ pub(super) struct Shown {
     pub(super) spools: Arc<Spools>,
     pub(super) failed: FailedLogs,
     pub(super) pushed: Option<Arc<Pushed>>,
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 impl Shown {
     pub(super) fn admin_state(self, health: Arc<Health>) -> AdminState {
-        let books = Books::open(Arc::clone(self.pipeline.ledger()));
+        let ledger = Arc::clone(self.pipeline.ledger());
+        let books = Books::open(Arc::clone(&ledger));
         let shown = Arc::new(self);
         let write = Arc::clone(&shown);
         let source: Source = Box::new(move |page| write.write(page));
         let measure = Box::new(move || shown.measure());
-        AdminState { health, exporter: Exporter::new(vec![source]), books, measure }
+        AdminState { health, exporter: Exporter::new(vec![source]), books, ledger, measure }
     }
 
     fn write(&self, page: &mut Page) {
-        sources::ledger(page, self.pipeline.ledger());
+        let parts = self.in_force.parts();
+        let event_types_max = parts.config.telemetry.event_types_max;
+        accounts::write(page, self.pipeline.ledger(), event_types_max);
+        for live in self.pipeline.snapshot().live().iter().take(event_types_max) {
+            let EventType { name, owner, cluster, topic, .. } = &*live.event_type;
+            sources::event_type(page, &sources::EventType { event: name, owner: owner.as_deref(), cluster, topic });
+        }
         sources::config(page, &self.in_force.reading());
+        sources::certificates(page, &parts.certificates);
         sources::snapshot(page, &self.read_snapshot());
+        if let Some(tracer) = &self.tracer {
+            sources::spans(page, &tracer.counts());
+        }
         if let Some(pushed) = &self.pushed {
             sources::routes(page, &pushed.reading());
         }
-        let parts = self.in_force.parts();
         self.meters.connections_max.store(parts.config.http.connections_max as u64, Relaxed);
         self.meters.connections.store(self.counts.open.load(Relaxed) as u64, Relaxed);
         self.meters.connections_refused.store(self.counts.refused.load(Relaxed), Relaxed);
+        self.meters.connections_accepted.store(self.counts.accepted.load(Relaxed), Relaxed);
+        self.meters.tls_failed.store(self.counts.tls_failed.load(Relaxed), Relaxed);
         sources::http(page, &self.meters);
         for client in self.producers.all() {
             sources::producer(page, &read_producer(&client));
@@ -165,7 +179,9 @@ fn read_producer(client: &Client) -> sources::Producer<'_> {
         buffer_bytes_max: client.buffer_bytes_max(),
         in_flight: client.in_flight(),
         oldest: client.oldest_age(),
-        requests: client.requests(),
+        acknowledged: client.delivered(),
+        statistics: client.statistics(),
+        canary: client.is_proven(),
         failures: client.failures().map(|(failure, count)| (failure.as_str(), count)).collect(),
         errors: client.errors().map(|(kind, count)| (kind.as_str(), count)).collect(),
     }

@@ -33,6 +33,9 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// Every encoding, in the order of their numbers.
+    pub const ALL: [Encoding; 4] = [Encoding::Avro, Encoding::Protobuf, Encoding::Json, Encoding::RawJson];
+
     /// The name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {

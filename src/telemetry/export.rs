@@ -16,7 +16,7 @@ use ::metrics::{Histogram, Label, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::metrics::{self, Kind, Metric};
-use super::{process, sources};
+use super::{logs, process, sources};
 
 /// Content type of what [`Exporter::render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -30,7 +30,12 @@ pub type Source = Box<dyn Fn(&mut Page) + Send + Sync>;
 /// Everything that is served as `/metrics`.
 pub struct Exporter {
     sources: Vec<Source>,
-    started: SystemTime,
+}
+
+/// Notes when the process started, as early as somebody calls it: the first call is what counts, and every call gives it.
+pub fn note_start() -> SystemTime {
+    static STARTED: OnceLock<SystemTime> = OnceLock::new();
+    *STARTED.get_or_init(SystemTime::now)
 }
 
 impl std::fmt::Debug for Exporter {
@@ -42,7 +47,8 @@ impl std::fmt::Debug for Exporter {
 impl Exporter {
     /// An exporter of these sources; build, process and the histograms of this process come by themselves.
     pub fn new(sources: Vec<Source>) -> Self {
-        Exporter { sources, started: SystemTime::now() }
+        note_start();
+        Exporter { sources }
     }
 
     /// All metrics as they stand, as [`CONTENT_TYPE`], in the order of the catalogue and of their labels: what differs
@@ -53,7 +59,8 @@ impl Exporter {
             source(&mut page);
         }
         sources::build(&mut page);
-        process::write(&mut page, self.started);
+        logs::write(&mut page);
+        process::write(&mut page, note_start());
         in_order(&(page.into_text() + &live().render()))
     }
 }
@@ -294,6 +301,17 @@ mod tests {
         let series = |registry, count| format!("iguazu_registry_requests_total{{registry=\"{registry}\"}} {count}");
         assert_eq!(requests(&exporter.render()), [series("a", 9), series("b", 1)].into());
         assert_eq!(requests(&exporter.render()), [series("a", 3)].into());
+    }
+
+    #[test]
+    fn the_process_started_once_whoever_asks_and_whenever() {
+        let start = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with("iguazu_process_start_time_seconds ")).unwrap();
+            line.to_owned()
+        };
+        let first = start(&Exporter::new(vec![]).render());
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(start(&Exporter::new(vec![]).render()), first);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt};
 
+use super::export::Page;
+use super::metrics::LOG_LINES;
 use crate::outcome::Code;
 
 /// How much is logged. What a level means: `error` loses events or wants a hand, `warn` is retried or degraded, `info`
@@ -29,6 +31,17 @@ pub enum Level {
     Info,
     /// Also senders' mistakes.
     Debug,
+}
+
+impl Level {
+    const fn filter(self) -> LevelFilter {
+        match self {
+            Level::Error => LevelFilter::ERROR,
+            Level::Warn => LevelFilter::WARN,
+            Level::Info => LevelFilter::INFO,
+            Level::Debug => LevelFilter::DEBUG,
+        }
+    }
 }
 
 /// What a line looks like.
@@ -56,17 +69,36 @@ where
         Form::Json => fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
         Form::Human => fmt::layer().compact().with_target(false).with_writer(writer).boxed(),
     };
-    Registry::default().with(lines.with_filter(targets(level)))
+    let counted = Counted.with_filter(LevelFilter::WARN.min(level.filter()));
+    Registry::default().with(lines.with_filter(targets(level))).with(counted)
+}
+
+/// Lines so far, for metrics: at `warn`, and at `error`.
+static WARNINGS: AtomicU64 = AtomicU64::new(0);
+static ERRORS: AtomicU64 = AtomicU64::new(0);
+
+struct Counted;
+
+impl<S: Subscriber> tracing_subscriber::Layer<S> for Counted {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        match *event.metadata().level() {
+            tracing::Level::WARN => drop(WARNINGS.fetch_add(1, Relaxed)),
+            tracing::Level::ERROR => drop(ERRORS.fetch_add(1, Relaxed)),
+            _ => {}
+        }
+    }
+}
+
+/// Writes how many lines there were.
+pub(super) fn write(page: &mut Page) {
+    for (level, lines) in [("warn", &WARNINGS), ("error", &ERRORS)] {
+        page.set(&LOG_LINES, &[level], lines.load(Relaxed));
+    }
 }
 
 /// Ours at the level that was asked for; libraries say at `info` and below what only their authors want to know.
 fn targets(level: Level) -> Targets {
-    let ours = match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-    };
+    let ours = level.filter();
     Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target(env!("CARGO_CRATE_NAME"), ours)
 }
 

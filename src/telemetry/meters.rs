@@ -10,7 +10,8 @@ use std::time::Duration;
 use metrics::Histogram;
 
 use super::export;
-use super::metrics::HTTP_REQUEST_DURATION;
+use super::metrics::{HTTP_REQUEST_DURATION, HTTP_REQUEST_EVENTS};
+use crate::outcome::Code;
 
 /// The numbers of the doors' listener. Shared by all its threads.
 #[derive(Debug, Default)]
@@ -22,6 +23,10 @@ pub struct HttpMeters {
     pub connections_max: AtomicU64,
     /// Connections refused because there were too many.
     pub connections_refused: AtomicU64,
+    /// Connections accepted.
+    pub connections_accepted: AtomicU64,
+    /// Those whose TLS handshake failed.
+    pub tls_failed: AtomicU64,
     /// Bytes of bodies being read or worked on, and of replies being written.
     pub in_flight_bytes: AtomicU64,
     /// Most of them.
@@ -38,7 +43,10 @@ impl HttpMeters {
         let door = Arc::new(Door {
             name,
             statuses: std::array::from_fn(|_| AtomicU64::new(0)),
+            results: std::array::from_fn(|_| AtomicU64::new(0)),
+            refusals: std::array::from_fn(|_| AtomicU64::new(0)),
             duration: export::histogram(&HTTP_REQUEST_DURATION, &[name]),
+            events: export::histogram(&HTTP_REQUEST_EVENTS, &[name]),
         });
         doors.push(Arc::clone(&door));
         door
@@ -57,7 +65,12 @@ pub struct Door {
     pub name: &'static str,
     /// Replies by HTTP status, from 100.
     statuses: [AtomicU64; STATUSES],
+    /// What replies said of events.
+    results: [AtomicU64; Code::ALL.len()],
+    /// Requests refused whole.
+    refusals: [AtomicU64; Code::ALL.len()],
     duration: Histogram,
+    events: Histogram,
 }
 
 const STATUSES: usize = 500;
@@ -70,11 +83,40 @@ impl Door {
         self.duration.record(duration);
     }
 
+    /// Counts a request whose events were taken.
+    pub fn take(&self, events: u32) {
+        self.events.record(f64::from(events));
+    }
+
+    /// Counts events that a reply says so of.
+    pub fn tell(&self, code: Code, events: u64) {
+        self.results[code.index()].fetch_add(events, Relaxed);
+    }
+
+    /// Counts a request that is refused whole.
+    pub fn refuse(&self, code: Code) {
+        self.refusals[code.index()].fetch_add(1, Relaxed);
+    }
+
+    /// What replies said of events, those codes that happened.
+    pub fn results(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        by_code(&self.results)
+    }
+
+    /// Requests refused whole, those codes that happened.
+    pub fn refusals(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        by_code(&self.refusals)
+    }
+
     /// Replies by status, those that happened.
     pub fn replies(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         let counts = self.statuses.iter().map(|count| count.load(Relaxed));
         (100..).zip(counts).filter(|(_, count)| *count > 0)
     }
+}
+
+fn by_code(counts: &[AtomicU64; Code::ALL.len()]) -> impl Iterator<Item = (Code, u64)> + '_ {
+    Code::ALL.iter().zip(counts).map(|(code, n)| (*code, n.load(Relaxed))).filter(|(_, n)| *n > 0)
 }
 
 #[cfg(test)]

@@ -63,8 +63,10 @@ macro_rules! catalogue {
 
 catalogue! {
     EVENTS_RECEIVED = Counter "iguazu_events_received_total" ["event", "cluster"] "events", "events that were read out of a request, by event type and intended cluster; unknown names count as `(unknown)`";
+    EVENTS_RECEIVED_BYTES = Counter "iguazu_events_received_bytes_total" ["event", "cluster"] "bytes", "bytes of their payloads as they were sent, of those that could be read";
     EVENTS_RECOVERED = Counter "iguazu_events_recovered_total" ["event", "cluster"] "events", "events found in the spool at start";
     EVENTS_DELIVERED = Counter "iguazu_events_delivered_total" ["event", "cluster"] "events", "events that Kafka acknowledged";
+    EVENTS_DELIVERED_BYTES = Counter "iguazu_events_delivered_bytes_total" ["event", "cluster"] "bytes", "bytes of their records as a producer's buffer counts them: value, key, headers, and what holding them costs (at least 240 a record)";
     EVENTS_DELIVERED_ELSEWHERE = Counter "iguazu_events_delivered_elsewhere_total" ["event", "cluster"] "events", "events among them that a `failover` cluster acknowledged, while the intended one took nothing";
     EVENTS_REJECTED = Counter "iguazu_events_rejected_total" ["event", "cluster", "code"] "events", "events that the reply refused, by code; `sampled_out` were accepted and left out on purpose (`sample`)";
     EVENTS_FAILED = Counter "iguazu_events_failed_total" ["event", "cluster", "code"] "events", "events that were accepted and then given up for good, by code";
@@ -77,6 +79,8 @@ catalogue! {
     EVENTS_LATE = Counter "iguazu_events_late_total" ["event", "cluster"] "events", "events whose fate was known only after the reply that should have told it, which said `unknown` or `spooled`";
     EVENTS_FIELDS_DROPPED = Counter "iguazu_events_fields_dropped_total" ["event", "cluster"] "events", "events with at least one field that the schema does not have and that was left out";
     EVENTS_HOT_KEY = Counter "iguazu_events_hot_key_total" ["event", "cluster"] "events", "events that went without their key, because it came more often than `hot_key_events_per_second`";
+    EVENT_TYPE_INFO = Gauge "iguazu_event_type_info" ["event", "owner", "cluster", "topic"] "1", "always 1; whose an event type is and where it goes, to be joined with the series that have `event` and `cluster`; `owner` is empty where nobody is named";
+    EVENT_TYPES_UNLABELLED = Gauge "iguazu_event_types_unlabelled" [] "event types", "event types beyond `telemetry.event_types_max`, which count together as `(other)`, with their cluster";
 
     EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`), that are though their cluster has not answered since the start, so that their events wait on disk (`degraded`), and that cannot (`unavailable`); `/ready` says why";
     SNAPSHOT_VERSION = Gauge "iguazu_snapshot_version" [] "version", "number of times that event types, schemas and producers were replaced";
@@ -90,15 +94,25 @@ catalogue! {
     ROUTES_REQUESTS = Counter "iguazu_routes_requests_total" ["result"] "requests", "questions to the control plane: `asked`, and among them `unanswered`";
     ROUTES_REFUSED = Counter "iguazu_routes_refused_total" ["reason"] "documents", "what the control plane sent and was refused whole, by reason; `/ready` says more";
     SNAPSHOT_AGE = Gauge "iguazu_snapshot_age_seconds" [] "seconds", "time since they were last replaced";
+    CERTIFICATE_EXPIRY = Gauge "iguazu_certificate_expiry_timestamp_seconds" ["use", "name"] "seconds", "when a certificate ends, seconds since 1970, the soonest of its file: of a listener (`listener`: `http`, `control`), of ours as a client (`client`: the cluster), of an authority that we believe (`authority`: whose)";
 
     HTTP_REQUESTS = Counter "iguazu_http_requests_total" ["door", "status"] "requests", "requests that were answered, by door and HTTP status";
     HTTP_REQUEST_DURATION = Histogram "iguazu_http_request_duration_seconds" ["door"] "seconds", "time from a request's head to its reply, waiting for acknowledgements included",
         0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0;
+    HTTP_REQUEST_EVENTS = Histogram "iguazu_http_request_events" ["door"] "events", "events of a request, of those that were taken at all",
+        1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0;
+    HTTP_RESULTS = Counter "iguazu_http_results_total" ["door", "code"] "events", "what replies said of events, by door and code; dry runs left out";
+    HTTP_REFUSED = Counter "iguazu_http_refused_total" ["door", "code"] "requests", "requests that were refused as a whole, none of their events received, by door and code";
     HTTP_CONNECTIONS = Gauge "iguazu_http_connections" [] "connections", "open connections";
     HTTP_CONNECTIONS_MAX = Gauge "iguazu_http_connections_max" [] "connections", "most open connections (`http.connections_max`)";
     HTTP_CONNECTIONS_REFUSED = Counter "iguazu_http_connections_refused_total" [] "connections", "connections refused because there were too many";
+    HTTP_CONNECTIONS_ACCEPTED = Counter "iguazu_http_connections_accepted_total" [] "connections", "connections that were accepted; many for few requests is a sender that keeps none";
+    HTTP_TLS_FAILED = Counter "iguazu_http_tls_failed_total" [] "connections", "connections among them whose TLS handshake failed";
     HTTP_IN_FLIGHT = Gauge "iguazu_http_in_flight_bytes" [] "bytes", "bytes of bodies being read or worked on, and of replies being written";
     HTTP_IN_FLIGHT_MAX = Gauge "iguazu_http_in_flight_max_bytes" [] "bytes", "most of them (`http.in_flight_bytes_max`)";
+
+    TRANSCODE_DURATION = Histogram "iguazu_transcode_duration_seconds" ["encoding"] "seconds", "time from an admitted event to its record: value, key and headers; one in 64 events is measured",
+        0.000_000_25, 0.000_000_5, 0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.01, 0.1;
 
     PRODUCER_BUFFER = Gauge "iguazu_producer_buffer_bytes" ["cluster", "lane"] "bytes", "bytes of records that wait for their delivery report, headers and client overhead included";
     PRODUCER_BUFFER_MAX = Gauge "iguazu_producer_buffer_max_bytes" ["cluster", "lane"] "bytes", "most of them (`buffer_bytes_max`)";
@@ -106,9 +120,14 @@ catalogue! {
     PRODUCER_OLDEST = Gauge "iguazu_producer_oldest_unacknowledged_seconds" ["cluster", "lane"] "seconds", "age of the oldest of them: the first sign of a sick cluster, because the client retries in silence";
     PRODUCER_ACK_LATENCY = Histogram "iguazu_producer_ack_latency_seconds" ["cluster", "lane"] "seconds", "time from handing a record to the client to its acknowledgement, linger included",
         0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0;
+    PRODUCER_ACKNOWLEDGED = Counter "iguazu_producer_acknowledged_total" ["cluster", "lane"] "records", "records that brokers acknowledged, canaries and dead letters included";
+    PRODUCER_BROKER_ACK = Gauge "iguazu_producer_broker_ack_seconds" ["cluster", "lane"] "seconds", "99th percentile of the time from sending a request to a broker to its answer, of the slowest broker, over the ten seconds before the last look; without linger and queue, so it tells Kafka's share";
     PRODUCER_REQUESTS = Counter "iguazu_producer_requests_total" ["cluster", "lane"] "requests", "Produce requests that were sent, as of up to ten seconds ago; the fewer for the same records, the better `linger_ms` fills them";
+    PRODUCER_BATCHES = Counter "iguazu_producer_batches_total" ["cluster", "lane"] "batches", "record batches that were made, as of up to ten seconds ago: acknowledged records by batches is the size of a batch";
+    PRODUCER_SENT_BYTES = Counter "iguazu_producer_sent_bytes_total" ["cluster", "lane"] "bytes", "bytes that were sent to brokers, compressed, as of up to ten seconds ago";
     PRODUCER_FAILURES = Counter "iguazu_producer_failures_total" ["cluster", "lane", "reason"] "records", "records that the client gave up, by reason";
     PRODUCER_ERRORS = Counter "iguazu_producer_errors_total" ["cluster", "lane", "kind"] "errors", "errors of the client's connections, by kind";
+    CANARY = Gauge "iguazu_canary_acknowledged" ["cluster", "lane"] "1", "1 while every broker that leads a routed partition has acknowledged a canary record (`canary_topic`), 0 when the last try failed; not there before the first try";
 
     BREAKER_STATE = Gauge "iguazu_breaker_state" ["cluster"] "1", "whether the cluster takes records: 0 closed (it does), 1 half-open (it is tried), 2 open (it does not); `/ready` says why";
     BREAKER_TRANSITIONS = Counter "iguazu_breaker_transitions_total" ["cluster", "state"] "transitions", "changes of a breaker, by the state that it changed to";
@@ -144,10 +163,26 @@ catalogue! {
     CONTROL_REFUSED = Counter "iguazu_control_refused_total" ["reason"] "requests", "requests among them that were not let in: `unauthenticated`, `forbidden`, `rate_limited`, or the identity provider or the store was `unavailable`";
     CONTROL_DECISIONS = Counter "iguazu_control_decisions_total" ["decision"] "changes", "changes that were asked for, by what the rules made of them: `auto`, `review`, `reject`";
     CONTROL_REQUESTS = Gauge "iguazu_control_requests" ["state"] "requests", "requests in the store, by how far they have come";
+    CONTROL_REQUESTS_OLDEST = Gauge "iguazu_control_requests_oldest_seconds" ["state"] "seconds", "time since the request that has waited longest in a state that is not its last one got there";
     CONTROL_TIME_TO_READY = Histogram "iguazu_control_time_to_ready_seconds" ["result"] "seconds", "time from asking to `ready` or `failed`, of requests that this node has ended; waiting for people included",
         0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0;
     CONTROL_RESERVED = Gauge "iguazu_control_reserved_bytes" ["cluster"] "bytes", "disk of the cluster that is spoken for";
     CONTROL_BUDGET = Gauge "iguazu_control_budget_bytes" ["cluster"] "bytes", "most of it";
+    CONTROL_RESERVED_PARTITIONS = Gauge "iguazu_control_reserved_partitions" ["cluster"] "partitions", "partitions that are spoken for, copies counted";
+    CONTROL_BUDGET_PARTITIONS = Gauge "iguazu_control_budget_partitions" ["cluster"] "partitions", "most of them";
+    CONTROL_RESERVED_INGRESS = Gauge "iguazu_control_reserved_ingress_bytes_per_second" ["cluster"] "bytes a second", "bytes a second of all producers at the peak that are spoken for";
+    CONTROL_BUDGET_INGRESS = Gauge "iguazu_control_budget_ingress_bytes_per_second" ["cluster"] "bytes a second", "most of them";
+    CONTROL_DISK_USED = Gauge "iguazu_control_disk_used_ratio" ["cluster"] "ratio", "share of the fullest broker's disks that is in use, by whatever";
+    CONTROL_DISK_FULL = Gauge "iguazu_control_disk_full_timestamp_seconds" ["cluster"] "seconds", "when the first broker's disks are full at the rate of now, seconds since 1970; not there while none grows";
+    CONTROL_OBSERVED = Gauge "iguazu_control_observed_age_seconds" ["cluster"] "seconds", "time since the cluster was last looked at with success; not there if it never was";
+    CONTROL_FINDINGS = Gauge "iguazu_control_findings" ["cluster", "kind", "severity"] "findings", "what is not as it should be, by kind, such as `drift`; `iguazu ctl findings` says more";
+    CONTROL_ROUTES_REVISION = Gauge "iguazu_control_routes_revision" [] "revision", "revision of the routes that proxies get, as `iguazu_routes_revision` of the proxies; 0 before there are any";
+    CONTROL_PROXIES = Gauge "iguazu_control_proxies" [] "proxies", "proxies that ask for routes, of all nodes";
+    CONTROL_STORE_UP = Gauge "iguazu_control_store_up" [] "1", "1 when the store answered all that a scrape asks of it; else what it did not answer is left out";
+    CREDENTIAL_EXPIRY = Gauge "iguazu_credential_expiry_timestamp_seconds" ["kind", "name"] "seconds", "when a credential ends, seconds since 1970: `token` of the API by its name, the 200 that end soonest; those that never end are left out";
+
+    LOG_LINES = Counter "iguazu_log_lines_total" ["level"] "lines", "lines logged at `warn` and at `error`; `logs.md` says what each means";
+    TRACE_SPANS = Counter "iguazu_trace_spans_total" ["result"] "spans", "spans of sampled requests: `exported`, or not because there were too many (`dropped`) or the collector did not take them (`failed`)";
 
     BUILD_INFO = Gauge "iguazu_build_info" ["version"] "1", "always 1; the label is the version";
     PROCESS_START = Gauge "iguazu_process_start_time_seconds" [] "seconds", "when the process started, seconds since 1970";

@@ -7,42 +7,28 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::outcome::Ledger;
-
+use super::certificates::Expiry;
 use super::export::Page;
 use super::meters::HttpMeters;
 use super::metrics as m;
 
-/// The accounts of the ledger.
-pub fn ledger(page: &mut Page, ledger: &Ledger) {
-    for account in ledger.accounts() {
-        let labels = [account.event.as_str(), account.cluster.as_str()];
-        let balance = account.read();
-        page.set(&m::EVENTS_RECEIVED, &labels, balance.received);
-        page.set(&m::EVENTS_RECOVERED, &labels, balance.recovered);
-        page.set(&m::EVENTS_DELIVERED, &labels, balance.delivered);
-        page.set(&m::EVENTS_DELIVERED_ELSEWHERE, &labels, account.delivered_elsewhere.load(Relaxed));
-        page.set(&m::EVENTS_LOST, &labels, balance.lost);
-        page.set(&m::EVENTS_IN_MEMORY, &labels, balance.in_memory);
-        page.set(&m::EVENTS_IN_MEMORY_BYTES, &labels, account.in_memory.bytes());
-        if account.share_bytes() != u64::MAX {
-            page.set(&m::EVENTS_IN_MEMORY_BYTES_MAX, &labels, account.share_bytes());
-        }
-        page.set(&m::EVENTS_HOT_KEY, &labels, account.hot_keys.load(Relaxed));
-        page.set(&m::EVENTS_IN_SPOOL, &labels, balance.in_spool);
-        page.set(&m::EVENTS_LATE, &labels, account.late.load(Relaxed));
-        page.set(&m::EVENTS_FIELDS_DROPPED, &labels, account.fields_dropped.load(Relaxed));
-        let [event, cluster] = labels;
-        for (code, count) in account.rejections() {
-            page.set(&m::EVENTS_REJECTED, &[event, cluster, code.as_str()], count);
-        }
-        for (code, count) in account.failures() {
-            page.set(&m::EVENTS_FAILED, &[event, cluster, code.as_str()], count);
-        }
-        for (place, count) in account.kept() {
-            page.set(&m::EVENTS_FAILED_KEPT, &[event, cluster, place.as_str()], count);
-        }
-    }
+/// Whose an event type is, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct EventType<'a> {
+    /// Event name.
+    pub event: &'a str,
+    /// Who owns it, if somebody does.
+    pub owner: Option<&'a str>,
+    /// Its intended cluster.
+    pub cluster: &'a str,
+    /// Its topic.
+    pub topic: &'a str,
+}
+
+/// One event type.
+pub fn event_type(page: &mut Page, reading: &EventType<'_>) {
+    let EventType { event, owner, cluster, topic } = *reading;
+    page.set(&m::EVENT_TYPE_INFO, &[event, owner.unwrap_or_default(), cluster, topic], 1u64);
 }
 
 /// The doors and their listener.
@@ -51,11 +37,19 @@ pub fn http(page: &mut Page, meters: &HttpMeters) {
         for (status, count) in door.replies() {
             page.set(&m::HTTP_REQUESTS, &[door.name, &status.to_string()], count);
         }
+        for (code, count) in door.results() {
+            page.set(&m::HTTP_RESULTS, &[door.name, code.as_str()], count);
+        }
+        for (code, count) in door.refusals() {
+            page.set(&m::HTTP_REFUSED, &[door.name, code.as_str()], count);
+        }
     }
     let read = |number: &AtomicU64| number.load(Relaxed);
     page.set(&m::HTTP_CONNECTIONS, &[], read(&meters.connections));
     page.set(&m::HTTP_CONNECTIONS_MAX, &[], read(&meters.connections_max));
     page.set(&m::HTTP_CONNECTIONS_REFUSED, &[], read(&meters.connections_refused));
+    page.set(&m::HTTP_CONNECTIONS_ACCEPTED, &[], read(&meters.connections_accepted));
+    page.set(&m::HTTP_TLS_FAILED, &[], read(&meters.tls_failed));
     page.set(&m::HTTP_IN_FLIGHT, &[], read(&meters.in_flight_bytes));
     page.set(&m::HTTP_IN_FLIGHT_MAX, &[], read(&meters.in_flight_bytes_max));
 }
@@ -75,12 +69,29 @@ pub struct Producer<'a> {
     pub in_flight: u64,
     /// Age of the oldest of them; none without records.
     pub oldest: Option<Duration>,
-    /// Produce requests sent.
-    pub requests: u64,
+    /// Records acknowledged.
+    pub acknowledged: u64,
+    /// What its client says of itself now and then.
+    pub statistics: Statistics,
+    /// Whether the last canary was acknowledged by all that should; none before the first.
+    pub canary: Option<bool>,
     /// Records given up, by reason; zeros are shown too, so that a first one is seen as an increase.
     pub failures: Vec<(&'static str, u64)>,
     /// Errors of connections, by kind.
     pub errors: Vec<(&'static str, u64)>,
+}
+
+/// What librdkafka says of a client every ten seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Statistics {
+    /// Produce requests sent.
+    pub requests: u64,
+    /// Record batches made.
+    pub batches: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// 99th percentile of the time that the slowest broker took to answer, lately.
+    pub broker_ack: Duration,
 }
 
 /// One producer client.
@@ -90,7 +101,14 @@ pub fn producer(page: &mut Page, reading: &Producer<'_>) {
     page.set(&m::PRODUCER_BUFFER_MAX, &labels, reading.buffer_bytes_max);
     page.set(&m::PRODUCER_IN_FLIGHT, &labels, reading.in_flight);
     page.set(&m::PRODUCER_OLDEST, &labels, reading.oldest.unwrap_or_default());
-    page.set(&m::PRODUCER_REQUESTS, &labels, reading.requests);
+    page.set(&m::PRODUCER_ACKNOWLEDGED, &labels, reading.acknowledged);
+    page.set(&m::PRODUCER_BROKER_ACK, &labels, reading.statistics.broker_ack);
+    page.set(&m::PRODUCER_REQUESTS, &labels, reading.statistics.requests);
+    page.set(&m::PRODUCER_BATCHES, &labels, reading.statistics.batches);
+    page.set(&m::PRODUCER_SENT_BYTES, &labels, reading.statistics.sent_bytes);
+    if let Some(given) = reading.canary {
+        page.set(&m::CANARY, &labels, u64::from(given));
+    }
     for (reason, count) in &reading.failures {
         page.set(&m::PRODUCER_FAILURES, &[reading.cluster, reading.lane, reason], *count);
     }
@@ -311,6 +329,31 @@ pub fn snapshot(page: &mut Page, reading: &Snapshot) {
     page.set(&m::EVENT_TYPES, &["unavailable"], reading.unavailable);
     page.set(&m::SNAPSHOT_VERSION, &[], reading.version);
     page.set(&m::SNAPSHOT_AGE, &[], reading.age);
+}
+
+/// When certificates end, the soonest of each name.
+pub fn certificates(page: &mut Page, expiries: &[Expiry]) {
+    for Expiry { role, name, ends } in expiries {
+        page.set(&m::CERTIFICATE_EXPIRY, &[role, name], *ends);
+    }
+}
+
+/// What became of spans.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spans {
+    /// The collector has them.
+    pub exported: u64,
+    /// There were too many.
+    pub dropped: u64,
+    /// The collector did not take them.
+    pub failed: u64,
+}
+
+/// What became of spans.
+pub fn spans(page: &mut Page, reading: &Spans) {
+    for (result, count) in [("exported", reading.exported), ("dropped", reading.dropped), ("failed", reading.failed)] {
+        page.set(&m::TRACE_SPANS, &[result], count);
+    }
 }
 
 /// The version of this program.

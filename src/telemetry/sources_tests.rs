@@ -1,5 +1,6 @@
 use super::*;
-use crate::outcome::{Code, Delivery, Tracked};
+use crate::outcome::{Code, Delivery, Ledger, Tracked};
+use crate::telemetry::accounts;
 use crate::telemetry::export::{Exporter, histogram};
 use crate::telemetry::metrics::{self, Kind};
 
@@ -17,11 +18,23 @@ fn exporter() -> Exporter {
     Tracked::new(&account, None, 2, 10).settle(Delivery::Delivered { partition: 0, offset: 0 });
 
     let meters = HttpMeters::default();
-    meters.door("events").record(202, Duration::from_millis(3));
+    let door = meters.door("events");
+    door.record(202, Duration::from_millis(3));
+    door.take(3);
+    door.tell(Code::Enqueued, 2);
+    door.refuse(Code::Unauthenticated);
+    histogram(&m::TRANSCODE_DURATION, &["avro"]).record(Duration::from_micros(2));
     histogram(&m::PRODUCER_ACK_LATENCY, &["core", "standard"]).record(Duration::from_millis(1));
 
     Exporter::new(vec![
-        Box::new(move |page| ledger(page, &ledger_shown)),
+        Box::new(move |page| accounts::write(page, &ledger_shown, 10)),
+        Box::new(|page| {
+            let (event, cluster, topic) = ("orders.placed", "core", "orders");
+            event_type(page, &EventType { event, owner: Some("checkout"), cluster, topic });
+            spans(page, &Spans { exported: 3, dropped: 2, failed: 1 });
+            let ends = Duration::from_secs(1_900_000_000);
+            certificates(page, &[Expiry { role: "listener", name: "http".to_owned(), ends }]);
+        }),
         Box::new(move |page| http(page, &meters)),
         Box::new(|page| {
             producer(
@@ -33,7 +46,9 @@ fn exporter() -> Exporter {
                     buffer_bytes_max: 100,
                     in_flight: 1,
                     oldest: Some(Duration::from_millis(1_500)),
-                    requests: 3,
+                    acknowledged: 3,
+                    statistics: Statistics { requests: 3, batches: 2, sent_bytes: 900, ..Statistics::default() },
+                    canary: Some(true),
                     failures: vec![("timed_out", 0)],
                     errors: vec![("transport", 2)],
                 },
@@ -120,7 +135,7 @@ fn what_is_served_is_the_catalogue() {
 
 /// What the management plane serves, and no proxy.
 fn is_of_control(name: &str) -> bool {
-    name.starts_with("iguazu_control_")
+    name.starts_with("iguazu_control_") || name == metrics::CREDENTIAL_EXPIRY.name
 }
 
 #[test]
@@ -136,7 +151,13 @@ fn the_numbers_are_those_of_the_ledger() {
         r#"iguazu_failed_log_refused_total{cluster="core",reason="full"} 7"#,
         r#"iguazu_events_delivered_total{event="orders.placed",cluster="core"} 1"#,
         r#"iguazu_events_lost_total{event="orders.placed",cluster="core"} 0"#,
+        r#"iguazu_event_type_info{event="orders.placed",owner="checkout",cluster="core",topic="orders"} 1"#,
         r#"iguazu_http_requests_total{door="events",status="202"} 1"#,
+        r#"iguazu_http_results_total{door="events",code="enqueued"} 2"#,
+        r#"iguazu_http_refused_total{door="events",code="unauthenticated"} 1"#,
+        r#"iguazu_canary_acknowledged{cluster="core",lane="standard"} 1"#,
+        r#"iguazu_certificate_expiry_timestamp_seconds{use="listener",name="http"} 1900000000"#,
+        r#"iguazu_trace_spans_total{result="failed"} 1"#,
         r#"iguazu_producer_oldest_unacknowledged_seconds{cluster="core",lane="standard"} 1.5"#,
         r#"iguazu_producer_failures_total{cluster="core",lane="standard",reason="timed_out"} 0"#,
         r#"iguazu_registry_stale_seconds{registry="main"} 9"#,

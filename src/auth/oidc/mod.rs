@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use crate::config;
+use crate::outbound;
 
 mod signatures;
 
@@ -87,24 +88,8 @@ impl Issuer {
     /// An issuer by its settings. Reads the authorities' file; asks nobody.
     pub fn new(settings: config::Oidc) -> Result<Issuer, String> {
         signatures::install();
-        // An error only says that it is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .user_agent(concat!("iguazu/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = &settings.ca_file {
-            let pem = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-            let authorities = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-            if authorities.is_empty() {
-                return Err(format!("{} holds no PEM certificate", file.display()));
-            }
-            builder = builder.tls_certs_only(authorities);
-        } else if settings.issuer.starts_with("http:") {
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build().map_err(|error| format!("cannot set up TLS: {error}"))?;
+        let builder = outbound::builder(settings.ca_file.as_deref(), settings.issuer.starts_with("http:"))?;
+        let http = outbound::build(builder.timeout(TIMEOUT))?;
         Ok(Issuer { settings, http, keys: ArcSwapOption::empty(), asked: Mutex::new(None) })
     }
 

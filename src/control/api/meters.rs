@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use axum::http::Method;
 
 use super::Api;
-use super::explain;
-use super::problem::Problem;
+use crate::control::reconcile::FindingKind;
+use crate::control::reconcile::budget::Budget;
 use crate::control::request::Request;
-use crate::telemetry::export::{Exporter, Page};
-use crate::telemetry::metrics as m;
+use crate::control::snapshot::PRESENT;
+use crate::control::store::{RequestCount, StoreError, now_ms};
+use crate::telemetry::certificates::Expiry;
+use crate::telemetry::export::{Exporter, Page, note_start};
+use crate::telemetry::{metrics as m, sources};
 
 /// Methods that are told apart.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "other"];
@@ -28,6 +31,8 @@ pub(super) struct Meters {
 
 impl Default for Meters {
     fn default() -> Self {
+        // The exporter of a scrape lives no longer than that.
+        note_start();
         let zeros = || Box::new([const { AtomicU64::new(0) }; STATUSES]);
         Meters { replies: std::array::from_fn(|_| zeros()), refused: Default::default(), decisions: Default::default() }
     }
@@ -76,32 +81,113 @@ impl Meters {
     }
 }
 
+/// States of requests that another one follows.
+const STATES_UNDER_WAY: [&str; 4] = ["pending", "approved", "applying", "quiet"];
+/// Tokens that are shown with when they end.
+const TOKENS_SHOWN_MAX: usize = 200;
+
 /// The text of a scrape. What the store does not answer is left out.
 pub(super) async fn render(api: &Api) -> String {
-    let requests = api.store.count_requests().await.unwrap_or_default();
-    let budgets = budgets(api).await.unwrap_or_default();
-    let api = api.clone();
+    let plane = Plane::read(api).await;
+    let meters = api.clone();
     let source = move |page: &mut Page| {
-        api.meters.write(page);
-        for (state, count) in &requests {
-            page.set(&m::CONTROL_REQUESTS, &[state], *count);
-        }
-        for (cluster, reserved, limit) in &budgets {
-            page.set(&m::CONTROL_RESERVED, &[cluster], *reserved);
-            if let Some(limit) = limit {
-                page.set(&m::CONTROL_BUDGET, &[cluster], *limit);
-            }
-        }
+        meters.meters.write(page);
+        plane.write(page);
     };
     Exporter::new(vec![Box::new(source)]).render()
 }
 
-/// Each cluster, what of its disk is spoken for, and most of it.
-async fn budgets(api: &Api) -> Result<Vec<(String, u64, Option<u64>)>, Problem> {
-    let mut budgets = Vec::new();
-    for (cluster, view) in explain::views(api).await? {
-        let taken = api.store.taken(&cluster).await?;
-        budgets.push((cluster, taken.disk_bytes, view.disk_bytes_max));
+/// What the store and the files say at the moment of a scrape.
+#[derive(Default)]
+struct Plane {
+    /// Whether the store has not answered all of it.
+    is_partial: bool,
+    requests: Vec<RequestCount>,
+    budgets: Vec<Budget>,
+    findings: Vec<(String, FindingKind, u64)>,
+    tokens: Vec<(String, i64)>,
+    proxies: Option<u64>,
+    revision: Option<i64>,
+    certificates: Vec<Expiry>,
+    now_ms: i64,
+}
+
+impl Plane {
+    async fn read(api: &Api) -> Plane {
+        let mut plane = Plane { certificates: (api.expiries)(), now_ms: now_ms(), ..Plane::default() };
+        plane.requests = plane.answered(api.store.count_requests().await).unwrap_or_default();
+        plane.budgets = plane.answered(api.reconciler.budgets().await).unwrap_or_default();
+        let findings = plane.answered(api.store.count_findings().await).unwrap_or_default();
+        plane.findings = findings.into_iter().filter_map(known_kind).collect();
+        plane.tokens = plane.answered(api.store.tokens_that_end(TOKENS_SHOWN_MAX).await).unwrap_or_default();
+        plane.proxies = plane.answered(api.store.count_proxies(PRESENT.as_millis() as i64).await);
+        plane.revision = plane.answered(api.store.published_revision().await);
+        plane
     }
-    Ok(budgets)
+
+    fn answered<T>(&mut self, answer: Result<T, StoreError>) -> Option<T> {
+        self.is_partial |= answer.is_err();
+        answer.ok()
+    }
+
+    fn write(&self, page: &mut Page) {
+        for RequestCount { state, count, oldest_ms } in &self.requests {
+            page.set(&m::CONTROL_REQUESTS, &[state], *count);
+            if STATES_UNDER_WAY.contains(&state.as_str()) {
+                page.set(&m::CONTROL_REQUESTS_OLDEST, &[state], self.since(*oldest_ms));
+            }
+        }
+        self.budgets.iter().for_each(|budget| self.write_budget(page, budget));
+        for (cluster, kind, count) in &self.findings {
+            let (kind, severity, _) = kind.told();
+            page.set(&m::CONTROL_FINDINGS, &[cluster, kind, severity.as_str()], *count);
+        }
+        for (name, ends_ms) in &self.tokens {
+            page.set(&m::CREDENTIAL_EXPIRY, &["token", name], *ends_ms as f64 / 1e3);
+        }
+        if let Some(proxies) = self.proxies {
+            page.set(&m::CONTROL_PROXIES, &[], proxies);
+        }
+        if let Some(revision) = self.revision {
+            page.set(&m::CONTROL_ROUTES_REVISION, &[], revision.max(0) as u64);
+        }
+        page.set(&m::CONTROL_STORE_UP, &[], u64::from(!self.is_partial));
+        sources::certificates(page, &self.certificates);
+    }
+
+    fn write_budget(&self, page: &mut Page, budget: &Budget) {
+        let cluster = [budget.cluster.as_str()];
+        page.set(&m::CONTROL_RESERVED, &cluster, budget.reserved_bytes);
+        page.set(&m::CONTROL_RESERVED_PARTITIONS, &cluster, budget.partitions);
+        page.set(&m::CONTROL_RESERVED_INGRESS, &cluster, budget.ingress);
+        let limits = [
+            (&m::CONTROL_BUDGET, budget.disk_bytes),
+            (&m::CONTROL_BUDGET_PARTITIONS, budget.partitions_max.map(u64::from)),
+            (&m::CONTROL_BUDGET_INGRESS, budget.ingress_max),
+        ];
+        for (metric, limit) in limits {
+            if let Some(limit) = limit {
+                page.set(metric, &cluster, limit);
+            }
+        }
+        if let Some(used) = budget.brokers.iter().filter_map(|broker| broker.used).max_by(f64::total_cmp) {
+            page.set(&m::CONTROL_DISK_USED, &cluster, used);
+        }
+        if let Some(full_ms) = budget.brokers.iter().filter_map(|broker| broker.full_ms).min() {
+            page.set(&m::CONTROL_DISK_FULL, &cluster, full_ms as f64 / 1e3);
+        }
+        if let Some(at_ms) = budget.at_ms {
+            page.set(&m::CONTROL_OBSERVED, &cluster, self.since(at_ms));
+        }
+    }
+
+    fn since(&self, at_ms: i64) -> f64 {
+        (self.now_ms - at_ms).max(0) as f64 / 1e3
+    }
+}
+
+/// One that an older or newer node has found is of a kind that this one may not know.
+fn known_kind((cluster, kind, count): (String, String, u64)) -> Option<(String, FindingKind, u64)> {
+    let kind = FindingKind::ALL.iter().find(|known| known.as_str() == kind)?;
+    Some((cluster, *kind, count))
 }

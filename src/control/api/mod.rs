@@ -35,6 +35,7 @@ use super::world::ClusterView;
 use crate::auth::Limiter;
 use crate::auth::oidc::Issuer;
 use crate::config;
+use crate::telemetry::certificates::Expiry;
 
 pub mod problem;
 pub mod routes;
@@ -91,8 +92,12 @@ pub struct Inner {
     limits: guard::Limits,
     notes: Limiter,
     places: Semaphore,
+    expiries: Expiries,
     began: Instant,
 }
+
+/// Reads when the certificates of a node end.
+pub type Expiries = Box<dyn Fn() -> Vec<Expiry> + Send + Sync>;
 
 /// What an API is put together from.
 pub struct Parts {
@@ -124,13 +129,15 @@ pub struct Parts {
     pub certificates: Vec<config::Certificate>,
     /// Requests a second that one caller may make.
     pub requests_per_second: u64,
+    /// Asked with every scrape.
+    pub expiries: Expiries,
 }
 
 impl Api {
     /// An API over these.
     pub fn new(parts: Parts) -> Api {
         let Parts { store, desk, policy, clusters, reach, wake, stop, snapshots, bootstrap_file, .. } = parts;
-        let Parts { reconciler, issuer, roles, certificates, requests_per_second, .. } = parts;
+        let Parts { reconciler, issuer, roles, certificates, requests_per_second, expiries, .. } = parts;
         Api(Arc::new(Inner {
             store,
             desk,
@@ -149,6 +156,7 @@ impl Api {
             limits: guard::Limits::new(requests_per_second),
             notes: guard::notes(),
             places: Semaphore::new(PLACES),
+            expiries,
             began: Instant::now(),
         }))
     }

@@ -75,6 +75,7 @@ impl Plane {
             roles: config::Roles { auditor: vec!["audit".into()], ..config::Roles::default() },
             certificates: vec![config::Certificate { name: "spiffe://a/ci".into(), groups: vec!["audit".into()] }],
             requests_per_second,
+            expiries: Box::new(Vec::new),
         });
         let router = router(&api, table());
         Plane { api, router, _folder: folder }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Delivery, Put, Sink, SinkError};
 use crate::config::VaultSettings;
+use crate::outbound;
 
 /// How long it may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,34 +25,15 @@ pub struct VaultSink {
 impl VaultSink {
     /// A client by its settings. Reads the authorities' file; asks nobody.
     pub fn new(settings: VaultSettings) -> Result<VaultSink, String> {
-        // An error only says that it is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
-        let mut token = HeaderValue::try_from(settings.token.expose()).map_err(|_| "the token is no header's value")?;
-        token.set_sensitive(true);
+        let token = outbound::credential(settings.token.expose().to_owned())?;
         headers.insert(HeaderName::from_static("x-vault-token"), token);
         if let Some(namespace) = &settings.namespace {
             let namespace = HeaderValue::try_from(namespace).map_err(|_| "the namespace is no header's value")?;
             headers.insert(HeaderName::from_static("x-vault-namespace"), namespace);
         }
-        let mut builder = reqwest::Client::builder()
-            .default_headers(headers)
-            // A redirect would carry token and password elsewhere.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .user_agent(concat!("iguazu/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = &settings.ca_file {
-            let pem = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-            let authorities = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-            if authorities.is_empty() {
-                return Err(format!("{} holds no PEM certificate", file.display()));
-            }
-            builder = builder.tls_certs_only(authorities);
-        } else if settings.url.starts_with("http:") {
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build().map_err(|error| format!("cannot set up TLS: {error}"))?;
+        let builder = outbound::builder(settings.ca_file.as_deref(), settings.url.starts_with("http:"))?;
+        let http = outbound::build(builder.default_headers(headers).timeout(TIMEOUT))?;
         Ok(VaultSink { settings, http })
     }
 

@@ -14,6 +14,7 @@ use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 
 mod schema;
 mod audit;
+mod counts;
 mod files;
 mod leases;
 mod published;
@@ -25,6 +26,7 @@ mod small;
 mod seen;
 
 pub use audit::{Audit, AuditLine, BrokenChain};
+pub use counts::RequestCount;
 pub use leases::{Fence, Lease};
 pub use published::{ProxySeen, Published, SenderKey};
 pub use requests::{NewRequest, RequestFilter, RequestRow, StepRow, StepState};

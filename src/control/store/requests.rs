@@ -233,13 +233,6 @@ impl Store {
         query.fetch(&self.pool, "id DESC", limit).await?.iter().map(read).collect()
     }
 
-    /// How many requests are in each state.
-    pub async fn count_requests(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let rows = sqlx::query("SELECT state, COUNT(*) AS count FROM requests GROUP BY state ORDER BY state");
-        let read = |row: &AnyRow| Ok((row.try_get("state")?, row.try_get::<i64, _>("count")?.max(0) as u64));
-        rows.fetch_all(&self.pool).await?.iter().map(read).collect()
-    }
-
     /// A request's steps, in order.
     pub async fn steps<D: DeserializeOwned>(&self, request: &str) -> Result<Vec<StepRow<D>>, StoreError> {
         let rows = sqlx::query("SELECT * FROM steps WHERE request = $1 ORDER BY seq").bind(request);

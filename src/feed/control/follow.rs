@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use reqwest::{Client, StatusCode, Url};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Pushed, kept};
 use crate::config::{Accepted, Routes, Signed, accept};
+use crate::outbound;
 use crate::telemetry::health::Health;
 
 /// How long the control plane may wait for something new before it answers that there is nothing.
@@ -183,30 +184,11 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 fn http_client(routes: &Routes) -> Result<Client, String> {
-    // An error only says that one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut token = HeaderValue::try_from(format!("Bearer {}", routes.token.expose()))
-        .map_err(|_| "the token holds a character that an HTTP header cannot".to_owned())?;
-    token.set_sensitive(true);
-    let mut builder = Client::builder()
-        .default_headers(HeaderMap::from_iter([(AUTHORIZATION, token)]))
-        // A redirect could carry the token elsewhere.
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(CONNECT)
-        .timeout(WAIT + GRACE)
-        .user_agent(concat!("iguazu/", env!("CARGO_PKG_VERSION")));
-    if let Some(file) = &routes.ca_file {
-        let pem = std::fs::read(file).map_err(|error| format!("cannot read ca_file {}: {error}", file.display()))?;
-        let authorities = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if authorities.is_empty() {
-            return Err(format!("ca_file {} holds no PEM certificate", file.display()));
-        }
-        builder = builder.tls_certs_only(authorities);
-    } else if routes.urls.iter().all(|url| url.starts_with("http://")) {
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| format!("cannot set up TLS: {error}"))
+    let token = outbound::credential(format!("Bearer {}", routes.token.expose()))?;
+    let plain = routes.urls.iter().all(|url| url.starts_with("http://"));
+    let builder = outbound::builder(routes.ca_file.as_deref(), plain)?;
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, token)]);
+    outbound::build(builder.default_headers(headers).connect_timeout(CONNECT).timeout(WAIT + GRACE))
 }
 
 /// Grows, and is never the same at all proxies: they would all come at once when the control plane is back.

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+pub mod balancer;
+pub mod collector;
 pub mod control;
 pub mod fixture;
 pub mod gate;
@@ -21,11 +23,13 @@ pub mod plane;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod read_back;
 pub mod referee;
 pub mod registry;
+pub mod rules;
 pub mod seed;
 pub mod tool;
 
