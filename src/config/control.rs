@@ -405,6 +405,16 @@ fn is_in_clear(url: &str) -> bool {
 
 const MODES: [(&str, &str); 3] = [("observe", "observe"), ("shared", "shared"), ("dedicated", "dedicated")];
 
+/// Whether a password for this cluster crosses a network that others may listen to.
+fn logs_in_in_clear(cluster: &Cluster) -> bool {
+    let is_here = |broker: &String| {
+        let host = broker.rsplit_once(':').map_or(broker.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    };
+    cluster.sasl.is_some() && cluster.tls.is_none() && !cluster.brokers.iter().all(is_here)
+}
+
 fn read_clusters(table: &mut Table<'_>, clusters: &[Cluster]) -> Vec<ManagedCluster> {
     let known = || clusters.iter().map(|cluster| cluster.name.as_str());
     let read = |(item, mut table): (Item<'_>, Table<'_>)| {
@@ -424,10 +434,28 @@ fn read_clusters(table: &mut Table<'_>, clusters: &[Cluster]) -> Vec<ManagedClus
             replicas_max: table.has("replicas_max").then(|| table.number("replicas_max", 1, 1..=32) as u32),
             name: item.name,
         };
+        let is_encrypted_elsewhere = table.flag("tls_elsewhere");
+        if clusters.iter().any(|known| known.name == cluster.name && logs_in_in_clear(known)) && !is_encrypted_elsewhere
+        {
+            table.problem("tls_elsewhere", in_clear(&cluster.name));
+        }
         table.finish();
         cluster
     };
-    table.children("clusters").into_iter().map(read).collect()
+    let managed: Vec<ManagedCluster> = table.children("clusters").into_iter().map(read).collect();
+    let is_named = |name: &str| managed.iter().any(|cluster| cluster.name == name);
+    for cluster in clusters.iter().filter(|cluster| !is_named(&cluster.name) && logs_in_in_clear(cluster)) {
+        table.problem("clusters", in_clear(&cluster.name));
+    }
+    managed
+}
+
+fn in_clear(cluster: &str) -> String {
+    format!(
+        "`[clusters.{cluster}]` has `sasl` and no `tls`, and brokers on other machines: whoever hears an administrator log in may do \
+         what that one may; add `tls` there, or say `tls_elsewhere = true` in `[control.clusters.{cluster}]` if something in between \
+         encrypts"
+    )
 }
 
 #[cfg(test)]

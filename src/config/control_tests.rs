@@ -56,6 +56,27 @@ fn what_would_be_unsafe_is_refused() {
 }
 
 #[test]
+fn a_login_that_others_on_the_network_could_hear_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("password"), "secret\n").unwrap();
+    let check = |broker: &str, more: &str, expected: Option<&str>| {
+        let sasl = "sasl = { mechanism = \"SCRAM-SHA-512\", username = \"u\", password_file = \"password\" }";
+        let text = format!(
+            "[control]\nstate_dir = \"s\"\n{more}\n[clusters.far]\nbrokers = [\"127.0.0.1:1\", {broker:?}]\n{sasl}"
+        );
+        let keys =
+            parse(&text, folder.path()).map_or_else(|all| all.into_iter().map(|one| one.key).collect(), |_| vec![]);
+        assert_eq!(keys.first().map(String::as_str), expected, "{text}: {keys:?}");
+    };
+    check("127.0.0.2:1", "", None);
+    check("[::1]:1", "", None);
+    check("localhost:1", "", None);
+    check("kafka-1:9092", "", Some("control.clusters"));
+    check("192.0.2.1:9092", "[control.clusters.far]\nmode = \"shared\"", Some("control.clusters.far.tls_elsewhere"));
+    check("kafka-1:9092", "[control.clusters.far]\ntls_elsewhere = true", None);
+}
+
+#[test]
 fn a_password_goes_into_the_address_as_a_url_has_it() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("password"), "p@ss:word/ä\n").unwrap();

@@ -91,16 +91,22 @@ impl Actor {
             _ => {
                 let current = world.before(id).map(|resource| resource.service.as_str());
                 let wanted = spec.and_then(|spec| spec.service(id));
-                // Of what changes hands both sides are asked about: its owner asks, and the new one must be one of their own.
-                let mut services = current.into_iter().chain(wanted).peekable();
-                // Whose topic it is may take away what others were granted on it.
-                let owns_topic = spec.is_none()
-                    && id.kind == Kind::Access
-                    && topic_of(id, world)
-                        .and_then(|topic| Some(world.before(&topic)?.service.as_str()))
-                        .is_some_and(|service| self.owns(service, world));
-                let operates = owns_topic || id.cluster.as_deref().is_some_and(|cluster| self.operates(cluster, world));
-                services.peek().is_some() && services.all(|service| operates || self.owns(service, world))
+                // Its owner may give it to another service; whether that one wants it is asked there.
+                let owns = current.or(wanted).is_some_and(|service| self.owns(service, world));
+                // Whose topic or event type it is may take away what others were granted on it.
+                let granted_by = || {
+                    let event_type = match &world.before(id)?.spec {
+                        Spec::Access(access) if access.level == Level::Publish => {
+                            world.before(&ResourceId::of(Kind::EventType, &access.target))
+                        }
+                        _ => None,
+                    };
+                    let topic = || world.before(&topic_of(id, world)?);
+                    Some(event_type.or_else(topic)?.service.as_str())
+                };
+                let is_taken_away = spec.is_none() && id.kind == Kind::Access;
+                let operates = || id.cluster.as_deref().is_some_and(|cluster| self.operates(cluster, world));
+                owns || operates() || is_taken_away && granted_by().is_some_and(|service| self.owns(service, world))
             }
         }
     }
@@ -120,6 +126,10 @@ impl Actor {
                     after.or_else(|| world.before(&topic).map(|before| before.service.clone()))
                 });
                 owner.is_some_and(|service| self.owns(&service, world))
+            }
+            Approver::NewOwner => {
+                let service = world.after(id).and_then(|spec| spec.service(id));
+                service.is_some_and(|service| self.owns(service, world))
             }
             Approver::Operator => match &id.cluster {
                 Some(cluster) => self.operates(cluster, world),

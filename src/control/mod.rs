@@ -27,6 +27,7 @@
 //! | [`origin`] | which side changes a resource: the API, or the files of one repository |
 //! | [`request`] | a request on its way in, and its approvals |
 //! | [`quiet`] | deletion of topics, after a period in which it can be called off |
+//! | `left` | what would be left without a service or cluster that is to go |
 //! | [`apply`] | an approved request carried out, step by step, in a journal |
 //! | [`reconcile`] | what is there against what is desired: findings, diagnosis, budgets, forecasts |
 //! | [`store`] | SQLite or Postgres: resources, requests, reservations, leases, audit |
@@ -53,6 +54,7 @@ pub mod provider;
 pub mod origin;
 pub mod request;
 pub mod quiet;
+mod left;
 pub mod apply;
 pub mod reconcile;
 pub mod store;

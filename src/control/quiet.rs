@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::actor::Actor;
 use super::request::{Ask, Desk, Planned, Request, RequestError, RequestState};
-use super::resource::{ClusterSpec, Kind, Pattern, ResourceId, Spec};
+use super::resource::{AccessSpec, ClusterSpec, Kind, Level, Pattern, ResourceId, Spec};
 use super::store::{Audit, StoreError, Tx};
 use super::world::Change;
 
@@ -63,7 +63,8 @@ impl Request {
         }
     }
 
-    /// Whether a change waits for the quiet period: the deletion of a topic, and of what is granted on it.
+    /// Whether a change waits for the quiet period: the deletion of a topic, of what is granted on it, and of those who have that or
+    /// own it, since all of it is there again when the deletion is called off.
     pub(super) fn waits(&self, planned: &Planned) -> bool {
         let is_deleted = |topic: &ResourceId| {
             self.changes.iter().any(|change| change.resource == *topic && change.desired.is_none())
@@ -75,6 +76,15 @@ impl Request {
                 let cluster = planned.resource.cluster.as_deref().unwrap_or_default();
                 let target = planned.resource.name.splitn(3, ':').nth(2).unwrap_or_default();
                 is_deleted(&ResourceId::on(Kind::Topic, cluster, target))
+            }
+            Kind::User | Kind::Sender => self.changes.iter().any(|change| {
+                let ResourceId { kind, cluster, name } = &change.resource;
+                let is_on_its_cluster = planned.resource.cluster.is_none() || *cluster == planned.resource.cluster;
+                let is_its_own = name.split(':').next() == Some(planned.resource.name.as_str());
+                *kind == Kind::Access && is_on_its_cluster && is_its_own && self.waits(change)
+            }),
+            Kind::Service => {
+                self.changes.iter().any(|change| change.resource.kind == Kind::Topic && self.waits(change))
             }
             _ => false,
         }
@@ -88,6 +98,18 @@ impl Request {
             Phase::Delete => self.waits(planned),
             Phase::Open => false,
         }
+    }
+}
+
+impl Planned {
+    /// The change that it was planned from.
+    pub fn change(&self) -> Change {
+        Change { id: self.resource.clone(), desired: self.desired.clone(), if_match: None }
+    }
+
+    /// Whether it may be there only because of another change: what was granted on a topic or to a user goes with it.
+    pub fn is_along(&self) -> bool {
+        self.desired.is_none() && matches!(self.resource.kind, Kind::Access | Kind::Quota)
     }
 }
 
@@ -127,19 +149,42 @@ impl Desk {
         Ok(row.document)
     }
 
-    /// What is asked, and with each topic that is to go what was granted on it by its name.
+    /// What is asked, and with each topic, user, sender and event type that is to go what is granted on it or to it and what limits it:
+    /// the next one of that name, whoever makes it, is to inherit nothing.
     pub(super) async fn with_grants(&self, tx: &mut Tx, ask: &Ask) -> Result<Vec<Change>, StoreError> {
         let mut changes = ask.changes.clone();
-        let topics = ask.changes.iter().filter(|change| change.id.kind == Kind::Topic && change.desired.is_none());
-        for topic in topics {
-            let cluster = topic.id.cluster.as_deref().unwrap_or_default();
-            for grant in tx.named_after(Kind::Access, cluster, &topic.id.name).await? {
-                let is_on_it = match &grant.spec {
-                    Spec::Access(access) => access.target == topic.id.name && access.pattern == Pattern::Literal,
+        for ResourceId { kind, cluster, name } in
+            ask.changes.iter().filter(|gone| gone.desired.is_none()).map(|gone| &gone.id)
+        {
+            let rows = match kind {
+                Kind::Topic => tx.named(Kind::Access, "", &format!(":{name}")).await?,
+                Kind::User | Kind::Sender | Kind::EventType => {
+                    let mut rows = tx.named(Kind::Quota, name, "").await?;
+                    rows.extend(match kind {
+                        Kind::EventType => tx.named(Kind::Access, "", &format!(":{name}")).await?,
+                        _ => tx.named(Kind::Access, &format!("{name}:"), "").await?,
+                    });
+                    rows
+                }
+                _ => continue,
+            };
+            for row in rows {
+                let publishes = |access: &AccessSpec| access.level == Level::Publish;
+                let goes_along = match (kind, &row.spec) {
+                    (Kind::Topic, Spec::Access(access)) => {
+                        access.target == *name && access.pattern == Pattern::Literal && !publishes(access)
+                    }
+                    (Kind::User, Spec::Access(access)) => access.principal == *name && !publishes(access),
+                    (Kind::Sender, Spec::Access(access)) => access.principal == *name && publishes(access),
+                    (Kind::EventType, Spec::Access(access)) => access.target == *name && publishes(access),
+                    (Kind::User, Spec::Quota(quota)) => quota.user.as_ref() == Some(name),
+                    (Kind::EventType, Spec::Quota(quota)) => quota.event_type.as_ref() == Some(name),
                     _ => false,
                 };
-                if is_on_it && !changes.iter().any(|change| change.id == grant.id) {
-                    changes.push(Change { id: grant.id, desired: None, if_match: None });
+                // What a sender may publish and what limits an event type stand on the cluster of its topic.
+                let is_there = cluster.is_none() || row.id.cluster == *cluster;
+                if goes_along && is_there && !changes.iter().any(|change| change.id == row.id) {
+                    changes.push(Change { id: row.id, desired: None, if_match: None });
                 }
             }
         }

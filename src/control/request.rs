@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::actor::{Actor, topic_of};
 use super::admission::over_budget;
+use super::left;
 use super::origin::{self, Origin};
 use super::policy::{self, Approver, Decision, Facts, Table, Verdict};
 use super::provider::Providers;
@@ -121,6 +122,9 @@ pub struct Planned {
     /// Of what.
     #[schema(value_type = String)]
     pub resource: ResourceId,
+    /// The service that owns it, before the change if there was an owner; empty for a cluster.
+    #[serde(default)]
+    pub service: String,
     /// `create`, `update`, `rotate` or `delete`.
     pub operation: String,
     /// What it is to be; none: it is to go.
@@ -158,7 +162,7 @@ pub struct Approval {
 pub enum RequestError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("a request has 1 to {CHANGES_MAX} changes, this one has {count}")]
+    #[error("a request has 1 to {CHANGES_MAX} changes, this one has {count}; ask for them in several requests")]
     Length { count: usize },
     #[error("there is no request `{id}`")]
     Unknown { id: String },
@@ -294,7 +298,8 @@ impl Desk {
         }
         let changes: Vec<Change> = request.changes.iter().map(Planned::change).collect();
         let world = self.load(&mut tx, &changes, &request.actor).await?;
-        if let Some(stale) = stale(request, plan_hash, &world) {
+        let stale = stale(request, plan_hash, &world).or_else(|| left::first_broken(&self.providers, &changes, &world));
+        if let Some(stale) = stale {
             request.state = RequestState::Superseded;
             request.message = format!("{stale} has changed since it was planned");
             row.state = request.state.as_str().to_owned();
@@ -388,6 +393,7 @@ impl Desk {
             }
             planned.push(Planned {
                 resource: change.id.clone(),
+                service: world.owner(change).to_owned(),
                 operation: world.operation(change).as_str().to_owned(),
                 desired: change.desired.clone(),
                 revision: world.before(&change.id).map_or(0, |resource| resource.revision),
@@ -476,7 +482,10 @@ impl Desk {
         facts.set("violations", violations.len() as f64);
         let service = change.desired.as_ref().and_then(|spec| spec.service(id));
         let service = service.or_else(|| world.before(id).map(|resource| resource.service.as_str()));
-        facts.set("own_service", service.is_some_and(|service| actor.owns(service, world)));
+        let owns = service.is_some_and(|service| actor.owns(service, world));
+        let before = world.before(id).map(|resource| resource.service.as_str());
+        facts.set("own_service", owns);
+        facts.set("gives_away", before.is_some_and(|before| service != Some(before)) && !owns);
         if let Some(view) = id.cluster.as_deref().and_then(|cluster| world.cluster(cluster)) {
             facts.set("environment", view.spec.environment.as_str());
             if let Some(used) = view.disk_used {
@@ -548,6 +557,7 @@ impl Desk {
                 }
             }
         }
+        left::load(tx, changes, &mut world).await?;
         let clusters: BTreeSet<&str> = wanted.iter().filter_map(|id| id.cluster.as_deref()).collect();
         for cluster in clusters {
             // What is registered counts; what is only in the configuration may not be written to.
@@ -621,18 +631,11 @@ fn stale(request: &Request, plan_hash: &str, world: &World) -> Option<String> {
     moved.map(|planned| planned.resource.to_string())
 }
 
-impl Planned {
-    /// The change that it was planned from.
-    pub fn change(&self) -> Change {
-        Change { id: self.resource.clone(), desired: self.desired.clone(), if_match: None }
-    }
-}
-
 impl Request {
     /// The service that it is about: of several, the first change's.
     pub fn service(&self) -> &str {
-        let spec = self.changes.iter().find_map(|planned| planned.desired.as_ref()?.service(&planned.resource));
-        spec.unwrap_or_default()
+        let mut services = self.changes.iter().map(|planned| planned.service.as_str());
+        services.find(|service| !service.is_empty()).unwrap_or_default()
     }
 
     /// Everybody who must agree.

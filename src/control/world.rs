@@ -216,6 +216,12 @@ impl World {
         self.service_reserves.get(&(service.to_owned(), cluster.to_owned())).copied().unwrap_or(0)
     }
 
+    /// The service that owns what a change is about, else the one that is to; empty for a cluster.
+    pub fn owner<'w>(&'w self, change: &'w Change) -> &'w str {
+        let before = self.before(&change.id).map(|resource| resource.service.as_str());
+        before.or_else(|| change.desired.as_ref()?.service(&change.id)).unwrap_or_default()
+    }
+
     /// What a change does.
     pub fn operation(&self, change: &Change) -> Operation {
         let generation = |spec: &Spec| match spec {

@@ -270,6 +270,22 @@ async fn a_secret_is_read_once_by_its_reader_and_a_token_ends() {
             let (resource, reader) = read(reader);
             assert_eq!(tx.take_secret(&resource, 1, reader).await.unwrap().as_deref(), expected, "{engine}");
         }
+        // Of a name that was locked out somebody else may begin anew, and finds nothing of the one before.
+        let of = || store.secret_state("user/core/gone");
+        let gone = |generation| Secret { resource: "user/core/gone".into(), generation, ..secret.clone() };
+        for generation in [1, 2] {
+            tx.put_secret(&gone(generation)).await.unwrap();
+            tx.verify_secret("user/core/gone", generation).await.unwrap();
+        }
+        tx.lock_secrets("user/core/gone").await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(of().await.unwrap().locked, "{engine}");
+        let mut tx = store.begin().await.unwrap();
+        tx.put_secret(&gone(1)).await.unwrap();
+        tx.commit().await.unwrap();
+        let state = of().await.unwrap();
+        assert_eq!((state.locked, state.newest, state.verified), (false, Some(1), None), "{engine}");
+        let mut tx = store.begin().await.unwrap();
         for (hash, expires_ms) in [("live", None), ("dead", Some(1))] {
             let token = Token { hash: hash.into(), name: hash.into(), document: json!({"roles": []}), expires_ms };
             tx.put_token(&token).await.unwrap();

@@ -140,8 +140,13 @@ impl Client {
 
     /// Asks for something that is not done twice: tried again under one key.
     pub(super) async fn ask(&self, url: Url, body: &Value) -> Result<Value, ClientError> {
+        self.ask_by(Method::POST, url, body).await
+    }
+
+    /// [`Client::ask`] by another method.
+    pub(super) async fn ask_by(&self, method: Method, url: Url, body: &Value) -> Result<Value, ClientError> {
         let key = uuid::Uuid::new_v4().to_string();
-        self.call(Method::POST, url, Some(body), Some(&key)).await
+        self.call(method, url, Some(body), Some(&key)).await
     }
 
     /// Sends something once.

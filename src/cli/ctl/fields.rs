@@ -53,6 +53,16 @@ pub(super) fn set(document: &mut Value, assignments: &[Assignment]) -> Result<()
     Ok(())
 }
 
+/// The same as a patch (RFC 7396): what is taken out is null.
+pub(super) fn patch(assignments: &[Assignment]) -> Result<Value, Failure> {
+    let mut patch = Value::Object(Map::new());
+    for Assignment { path, value } in assignments {
+        let value = Some(value.clone().unwrap_or(Value::Null));
+        set(&mut patch, &[Assignment { path: path.clone(), value }])?;
+    }
+    Ok(patch)
+}
+
 /// Every value of a document that is no object, by its path.
 pub(super) fn flat(document: &Value) -> Vec<(String, &Value)> {
     fn walk<'v>(prefix: &str, value: &'v Value, out: &mut Vec<(String, &'v Value)>) {
@@ -112,6 +122,13 @@ mod tests {
         for wrong in ["service", "=x", "a..b=1", ".a=1"] {
             assert!(assignment(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_patch_says_what_is_taken_out() {
+        let fields = ["capacity.growth=", "capacity.consumers=6", "keyed="].map(|text| assignment(text).expect(text));
+        let expected = json!({ "capacity": { "growth": null, "consumers": 6 }, "keyed": null });
+        assert_eq!(patch(&fields).expect("a patch"), expected);
     }
 
     #[test]

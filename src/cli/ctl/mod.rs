@@ -23,6 +23,7 @@ mod plan;
 mod policy;
 mod requests;
 mod resources;
+mod service;
 mod show;
 mod sse;
 mod steps;
@@ -80,6 +81,9 @@ enum Command {
     Rotate(resources::RotateArgs),
     /// Take a password or key, which is given out once
     Secret(resources::SecretArgs),
+    /// A service as a whole: what it owns, and changes over all of it
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
     /// Show requests, and decide on them
     #[command(subcommand)]
     Request(requests::RequestCommand),
@@ -139,6 +143,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Command::Delete(args) => resources::delete(&client, args, output).await,
             Command::Rotate(args) => resources::rotate(&client, args, output).await,
             Command::Secret(args) => resources::secret(&client, args, output).await,
+            Command::Service(command) => service::run(&client, command, output).await,
             Command::Request(command) => requests::run(&client, command, output).await,
             Command::Explain(args) => capacity::explain(&client, args, output).await,
             Command::Budget(args) => capacity::budget(&client, args, output).await,

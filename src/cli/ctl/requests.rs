@@ -9,6 +9,9 @@ use super::follow::{self, RequestReply, WaitArgs};
 use super::show::{self, Output, Table};
 use crate::cli::Failure;
 
+/// Most open requests in each state that are shown of a service.
+const OPEN_MAX: usize = 100;
+
 /// Arguments of `iguazu ctl request`.
 #[derive(Debug, Subcommand)]
 pub(super) enum RequestCommand {
@@ -118,6 +121,22 @@ async fn list(client: &Client, args: ListArgs, output: Output) -> Result<(), Fai
         ]);
     }
     table.print("no requests")
+}
+
+/// Requests about a service that have not come to an end.
+pub(super) async fn open(client: &Client, service: &str) -> Result<Vec<Value>, Failure> {
+    let mut items = Vec::new();
+    for state in ["pending", "approved", "applying", "quiet"] {
+        let mut url = client.at(["v1", "requests"]);
+        url.query_pairs_mut().append_pair("state", state).append_pair("service", service);
+        client
+            .pages(url, Some(OPEN_MAX), |item| {
+                items.push(item);
+                Ok(())
+            })
+            .await?;
+    }
+    Ok(items)
 }
 
 /// In which parts somebody has yet to agree.

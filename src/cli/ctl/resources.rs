@@ -149,7 +149,7 @@ pub(super) async fn list(client: &Client, args: ListArgs, output: Output) -> Res
 }
 
 /// The state, and why it is not another one.
-fn state(resource: &Value) -> String {
+pub(super) fn state(resource: &Value) -> String {
     match resource["message"].as_str() {
         Some(message) if !message.is_empty() => format!("{}: {message}", cell(&resource["state"])),
         _ => cell(&resource["state"]),
@@ -165,7 +165,7 @@ fn managed_by(resource: &Value) -> String {
 }
 
 /// What matters of a spec, in a few words.
-fn gist(kind: Kind, spec: &Value) -> String {
+pub(super) fn gist(kind: Kind, spec: &Value) -> String {
     let field = |name: &str| cell(&spec[name]);
     match kind {
         Kind::Service => format!("group {}", field("group")),

@@ -53,6 +53,7 @@ mod policies;
 mod requests;
 mod resources;
 mod secrets;
+mod services;
 pub mod tokens;
 
 use extract::BODY_BYTES_MAX;

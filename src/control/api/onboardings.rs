@@ -3,6 +3,8 @@
 //! In: which event, whose, where, how much. Out: one request over all that it needs. Never: another way to change anything than a
 //! request.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -14,8 +16,9 @@ use super::Api;
 use super::extract::{Json, Params};
 use super::guard::Caller;
 use super::problem::Problem;
-use super::requests::{ChangeParams, Wish, submit};
+use super::requests::{ChangeParams, Wish, known_as, submit_if};
 use crate::control::capacity::Capacity;
+use crate::control::request::Request;
 use crate::control::resource::{
     AccessSpec, EventTypeSpec, Kind, Level, Mechanism, Pattern, ResourceId, SenderSpec, Spec, TopicSpec, UserSpec,
 };
@@ -60,9 +63,18 @@ pub async fn create(
     headers: HeaderMap,
     Json(onboarding): Json<Onboarding>,
 ) -> Result<Response, Problem> {
-    let mut changes = changes(&onboarding);
+    let changes = changes(&onboarding);
+    let all: BTreeMap<_, _> = changes.iter().map(|change| (change.id.clone(), change.desired.clone())).collect();
+    // What was there already when it was asked for was left out.
+    let is_same = |request: &Request| {
+        let mut planned = request.changes.iter();
+        planned.all(|planned| all.get(&planned.resource) == Some(&planned.desired))
+    };
+    if let Some(known) = known_as(&api, &caller, &headers, params.dry_run, is_same).await? {
+        return Ok(known);
+    }
     let mut kept = Vec::with_capacity(changes.len());
-    for change in changes.drain(..) {
+    for change in changes {
         // A service has one sender and user for all its events: who has one keeps its key.
         let is_shared = matches!(change.id.kind, Kind::Sender | Kind::User);
         if !(is_shared && api.store.resource(&change.id).await?.is_some()) {
@@ -71,7 +83,7 @@ pub async fn create(
     }
     let reason = params.reason.unwrap_or_else(|| format!("onboard {}", onboarding.event));
     let wish = Wish::of_all(kept, reason, params.dry_run);
-    submit(&api, &caller, &headers, wish).await
+    submit_if(&api, &caller, &headers, wish, is_same).await
 }
 
 /// Everything that an event needs.

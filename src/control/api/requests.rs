@@ -15,8 +15,8 @@ use super::guard::Caller;
 use super::problem::{Problem, kinds};
 use crate::control::origin::Origin;
 use crate::control::provider::Step;
-use crate::control::request::{Ask, Planned, Request, RequestState};
-use crate::control::resource::{Kind, ManagedBy, ResourceId, Spec};
+use crate::control::request::{Ask, Request, RequestState};
+use crate::control::resource::{ManagedBy, ResourceId, Spec};
 use crate::control::store::{RequestFilter, RequestRow, StepState};
 use crate::control::world::Change;
 
@@ -241,11 +241,29 @@ impl Wish {
 
 /// Asks for changes: 200 for what was only tried, 202 for what is taken in, a problem for what the rules refuse.
 pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish: Wish) -> Result<Response, Problem> {
+    let asked: BTreeMap<ResourceId, Option<Spec>> =
+        wish.changes.iter().map(|change| (change.id.clone(), change.desired.clone())).collect();
+    let is_same = |request: &Request| {
+        // What goes along with what was asked for was not asked for: grants on a topic that is deleted.
+        let known =
+            request.changes.iter().filter(|planned| !planned.is_along() || asked.contains_key(&planned.resource));
+        let known = known.map(|planned| (planned.resource.clone(), planned.desired.clone()));
+        known.collect::<BTreeMap<_, _>>() == asked
+    };
+    submit_if(api, caller, headers, wish, is_same).await
+}
+
+/// [`submit`] with another way to tell whether the request that has the same idempotency key is the one that is asked for.
+pub(super) async fn submit_if(
+    api: &Api,
+    caller: &Caller,
+    headers: &HeaderMap,
+    wish: Wish,
+    is_same: impl Fn(&Request) -> bool,
+) -> Result<Response, Problem> {
     check_names(&wish.changes)?;
     let key = idempotency_key(caller, headers, wish.dry_run)?;
     check_reason(&wish.reason)?;
-    let asked: BTreeMap<ResourceId, Option<Spec>> =
-        wish.changes.iter().map(|change| (change.id.clone(), change.desired.clone())).collect();
     let ask = Ask {
         changes: wish.changes,
         reason: wish.reason,
@@ -255,21 +273,33 @@ pub(super) async fn submit(api: &Api, caller: &Caller, headers: &HeaderMap, wish
         source: caller.source.clone(),
     };
     let request = api.desk.submit_from(&caller.actor, ask, &wish.origin).await?;
-    if key.is_some() {
-        // What goes along with what was asked for was not asked for: grants on a topic that is deleted.
-        let is_along = |planned: &&Planned| {
-            let is_grant = planned.resource.kind == Kind::Access && planned.desired.is_none();
-            is_grant && !asked.contains_key(&planned.resource)
-        };
-        let known = request.changes.iter().filter(|planned| !is_along(planned));
-        let known = known.map(|planned| (planned.resource.clone(), planned.desired.clone()));
-        if known.collect::<BTreeMap<_, _>>() != asked {
-            let detail =
-                format!("the idempotency key is that of request `{}`, which asks for something else", request.id);
-            return Err(Problem { request: Some(request.id), ..Problem::new(kinds::CONFLICT, detail) });
-        }
+    if key.is_some() && !is_same(&request) {
+        return Err(another(request));
     }
     taken_in(api, request, wish.dry_run)
+}
+
+/// The reply to what was asked for before with the same idempotency key: for those whose changes follow from what there is, which
+/// is another once they are made.
+pub(super) async fn known_as(
+    api: &Api,
+    caller: &Caller,
+    headers: &HeaderMap,
+    dry_run: bool,
+    is_same: impl Fn(&Request) -> bool,
+) -> Result<Option<Response>, Problem> {
+    let Some(key) = idempotency_key(caller, headers, dry_run)? else { return Ok(None) };
+    let mut tx = api.store.begin().await?;
+    let Some(known) = tx.request_by_key::<Request>(&key).await? else { return Ok(None) };
+    match known.document {
+        request if is_same(&request) => taken_in(api, request, dry_run).map(Some),
+        request => Err(another(request)),
+    }
+}
+
+fn another(request: Request) -> Problem {
+    let detail = format!("the idempotency key is that of request `{}`, which asks for something else", request.id);
+    Problem { request: Some(request.id), ..Problem::new(kinds::CONFLICT, detail) }
 }
 
 /// Refuses names that cannot be read back from what is kept of them: those with nothing or a `/` where a name should be.

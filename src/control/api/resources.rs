@@ -164,7 +164,7 @@ fn no_secret(id: &ResourceId) -> Problem {
 }
 
 /// The same with its next secret; none for what has none.
-fn renewed(spec: Spec) -> Option<Spec> {
+pub(super) fn renewed(spec: Spec) -> Option<Spec> {
     match spec {
         Spec::User(user) => Some(Spec::User(UserSpec { generation: user.generation.saturating_add(1), ..user })),
         Spec::Sender(sender) => {

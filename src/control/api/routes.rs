@@ -14,7 +14,8 @@ use super::openapi::Says;
 use super::requests::{ChangeParams, RequestView};
 use super::resources::ResourceView;
 use super::{
-    Api, audit, events, explain, findings, health, onboardings, openapi, policies, requests, resources, secrets, tokens,
+    Api, audit, events, explain, findings, health, onboardings, openapi, policies, requests, resources, secrets,
+    services, tokens,
 };
 use crate::control::actor::Role;
 use crate::control::policy::Table;
@@ -265,6 +266,14 @@ fn collection(kind: Kind) -> Vec<Route> {
         put(&item, Right::WRITE, resources::put, "Ask for a resource to be so").takes_spec(kind).conditional().wishes(),
         delete(&item, Right::WRITE, resources::delete, "Ask for a resource to go").conditional().wishes(),
     ];
+    if kind == Kind::Service {
+        let resources = format!("{item}/resources");
+        rows.push(
+            patch(&resources, Right::WRITE, services::change, "Ask for one change over what a service owns")
+                .takes::<services::ServiceChange>()
+                .wishes(),
+        );
+    }
     if kind == Kind::Topic {
         let diagnosis = format!("{item}/diagnosis");
         rows.push(
@@ -381,6 +390,10 @@ fn post<H: Handler<T, Api>, T: 'static>(path: &str, right: Right, handler: H, su
 
 fn put<H: Handler<T, Api>, T: 'static>(path: &str, right: Right, handler: H, summary: &'static str) -> Route {
     Route::new(Method::PUT, path, right, handler, summary)
+}
+
+fn patch<H: Handler<T, Api>, T: 'static>(path: &str, right: Right, handler: H, summary: &'static str) -> Route {
+    Route::new(Method::PATCH, path, right, handler, summary)
 }
 
 fn delete<H: Handler<T, Api>, T: 'static>(path: &str, right: Right, handler: H, summary: &'static str) -> Route {

@@ -24,6 +24,7 @@ use crate::control::store::Token;
 use crate::serve::Peer;
 
 mod flows;
+mod services;
 
 struct Plane {
     api: Api,

@@ -19,13 +19,14 @@ pub use table::{Condition, Rule, Table, TableError, Test};
 pub struct Facts(BTreeMap<String, Fact>);
 
 /// Every fact that a rule may ask for, and what it says. A change has those that its kind and its cluster give it.
-pub const FACTS: [(&str, &str); 27] = [
+pub const FACTS: [(&str, &str); 28] = [
     ("kind", "what is changed: `topic`, `user`, …"),
     ("operation", "`create`, `update`, `rotate` or `delete`"),
     ("violations", "how many things are wrong with it"),
     ("handover", "whether nothing changes but where it is managed"),
     ("own_service", "whether the caller is of the group that owns the service"),
     ("environment", "the cluster's label"),
+    ("gives_away", "whether it becomes another service's, and the caller is not of the group that owns that one"),
     ("own_topic", "whether the topic is the same service's"),
     ("topic_visibility", "`open` or `restricted`: who may read the topic without asking"),
     ("over_budget", "whether the cluster has no room for it"),
@@ -115,6 +116,8 @@ pub enum Approver {
     TopicOwner,
     /// An operator of the cluster.
     Operator,
+    /// An owner of the service that it is handed over to.
+    NewOwner,
 }
 
 impl Approver {
@@ -124,6 +127,7 @@ impl Approver {
             Approver::Owner => "owner",
             Approver::TopicOwner => "topic_owner",
             Approver::Operator => "operator",
+            Approver::NewOwner => "new_owner",
         }
     }
 }

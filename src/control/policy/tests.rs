@@ -58,6 +58,16 @@ fn what_cannot_be_undone_is_reviewed_by_owner_and_operator() {
 }
 
 #[test]
+fn nobody_gets_what_they_did_not_agree_to_own() {
+    check(
+        r#"{"kind": "topic", "operation": "update", "gives_away": true, "own_service": false}"#,
+        "hand-over",
+        "new_owner",
+    );
+    check(r#"{"kind": "topic", "operation": "delete", "gives_away": true}"#, "delete", "owner+operator");
+}
+
+#[test]
 fn what_is_safe_is_decided_at_once() {
     for (facts, rule) in [
         (r#"{"kind": "user", "operation": "create", "own_service": true}"#, "own-user"),

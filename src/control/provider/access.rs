@@ -320,10 +320,12 @@ impl Provider for AccessProvider {
             })
             .flatten()
             .collect();
-        // Of the groups nothing is taken away here: they are the service's, whatever topics it reads.
+        // Of the groups nothing is taken away while the user is there: they are the service's, whatever topics it reads.
+        let principal = spec.map(|access| ResourceId::on(Kind::User, cluster, &access.principal));
+        let user_goes = principal.is_some_and(|user| world.after(&user).is_none());
         let gone = before
             .into_iter()
-            .filter(|acl| !wanted.contains(acl) && !others.contains(acl) && acl.resource == On::Topic);
+            .filter(|acl| !wanted.contains(acl) && !others.contains(acl) && (acl.resource == On::Topic || user_goes));
         let gone: Vec<Acl> = gone.filter(|acl| has.contains(acl)).collect();
         let missing: Vec<Acl> = wanted.into_iter().filter(|acl| !has.contains(acl)).collect();
         let step = |wish: Wish, summary: String| Step {

@@ -19,7 +19,7 @@ use super::policy::Facts;
 use super::resource::{Found, Kind, ResourceId, Spec, Violation};
 use super::seal::Sealer;
 use super::sink::SinkError;
-use super::store::{Need, Resource, Store};
+use super::store::{Need, Resource, ResourceState, Store};
 use super::world::{Change, World};
 
 mod access;
@@ -262,8 +262,12 @@ fn check_cluster(found: &mut Found<'_>, world: &World, kinds: &str) {
 
 /// What is wrong with the service that is to own a resource.
 fn check_service(found: &mut Found<'_>, world: &World, service: &str) {
+    let row = world.before(&ResourceId::of(Kind::Service, service));
     if world.service(service).is_none() {
         let problem = format!("there is no service `{service}`");
         found.add("service", "unknown-service", problem, "create the service, or name another");
+    } else if row.is_some_and(|row| row.state == ResourceState::Deleting) {
+        let problem = format!("service `{service}` is being deleted");
+        found.add("service", "service-goes", problem, "name another, or call the deletion off");
     }
 }

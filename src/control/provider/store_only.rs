@@ -1,6 +1,7 @@
 //! Kinds that are only written down: services, clusters, groups. Nothing is done anywhere else.
 
 use super::{Answer, Comparison, Observed, Provider, Reach, Step, check_service};
+use crate::control::left;
 use crate::control::policy::Facts;
 use crate::control::resource::{Found, Kind, ResourceId, Spec, Violation};
 use crate::control::store::Need;
@@ -23,6 +24,9 @@ impl Provider for StoreOnly {
         let mut found = Found::of(&change.id);
         if let Some(Spec::Group(group)) = &change.desired {
             check_service(&mut found, world, &group.service);
+        }
+        if change.desired.is_none() {
+            left::check(&mut found, world);
         }
         found.violations()
     }

@@ -185,6 +185,34 @@ impl Tx {
         query.fetch_all(&mut *self.inner).await?.iter().map(read).collect()
     }
 
+    /// Resources of a kind, on whatever cluster, whose names begin and end so. More may do than are meant: case is not told apart.
+    pub async fn named(&mut self, kind: Kind, begin: &str, end: &str) -> Result<Vec<Resource>, StoreError> {
+        let select = format!("SELECT {COLUMNS} FROM resources WHERE kind = $1 AND name LIKE $2 ESCAPE '\\'");
+        // Every part of the text stands in this program; what callers bring is bound.
+        let query = sqlx::query(sqlx::AssertSqlSafe(select)).bind(kind.as_str());
+        let query = query.bind(format!("{}%{}", escape_like(begin), escape_like(end)));
+        query.fetch_all(&mut *self.inner).await?.iter().map(read).collect()
+    }
+
+    /// What a service owns, the service itself left out: as much of it as is said.
+    pub async fn owned_by(&mut self, service: &str, most: u32) -> Result<Vec<Resource>, StoreError> {
+        self.having("service", service, most).await
+    }
+
+    /// What is on a cluster: as much of it as is said.
+    pub async fn on_cluster(&mut self, cluster: &str, most: u32) -> Result<Vec<Resource>, StoreError> {
+        self.having("cluster", cluster, most).await
+    }
+
+    async fn having(&mut self, column: &str, value: &str, most: u32) -> Result<Vec<Resource>, StoreError> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM resources WHERE {column} = $1 AND kind <> 'service' ORDER BY kind, cluster, name LIMIT {most}"
+        );
+        // Every part of the text stands in this program; what callers bring is bound.
+        let query = sqlx::query(sqlx::AssertSqlSafe(select)).bind(value);
+        query.fetch_all(&mut *self.inner).await?.iter().map(read).collect()
+    }
+
     /// Forgets a resource.
     pub async fn delete_resource(&mut self, id: &ResourceId) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM resources WHERE kind = $1 AND cluster = $2 AND name = $3");

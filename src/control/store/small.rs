@@ -72,6 +72,9 @@ impl Tx {
 
     /// Keeps a secret.
     pub async fn put_secret(&mut self, secret: &Secret) -> Result<(), StoreError> {
+        // Whoever of this name was locked out is not the one that gets this.
+        let forget = sqlx::query("DELETE FROM secrets WHERE resource = $1 AND locked = 1");
+        forget.bind(&secret.resource).execute(&mut *self.inner).await?;
         let insert =
             "INSERT INTO secrets (resource, generation, sealed, digest, reader, created_ms, locked, expires_ms)
             VALUES ($1, $2, $3, $4, $5, $6, 0, $7)

@@ -7,15 +7,15 @@ use crate::control::resource::{ClusterSpec, Kind, ManagedBy, ResourceId, Service
 use crate::control::store::{AuditLine, Resource, ResourceState};
 
 /// A plane with a cluster `core` and a service `orders` of the group `team-orders`, and tokens of those who ask.
-struct Office {
-    plane: Plane,
-    ann: String,
-    omar: String,
-    admin: String,
+pub(super) struct Office {
+    pub(super) plane: Plane,
+    pub(super) ann: String,
+    pub(super) omar: String,
+    pub(super) admin: String,
 }
 
 impl Office {
-    async fn open() -> Office {
+    pub(super) async fn open() -> Office {
         let plane = Plane::open().await;
         let cluster = json!({ "mode": "shared", "operators": ["platform"], "gb_month_price": 0.1, "disk_bytes": 1_000_000_000_000_u64 });
         let cluster: ClusterSpec = serde_json::from_value(cluster).unwrap();
@@ -29,12 +29,12 @@ impl Office {
         Office { plane, ann, omar, admin }
     }
 
-    async fn ask(&self, token: &str, method: &str, path: &str, body: Value) -> Reply {
+    pub(super) async fn ask(&self, token: &str, method: &str, path: &str, body: Value) -> Reply {
         self.plane.send(token, method, path, &[], body).await
     }
 }
 
-async fn in_group(plane: &Plane, name: &str, group: &str, scopes: BTreeSet<Scope>) -> String {
+pub(super) async fn in_group(plane: &Plane, name: &str, group: &str, scopes: BTreeSet<Scope>) -> String {
     let (token, hash) = keys::fresh().unwrap();
     let actor = Actor { name: name.to_owned(), groups: BTreeSet::from([group.to_owned()]), roles: BTreeSet::new() };
     let document = Grant { actor, scopes, made_by: "a test".to_owned() };
@@ -45,7 +45,7 @@ async fn in_group(plane: &Plane, name: &str, group: &str, scopes: BTreeSet<Scope
     token
 }
 
-async fn put(plane: &Plane, id: ResourceId, spec: Spec, service: &str) {
+pub(super) async fn put(plane: &Plane, id: ResourceId, spec: Spec, service: &str) {
     let mut tx = plane.api.store.begin().await.unwrap();
     let resource = Resource {
         id,
