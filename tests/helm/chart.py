@@ -37,7 +37,7 @@ REFUSED = [
     ("durable on a volume that goes with its pod", "production", {"proxy": {"spool": {"kind": "ephemeral"}}}, "promises what is on disk beyond the end of a pod"),
     ("ordered without a spool", "production",
      {"proxy": {"spool": {"kind": "none"}, "routes": {"events": {"payments.captured": {"reply": "enqueued"}}}}}, "`ordered = true` promises"),
-    ("no cluster", None, {"proxy": {"settings": {"http": {"unauthenticated": True}}}}, "proxy.settings.clusters"),
+    ("no cluster", None, {"proxy": {"settings": {"http": {"unauthenticated": True}}}}, "proxy.settings.clusters: there is none"),
     ("a listener of one's own", "minimal", {"proxy": {"settings": {"http": {"listen": "127.0.0.1:1"}}}}, "proxy.settings.http.listen is the chart's"),
     ("a drain shorter than a read", "minimal", {"proxy": {"settings": {"http": {"drain_seconds": 9}}}}, "must be more than read_timeout_seconds"),
     ("events of two sources", "autoscaling", {"proxy": {"routes": {"events": {"e": {"cluster": "core", "topic": "t", "encoding": "raw_json"}}}}}, "beside existingConfigMap"),
@@ -288,7 +288,7 @@ class Release:
             if container[probe]["httpGet"]["port"] not in ports:
                 self.problem(workload, f"{probe} asks a port that is not there")
         pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-        drain = self.setting(workload, "drain_seconds", 20)
+        drain = self.setting(workload, "drain_seconds", 20) + self.setting(workload, "drain_delay_seconds", 5)
         grace = pod["terminationGracePeriodSeconds"]
         if grace <= pause + drain:
             self.problem(workload, f"{grace} s to end, and {pause} + {drain} s are needed")
