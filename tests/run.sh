@@ -35,6 +35,9 @@ main() {
         step "node" install_missing "for the long form" "${long_packages[@]}"
         step "node packages" fetch_node_packages
         step "buf" fetch_buf
+        step "go" check_go
+        step "helm" build_go_tool helm/helm tests/helm helm.sh/helm/v4/cmd/helm
+        step "docker compose" build_go_tool compose/docker-compose tests/images github.com/docker/compose/v5/cmd
     fi
     step "kafka and registry" fetch_jars
     step "kafka's storage and certificate" prepare_kafka
@@ -61,6 +64,7 @@ packages=(
     "run:python  python3-venv  runs the independent consumer"
     "mvn         maven         fetches Kafka and the registry"
     "setpriv     util-linux    ends what a test started when the test ends"
+    "run:authorities ca-certificates go into the image"
     "npm         npm           fetches the conformance suite of Protobuf"
     "run:postgres postgresql   is one of the two stores of the management plane"
     "promtool    prometheus    runs the queries of dashboards and tests the alerts"
@@ -72,6 +76,8 @@ packages=(
 long_packages=(
     "run:node    nodejs        runs the registry client for JavaScript"
 )
+
+probe_authorities() { [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
 probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
 
@@ -138,6 +144,26 @@ fetch_buf() {
     tar -xzf "$into/package.tgz" -C "$into" --strip-components=1 package/bin/buf
     rm "$into/package.tgz"
     stamp buf
+}
+
+# Debian's is too old for Helm and Compose.
+go_needed=1.26.8
+
+check_go() {
+    local found
+    found=$(go env GOVERSION 2>/dev/null | sed 's/^go//') || true
+    if ! at_least "$go_needed" "${found:-0}"; then
+        refuse "the long form builds Helm and Compose, which need Go $go_needed or newer, and there is ${found:-none}; see https://go.dev/dl"
+    fi
+}
+
+# build_go_tool INTO FOLDER PACKAGE: builds a program in the version that the Go module in the folder names.
+build_go_tool() {
+    local name
+    name=$(basename "$1")
+    changed "$name" cat "$2/go.mod" "$2/go.sum" || return 0
+    (cd "$2" && go build -trimpath -ldflags='-s -w' -o "$kept/$1" "$3")
+    stamp "$name"
 }
 
 fetch_jars() {
@@ -246,7 +272,7 @@ stamp() {
 }
 
 check_shell() {
-    local scripts=(deploy/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc benches/compare/*.sh .ci/run)
+    local scripts=(deploy/*.sh deploy/*/*.sh tests/*.sh tests/helm/*.sh tests/fuzz/*.sh tests/fuzz/rustc benches/compare/*.sh .ci/run)
     bash -n "${scripts[@]}"
     if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
 }

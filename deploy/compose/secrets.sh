@@ -7,8 +7,8 @@ into=${1:-$(dirname "${BASH_SOURCE[0]}")/secrets}
 mkdir -p "$into"
 chmod 700 "$into"
 for name in kafka-admin kafka-proxy grafana-admin; do
-    [ -e "$into/$name" ] || openssl rand -hex 24 | tr -d '\n' >"$into/$name"
+    [ -e "$into/$name" ] || head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$into/$name"
 done
-[ -e "$into/control-seal-key" ] || openssl rand -base64 32 >"$into/control-seal-key"
+[ -e "$into/control-seal-key" ] || head -c 32 /dev/urandom | base64 >"$into/control-seal-key"
 # Each container has a user of its own, and Docker mounts a file with the rights that it has here.
 chmod 444 "$into"/*

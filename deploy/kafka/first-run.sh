@@ -11,10 +11,11 @@ set -euo pipefail
 brokers=$1 secrets=$2 topics=$3
 PATH=$PATH:/opt/kafka/bin
 
-# On disk for as long as this runs, for the tools take a login from a file only.
-login=$(mktemp)
-trap 'rm -f "$login"' EXIT
-chmod 600 "$login"
+# Passwords are on disk for as long as this runs: the tools take them from there, and on a command line everybody would see them.
+private=$(mktemp -d)
+trap 'rm -rf "$private"' EXIT
+login=$private/login user=$private/user
+umask 077
 cat >"$login" <<END
 security.protocol=SASL_PLAINTEXT
 sasl.mechanism=PLAIN
@@ -26,9 +27,11 @@ echo "limits of users that have none of their own"
 kafka-configs.sh "${as_admin[@]}" --alter --entity-type users --entity-default \
     --add-config 'producer_byte_rate=10485760,consumer_byte_rate=20971520,request_percentage=100'
 
-echo "the proxies' user: may write every topic, and is not limited, since the proxies limit senders themselves"
+echo "the proxies' user: may write every topic, and is hardly limited, since the proxies limit senders themselves"
+echo "SCRAM-SHA-512=iterations=8192,password=$(cat "$secrets/kafka-proxy")" >"$user"
+kafka-configs.sh "${as_admin[@]}" --alter --entity-type users --entity-name iguazu-proxy --add-config-file "$user"
 kafka-configs.sh "${as_admin[@]}" --alter --entity-type users --entity-name iguazu-proxy \
-    --add-config "SCRAM-SHA-512=[iterations=8192,password=$(cat "$secrets/kafka-proxy")],producer_byte_rate=10737418240,request_percentage=10000"
+    --add-config 'producer_byte_rate=10737418240,request_percentage=10000'
 kafka-acls.sh "${as_admin[@]}" --add --allow-principal User:iguazu-proxy --operation Write --operation Describe --topic '*'
 kafka-acls.sh "${as_admin[@]}" --add --allow-principal User:iguazu-proxy --operation IdempotentWrite --cluster
 

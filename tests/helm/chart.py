@@ -21,6 +21,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/iguazu"
 RULES = ROOT / "deploy/prometheus"
+DASHBOARDS = ROOT / "deploy/grafana/dashboards"
 GOLDEN = ROOT / "tests/golden/helm"
 SCHEMAS = Path(__file__).parent / "schemas"
 NAMES = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
@@ -36,7 +37,7 @@ REFUSED = [
     ("durable on a volume that goes with its pod", "production", {"proxy": {"spool": {"kind": "ephemeral"}}}, "promises what is on disk beyond the end of a pod"),
     ("ordered without a spool", "production",
      {"proxy": {"spool": {"kind": "none"}, "routes": {"events": {"payments.captured": {"reply": "enqueued"}}}}}, "`ordered = true` promises"),
-    ("no cluster", None, {"proxy": {"settings": {"http": {"unauthenticated": True}}}}, "proxy.settings.clusters"),
+    ("no cluster", None, {"proxy": {"settings": {"http": {"unauthenticated": True}}}}, "proxy.settings.clusters: there is none"),
     ("a listener of one's own", "minimal", {"proxy": {"settings": {"http": {"listen": "127.0.0.1:1"}}}}, "proxy.settings.http.listen is the chart's"),
     ("a drain shorter than a read", "minimal", {"proxy": {"settings": {"http": {"drain_seconds": 9}}}}, "must be more than read_timeout_seconds"),
     ("events of two sources", "autoscaling", {"proxy": {"routes": {"events": {"e": {"cluster": "core", "topic": "t", "encoding": "raw_json"}}}}}, "beside existingConfigMap"),
@@ -60,7 +61,7 @@ def problem(where, what):
 # What the renders were made from. The rules of Prometheus are left out: they are compared by themselves.
 def fingerprint():
     digest = hashlib.sha256()
-    for path in sorted(path for path in CHART.rglob("*") if path.is_file() and "files" not in path.relative_to(CHART).parts):
+    for path in sorted(path for path in CHART.rglob("*") if path.is_file() and not {"files", "README.md"} & set(path.relative_to(CHART).parts)):
         digest.update(f"{path.relative_to(CHART)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest() + "\n"
 
@@ -68,6 +69,31 @@ def fingerprint():
 def rule_groups():
     documents = [yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))]
     return [group for document in documents for group in document.get("groups") or []]
+
+
+def values_table():
+    """The table of README.md: every value that stands in values.yaml, its default and its comment."""
+    rows, stack, comment = ["| Value | Default | |", "|---|---|---|"], [], []
+    for line in (CHART / "values.yaml").read_text().splitlines():
+        text = line.strip()
+        if text.startswith("#"):
+            comment.append(text.lstrip("# "))
+            continue
+        found = re.match(r"^( *)([A-Za-z]\w*):(.*)$", line)
+        if found:
+            depth, name, default = len(found[1]) // 2, found[2], found[3].strip()
+            stack = stack[:depth] + [name]
+            if default:
+                rows.append(f"| `{'.'.join(stack)}` | `{default}` | {' '.join(comment).replace('|', chr(92) + '|')} |")
+            elif comment:
+                rows.append(f"| `{'.'.join(stack)}` | | {' '.join(comment).replace('|', chr(92) + '|')} |")
+        comment = []
+    return "\n".join(rows) + "\n"
+
+
+def readme():
+    head, mark, _ = (CHART / "README.md").read_text().partition("by `tests/helm/run.sh --record`. -->\n")
+    return f"{head}{mark}\n{values_table()}"
 
 
 # ---- with Helm
@@ -84,18 +110,24 @@ def render(binary, name, *more):
 
 
 def reduced(name, text):
-    """The render as it is recorded: the groups of deploy/prometheus are compared here, and named there."""
+    """The render as it is recorded: rules and dashboards are compared with their files here, and left out."""
     documents = re.split(r"^---$", text, flags=re.M)
     for index, document in enumerate(documents):
         parsed = yaml.safe_load(document)
-        if not parsed or parsed["kind"] != "PrometheusRule":
+        if parsed and parsed["kind"] == "PrometheusRule":
+            own, *others = parsed["spec"]["groups"]
+            if others != rule_groups():
+                problem(name, "the groups of the PrometheusRule are not those of deploy/prometheus/*.yml")
+            parsed["spec"]["groups"], left_out = [own], "the groups of deploy/prometheus/*.yml"
+        elif parsed and "-dashboard-" in parsed["metadata"]["name"]:
+            ((file, content),) = parsed["data"].items()
+            if json.loads(content) != json.loads((DASHBOARDS / file).read_text()):
+                problem(name, f"the dashboard {file} is not that of deploy/grafana")
+            parsed["data"], left_out = {file: "{}"}, "the dashboard"
+        else:
             continue
-        own, *others = parsed["spec"]["groups"]
-        if others != rule_groups():
-            problem(name, "the groups of the PrometheusRule are not those of deploy/prometheus/*.yml")
-        parsed["spec"]["groups"] = [own]
         source = document.strip().splitlines()[0]
-        documents[index] = f"\n{source}\n# The groups of deploy/prometheus/*.yml follow.\n{yaml.safe_dump(parsed, sort_keys=False, width=1000)}"
+        documents[index] = f"\n{source}\n# Left out: {left_out}.\n{yaml.safe_dump(parsed, sort_keys=False, width=1000)}"
     return "---".join(documents)
 
 
@@ -108,11 +140,12 @@ def with_helm(binary, record):
         if rendered.returncode:
             problem(name, f"helm template: {rendered.stderr}")
             continue
-        text, golden = reduced(name, rendered.stdout), GOLDEN / f"{name}.yaml"
-        if record:
-            golden.write_text(text)
-        elif text != golden.read_text():
-            problem(name, f"renders other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
+        compare(f"{name}.yaml", reduced(name, rendered.stdout), record)
+    told = []
+    for name in NAMES:
+        installed = helm(binary, "install", name, str(CHART), "--dry-run=client", "--namespace", "events", "-f", str(CHART / f"ci/{name}.yaml"))
+        told.append(f"---- {name}\n{installed.stdout.partition('NOTES:')[2].strip()}\n{'' if installed.returncode == 0 else installed.stderr}")
+    compare("notes.txt", "".join(told), record)
     told = []
     for what, name, values, words in REFUSED:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -125,12 +158,18 @@ def with_helm(binary, record):
         elif words not in message:
             problem(what, f"is refused in other words than `{words}`: {message}")
         told.append(f"{what}:\n  {re.sub(r'^Error: |execution error at ', '', message)}\n")
-    text, golden = "".join(told), GOLDEN / "refused.txt"
+    compare("refused.txt", "".join(told), record)
+    if record:
+        (CHART / "README.md").write_text(readme())
+        (GOLDEN / "fingerprint").write_text(fingerprint())
+
+
+def compare(name, text, record):
+    golden = GOLDEN / name
     if record:
         golden.write_text(text)
-        (GOLDEN / "fingerprint").write_text(fingerprint())
-    elif text != golden.read_text():
-        problem("refusals", f"other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
+    elif not golden.exists() or text != golden.read_text():
+        problem(name, f"Helm makes other than {golden.relative_to(ROOT)}; if that is meant: tests/helm/run.sh --record")
 
 
 # ---- without
@@ -139,11 +178,16 @@ def with_helm(binary, record):
 def check(iguazu):
     if (GOLDEN / "fingerprint").read_text() != fingerprint():
         problem("tests/golden/helm", "the chart or its values have changed since; record again: tests/helm/run.sh --record")
+    if (CHART / "README.md").read_text() != readme():
+        problem("deploy/helm/iguazu/README.md", "its table is not that of values.yaml; make it again: tests/helm/run.sh --record")
     if sorted(path.stem for path in GOLDEN.glob("*.yaml")) != NAMES:
         problem("tests/golden/helm", f"there must be one render for each of {NAMES}")
     for what, _, _, words in REFUSED:
         if not re.search(rf"^{re.escape(what)}:\n  .*{re.escape(words)}", (GOLDEN / "refused.txt").read_text(), re.M):
             problem("tests/golden/helm/refused.txt", f"`{what}` is not recorded as refused with `{words}`")
+    recorded = set(re.findall(r"^  (\S+\.json):", (GOLDEN / "autoscaling.yaml").read_text(), re.M))
+    if recorded != {path.name for path in DASHBOARDS.glob("*.json")}:
+        problem("tests/golden/helm/autoscaling.yaml", "has other dashboards than deploy/grafana; record again: tests/helm/run.sh --record")
     seen = set()
     for name in NAMES:
         objects = [found for found in yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text()) if found]
@@ -165,15 +209,18 @@ def validate(name, found):
     if found["apiVersion"] == "monitoring.coreos.com/v1":
         if found["kind"] == "PrometheusRule":
             found["spec"]["groups"] += rule_groups()
-        schema = json.loads((SCHEMAS / f"{found['kind'].lower()}.json").read_text())
-        for error in jsonschema.Draft7Validator(schema).iter_errors(found):
+        schema = SCHEMAS / f"{found['kind'].lower()}.json"
+        if not schema.exists():
+            return problem(where, f"there is no {schema.relative_to(ROOT)}")
+        for error in jsonschema.Draft7Validator(json.loads(schema.read_text())).iter_errors(found):
             problem(where, f"{error.json_path}: {error.message}")
         return
     for version in KUBERNETES:
         try:
             kubernetes_validate.validate(found, version, strict=True)
-        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError, kubernetes_validate.VersionNotSupportedError) as error:
-            problem(where, f"Kubernetes {version} refuses it: {error}")
+        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+            message = getattr(error, "message", str(error))
+            problem(where, f"Kubernetes {version} refuses it: {getattr(error, 'json_path', '')} {message}")
 
 
 class Release:
@@ -241,7 +288,7 @@ class Release:
             if container[probe]["httpGet"]["port"] not in ports:
                 self.problem(workload, f"{probe} asks a port that is not there")
         pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-        drain = self.setting(workload, "drain_seconds", 20)
+        drain = self.setting(workload, "drain_seconds", 20) + self.setting(workload, "drain_delay_seconds", 5)
         grace = pod["terminationGracePeriodSeconds"]
         if grace <= pause + drain:
             self.problem(workload, f"{grace} s to end, and {pause} + {drain} s are needed")

@@ -82,7 +82,8 @@ def check_services(compose):
             problems.append(f"{name}: may do more than it needs")
         config = (ROOT / "deploy/compose/config" / Path(service["command"][1]).name).read_text()
         drain = re.search(r"^drain_seconds = (\d+)", config, re.M)
-        if seconds(service["stop_grace_period"]) <= (int(drain[1]) if drain else 30):
+        # And `drain_delay_seconds`.
+        if seconds(service["stop_grace_period"]) <= (int(drain[1]) if drain else 30) + 5:
             problems.append(f"{name}: is killed while it drains")
 
 

@@ -51,6 +51,7 @@ mod control_store;
 mod kafka_admin;
 mod kafka_admin_faults;
 mod dev;
+mod images;
 mod tools;
 mod find;
 mod schemas;

@@ -7,8 +7,13 @@
 {{- int64 (default $default $http.drain_seconds) -}}
 {{- end -}}
 
+{{/* `http.drain_delay_seconds`: not ready any more, and still served; for balancers that ask the pods themselves. */}}
+{{- define "iguazu.proxy.delaySeconds" -}}
+{{- int64 (dig "drain_delay_seconds" 5 (default dict .Values.proxy.settings.http)) -}}
+{{- end -}}
+
 {{- define "iguazu.proxy.gracePeriodSeconds" -}}
-{{- add .Values.proxy.preStopSeconds (include "iguazu.proxy.drainSeconds" . | int64) .Values.proxy.terminationMarginSeconds -}}
+{{- add .Values.proxy.preStopSeconds (include "iguazu.proxy.delaySeconds" . | int64) (include "iguazu.proxy.drainSeconds" . | int64) .Values.proxy.terminationMarginSeconds -}}
 {{- end -}}
 
 {{/* What the volume must hold: for each cluster spool, wal and failed log, and a twentieth. In MiB. */}}
@@ -72,6 +77,7 @@
 {{- $all := deepCopy $proxy.settings -}}
 {{- $http := default dict $all.http -}}
 {{- $_ := set $http "listen" (printf "%s:%d" $proxy.listenAddress (int $proxy.ports.http)) -}}
+{{- $_ := set $http "drain_delay_seconds" (include "iguazu.proxy.delaySeconds" . | int64) -}}
 {{- $_ := set $http "drain_seconds" (include "iguazu.proxy.drainSeconds" . | int64) -}}
 {{- $_ := set $all "http" $http -}}
 {{- $_ := set $all "admin" (dict "listen" (printf "%s:%d" $proxy.listenAddress (int $proxy.ports.admin))) -}}
