@@ -205,6 +205,10 @@ mod tests {
         check("iguazu dev --log-level loud", USAGE);
         check("iguazu dev --once --quiet", USAGE);
         check("iguazu check --log-level info f", USAGE);
+        check("iguazu check", USAGE);
+        check("iguazu check f --settings", USAGE);
+        check("iguazu check --explain no.such.setting", USAGE);
+        check("iguazu check --explain events.orders.topic", DONE);
         check("iguazu tail e --from middle", USAGE);
         check("iguazu tail e --config f --brokers b", USAGE);
         check("iguazu find e", USAGE);

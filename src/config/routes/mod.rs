@@ -45,7 +45,7 @@ enum From {
 /// Reads the table; none when event types stand in the file itself.
 pub(super) fn read(root: &mut Table<'_>, state_dir: Option<&Path>) -> Option<Routes> {
     let mut table = root.section("routes");
-    let source = table.choice("source", &[("file", From::File), ("control", From::Control)]).unwrap_or_default();
+    let source = table.choice_or("source", &[("file", From::File), ("control", From::Control)], From::File);
     if source == From::File {
         for key in ["url", "token_file", "ca_file", "public_key"] {
             table.refuse(key, "has no effect without `source = \"control\"`: event types stand in this file");
