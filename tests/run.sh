@@ -32,13 +32,15 @@ main() {
     step "system packages" install_missing "to build and test Iguazu" "${packages[@]}"
     step "python packages" fetch_python_packages
     if [ -n "${IGUAZU_TESTS_LONG:-}" ]; then
-        step "node" install_missing "for the long form" "${long_packages[@]}"
+        # The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
         step "node packages" fetch_node_packages
         step "buf" fetch_buf
     fi
     step "kafka and registry" fetch_jars
     step "kafka's storage and certificate" prepare_kafka
     step "protobuf's conformance suite" fetch_conformance
+    # Go compiles its own library at first; what comes of it stays.
+    step "go's library" env GOCACHE="$kept/go" GOTOOLCHAIN=local go build -o /dev/null deploy/examples/sender.go
     if [ -n "$only_fetch" ]; then return; fi
 
     step "shell syntax" check_shell
@@ -63,11 +65,11 @@ packages=(
     "setpriv     util-linux    ends what a test started when the test ends"
     "npm         npm           fetches the conformance suite of Protobuf"
     "run:postgres postgresql   is one of the two stores of the management plane"
-)
-
-# The registry client for JavaScript brings 170 MB along, so that only the long form fetches it.
-long_packages=(
-    "run:node    nodejs        runs the registry client for JavaScript"
+    "curl        curl          is one of the example senders"
+    "jq          jq            reads replies for it"
+    "go          golang-go     runs the example sender in Go"
+    "javac       default-jdk-headless runs the example sender in Java"
+    "run:node    nodejs        runs the example sender in JavaScript"
 )
 
 probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
@@ -240,7 +242,7 @@ stamp() {
 }
 
 check_shell() {
-    local scripts=(deploy/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc .ci/run)
+    local scripts=(deploy/*.sh deploy/examples/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc .ci/run)
     bash -n "${scripts[@]}"
     if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
 }

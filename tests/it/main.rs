@@ -50,6 +50,7 @@ mod registry_clients;
 mod schema_rules;
 mod consumer;
 mod consumer_example;
+mod examples;
 mod vectors;
 mod transcode;
 
