@@ -138,7 +138,9 @@ impl Example {
         let tables: BTreeSet<_> =
             asked.iter().filter(|(_, asked)| is_table(asked)).map(|(key, _)| pattern_of(key)).collect();
         // What is not asked in every table of its kind is asked in some forms of it only.
-        let count = |wanted: &[String]| asked.keys().filter(|key| pattern_of(key) == wanted).count();
+        let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+        asked.keys().for_each(|key| *counts.entry(pattern_of(key)).or_default() += 1);
+        let count = |key: &[String]| counts.get(key).copied().unwrap_or_default();
         let is_always = |key: &[String]| key.len() < 2 || count(key) >= count(&key[..key.len() - 1]);
         let comments = comments(self.text);
         let fixed = if self.file == "iguazu.toml" { fixed_settings() } else { vec![] };
@@ -153,7 +155,7 @@ impl Example {
             comments.iter().position(|comment| comment.key == *key || is_below(key, &comment.key) && !comment.is_header)
         };
         let mut keys: Vec<&String> = asked.keys().collect();
-        keys.sort_by_key(|key| place(key).unwrap_or(usize::MAX));
+        keys.sort_by_cached_key(|key| place(key).unwrap_or(usize::MAX));
         for key in keys {
             let (asked, key_pattern) = (&asked[key], pattern_of(key));
             if key.ends_with(']') || tables.contains(&key_pattern) || self.elsewhere.contains(&key_pattern[0].as_str())

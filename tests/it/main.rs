@@ -54,5 +54,6 @@ mod examples;
 mod vectors;
 mod transcode;
 
+mod docs;
 mod harness;
 mod tidy;
