@@ -243,7 +243,7 @@ stamp() {
 
 check_shell() {
     local scripts=(deploy/*.sh tests/*.sh tests/fuzz/*.sh tests/fuzz/rustc .ci/run)
-    scripts+=(deploy/examples/*.sh)
+    scripts+=(deploy/examples/*.sh deploy/ci/*.sh)
     bash -n "${scripts[@]}"
     if command -v shellcheck >/dev/null; then shellcheck --external-sources "${scripts[@]}"; fi
 }

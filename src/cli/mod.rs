@@ -62,7 +62,8 @@ Examples:
   iguazu ctl list topics             what there is on Kafka, whose it is, and how it is
 
 While `iguazu dev` runs, `tail`, `load` and `schema` in the same folder need no addresses.
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 a difference was looked for and found, 64 wrong usage or
+configuration, 75 somebody must agree first, or it takes longer, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -55,5 +55,6 @@ mod vectors;
 mod transcode;
 
 mod docs;
+mod release;
 mod harness;
 mod tidy;
