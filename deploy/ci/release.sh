@@ -6,7 +6,7 @@
 #
 # Needs cargo, jq, tar and, where there is a chart, helm. The workflows beside it call it and add an image; nothing is uploaded here.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 refuse() { printf 'error: %s\n' "$*" >&2; exit 64; }
 
@@ -16,7 +16,9 @@ if [ "${1:-}" = --binary ]; then
     shift 2
 fi
 [ $# -eq 2 ] || refuse "usage: deploy/ci/release.sh [--binary FILE] TAG FOLDER"
-tag=$1 into=$2
+tag=$1
+into=$(realpath --canonicalize-missing "$2")
+cd "$root"
 
 metadata=$(cargo metadata --locked --format-version 1)
 version=$(jq -r '.resolve.root as $root | .packages[] | select(.id == $root) | .version' <<<"$metadata")
