@@ -13,25 +13,49 @@ use crate::feed::control;
 Exit code 64 when there is a problem: each is a line `FILE:LINE: KEY: what is wrong` on stderr,
 which terminals and editors open at that line. A warning is `FILE:LINE: warning: KEY: …` on stdout,
 and the exit code stays 0.
-Nothing is connected to; `/ready` of a running proxy says what its clusters and registries lack.")]
+Nothing is connected to; `/ready` of a running proxy says what its clusters and registries lack.
+
+Examples:
+  iguazu check /etc/iguazu.toml
+  iguazu check --explain linger_ms          what it is, its bounds and default, and if a change
+                                            needs a restart
+  iguazu check --settings > settings.md")]
 pub struct Args {
-    /// The configuration file
-    #[arg(value_name = "CONFIG")]
-    config: PathBuf,
+    /// The configuration file, of a proxy or of the management plane
+    #[arg(value_name = "CONFIG", required_unless_present_any = ["explain", "settings"])]
+    config: Option<PathBuf>,
+    /// Explain a setting instead, by its key or the end of it
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["config", "settings"])]
+    explain: Option<String>,
+    /// Print the reference of all settings instead, as Markdown
+    #[arg(long, conflicts_with = "config")]
+    settings: bool,
 }
 
 /// Runs it.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let is_for = config::is_for(&args.config);
+    let mut out = io::stdout().lock();
+    if let Some(key) = &args.explain {
+        return Ok(write!(out, "{}", config::explain(key).map_err(Failure::Usage)?)?);
+    }
+    if args.settings {
+        return Ok(write!(out, "{}", config::reference())?);
+    }
+    drop(out);
+    check(&args.config.expect("it is required where nothing else is asked for"))
+}
+
+fn check(file: &Path) -> Result<(), Failure> {
+    let is_for = config::is_for(file);
     if is_for != IsFor::Proxy {
-        let loaded = config::load_control(&args.config);
-        let ControlConfig { clusters, warnings, .. } = loaded.map_err(|found| problems(&args.config, found))?;
+        let loaded = config::load_control(file);
+        let ControlConfig { clusters, warnings, .. } = loaded.map_err(|found| problems(file, found))?;
         let managed = counted(clusters.len(), "cluster", "clusters");
-        tell(&args.config, &warnings, &format!("ok, the management plane of {managed}"))?;
+        tell(file, &warnings, &format!("ok, the management plane of {managed}"))?;
     }
     if is_for != IsFor::Control {
-        let config = load(&args.config)?;
-        tell(&args.config, &config.warnings, &summary(&config))?;
+        let config = load(file)?;
+        tell(file, &config.warnings, &summary(&config))?;
     }
     Ok(())
 }

@@ -63,7 +63,8 @@ Examples:
   iguazu ctl list topics             what there is on Kafka, whose it is, and how it is
 
 While `iguazu dev` runs, `tail`, `load` and `schema` in the same folder need no addresses.
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 a difference was looked for and found, 64 wrong usage or
+configuration, 75 somebody must agree first, or it takes longer, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -209,6 +210,10 @@ mod tests {
         check("iguazu dev --log-level loud", USAGE);
         check("iguazu dev --once --quiet", USAGE);
         check("iguazu check --log-level info f", USAGE);
+        check("iguazu check", USAGE);
+        check("iguazu check f --settings", USAGE);
+        check("iguazu check --explain no.such.setting", USAGE);
+        check("iguazu check --explain events.orders.topic", DONE);
         check("iguazu tail e --from middle", USAGE);
         check("iguazu tail e --config f --brokers b", USAGE);
         check("iguazu find e", USAGE);

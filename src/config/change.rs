@@ -10,6 +10,17 @@ use super::{Admin, Cluster, Config, Http, Problem};
 
 /// Settings that differ and that a running proxy cannot change, each with what to do.
 pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
+    compare(now, next).found
+}
+
+/// The settings that a running proxy cannot change, and the tables of which it cannot change anything.
+pub(super) fn fixed_settings() -> Vec<&'static str> {
+    let config =
+        super::parse("", Path::new("")).expect("every setting has a default or a table that need not be there");
+    compare(&config, &config).keys
+}
+
+fn compare(now: &Config, next: &Config) -> Fixed {
     // All fields are named, so that a new one is decided about here.
     let Config {
         http,
@@ -49,6 +60,7 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
     let Admin { listen: admin_listen } = admin;
     let mut found = Fixed::default();
     found.compare("http.listen", listen, &next.http.listen);
+    // Its files may change.
     if tls.is_some() != next.http.tls.is_some() {
         found.refuse("http.tls", "cannot be added or taken away while the proxy runs".to_owned());
     }
@@ -62,38 +74,41 @@ pub fn restarts_for(now: &Config, next: &Config) -> Vec<Problem> {
     found.compare("http.drain_delay_seconds", drain_delay, &next.http.drain_delay);
     found.compare("http.drain_seconds", drain, &next.http.drain);
     found.compare("admin.listen", admin_listen, &next.admin.listen);
-    if *spool != next.spool {
-        found.refuse("spool", "cannot change while the proxy runs".to_owned());
-    }
+    found.hold("spool", *spool != next.spool);
     // A series that was part of `(other)` would begin anew, and `(other)` fall.
     found.compare("telemetry.event_types_max", &telemetry.event_types_max, &next.telemetry.event_types_max);
-    if telemetry.traces != next.telemetry.traces {
-        found.refuse("telemetry.traces", "cannot change while the proxy runs".to_owned());
-    }
+    found.hold("telemetry.traces", telemetry.traces != next.telemetry.traces);
     found.compare("state_dir", state_dir, &next.state_dir);
-    if routes.is_some() != next.routes.is_some() {
-        found.refuse("routes.source", "cannot change while the proxy runs".to_owned());
-    }
+    found.hold("routes.source", routes.is_some() != next.routes.is_some());
     // Where nothing is said under `[failed]` it follows from those two.
-    if *failed != next.failed && *spool == next.spool && *state_dir == next.state_dir {
-        found.refuse("failed", "cannot change while the proxy runs".to_owned());
-    }
-    found.0
+    found.hold("failed", *failed != next.failed && *spool == next.spool && *state_dir == next.state_dir);
+    found
 }
 
 #[derive(Default)]
-struct Fixed(Vec<Problem>);
+struct Fixed {
+    keys: Vec<&'static str>,
+    found: Vec<Problem>,
+}
 
 impl Fixed {
-    fn compare<T: PartialEq + Debug>(&mut self, key: &str, now: &T, next: &T) {
+    fn compare<T: PartialEq + Debug>(&mut self, key: &'static str, now: &T, next: &T) {
+        self.keys.push(key);
         if now != next {
             self.refuse(key, format!("cannot change from {now:?} to {next:?} while the proxy runs"));
         }
     }
 
+    fn hold(&mut self, key: &'static str, differs: bool) {
+        self.keys.push(key);
+        if differs {
+            self.refuse(key, "cannot change while the proxy runs".to_owned());
+        }
+    }
+
     fn refuse(&mut self, key: &str, what: String) {
         let message = format!("{what}; restart it, or take the change back");
-        self.0.push(Problem { line: 0, key: key.to_owned(), message });
+        self.found.push(Problem { line: 0, key: key.to_owned(), message });
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn parse_as<T>(text: &str, folder: &Path, read: impl FnOnce(Table<'_>
 }
 
 /// Reads everything. Values that are missing or wrong are placeholders; their problems are in the source.
-fn read(mut root: Table<'_>) -> Config {
+pub(super) fn read(mut root: Table<'_>) -> Config {
     let state_dir = root.string("state_dir").map(|name| root.source.folder.join(name));
     if let Some(state_dir) = state_dir.as_ref().filter(|path| path.exists() && !path.is_dir()) {
         root.problem("state_dir", format!("`{}` is a file; it must be a folder", state_dir.display()));

@@ -31,8 +31,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, registries: &[Registry]) 
         breaker_retry_after: table.milliseconds("breaker_retry_after_ms", 5_000, 100..=600_000),
         canary_topic: table.take("canary_topic").and_then(|item| topic(&item)),
         compression: table
-            .choice("compression", &["none", "gzip", "snappy", "lz4", "zstd"].map(|name| (name, name)))
-            .unwrap_or("lz4")
+            .choice_or("compression", &["none", "gzip", "snappy", "lz4", "zstd"].map(|name| (name, name)), "lz4")
             .to_owned(),
         tls,
         sasl,
@@ -108,6 +107,7 @@ fn is_host(host: &str) -> bool {
 
 /// `tls = true` trusts the system's authorities; a table names files.
 fn read_tls(item: Item<'_>) -> Option<ClientTls> {
+    item.is_meant_as("`true` or table");
     if item.is_boolean() {
         return item.boolean()?.then(ClientTls::default);
     }
@@ -116,11 +116,16 @@ fn read_tls(item: Item<'_>) -> Option<ClientTls> {
     let tls = ClientTls {
         ca_file: table.file("ca_file"),
         certificate_file: match mutual {
-            true => Some(table.need_file("certificate_file", "`key_file` is there, its certificate is not")),
+            true => {
+                Some(table.need_file("certificate_file", "PEM file of our certificate, which goes with `key_file`"))
+            }
             false => table.file("certificate_file"),
         },
         key_file: match mutual {
-            true => Some(table.need_private_file("key_file", "`certificate_file` is there, its key is not")),
+            true => Some(table.need_private_file(
+                "key_file",
+                "PEM file of the certificate's key, which goes with `certificate_file`",
+            )),
             false => table.file("key_file"),
         },
     };

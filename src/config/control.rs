@@ -198,7 +198,7 @@ pub enum IsFor {
     Both,
 }
 
-fn read(mut root: Table<'_>) -> ControlConfig {
+pub(super) fn read(mut root: Table<'_>) -> ControlConfig {
     for section in OF_THE_PROXY {
         root.leave(section);
     }
@@ -231,16 +231,11 @@ fn read_control(table: &mut Table<'_>, clusters: &[Cluster]) -> Control {
     });
     let (store, is_shared) = read_store(table, &state_dir);
     table.refuse("seal_key", NO_SECRETS_HERE);
-    let seal_key = match (table.has("seal_key_file"), is_shared) {
-        (false, true) => {
-            let why =
-                "several nodes share the store, so that all of them need the key that secrets in it are sealed with";
-            table.problem("seal_key_file", format!("missing: {why}; `openssl rand -base64 32` makes one"));
-            None
-        }
-        (false, false) => None,
-        (true, _) => Some(table.need_secret("seal_key_file", "the file with the key that secrets are sealed with")),
-    };
+    let seal_key = table.secret("seal_key_file");
+    if is_shared && !table.has("seal_key_file") {
+        let why = "several nodes share the store, so that all of them need the key that secrets in it are sealed with";
+        table.problem("seal_key_file", format!("missing: {why}; `openssl rand -base64 32` makes one"));
+    }
     let control = Control {
         listen: http::listen(table, 8090),
         tls,
@@ -280,8 +275,8 @@ fn read_control(table: &mut Table<'_>, clusters: &[Cluster]) -> Control {
 /// The store's address, and whether several nodes share it.
 fn read_store(table: &mut Table<'_>, state_dir: &Path) -> (Secret, bool) {
     let folder = table.source.folder;
-    let password =
-        table.has("store_password_file").then(|| table.need_secret("store_password_file", "the password's file"));
+    let password = table.secret("store_password_file");
+    table.by_default("store", || "`sqlite:` and `control.db` in `state_dir`".to_owned());
     let Some(item) = table.take("store") else {
         return (Secret::new(format!("sqlite:{}", state_dir.join("control.db").display())), false);
     };
@@ -323,8 +318,8 @@ fn read_oidc(mut table: Table<'_>) -> Option<Oidc> {
         issuer: issuer.unwrap_or_default(),
         audience: audience.unwrap_or_default(),
         jwks_url: table.take("jwks_url").and_then(registries::url),
-        name_claim: table.string("name_claim").unwrap_or_else(|| "sub".to_owned()),
-        groups_claim: table.string("groups_claim").unwrap_or_else(|| "groups".to_owned()),
+        name_claim: table.string_or("name_claim", "sub"),
+        groups_claim: table.string_or("groups_claim", "groups"),
         ca_file: table.file("ca_file"),
     };
     for url in [Some(&oidc.issuer), oidc.jwks_url.as_ref()].into_iter().flatten() {
@@ -377,7 +372,7 @@ fn read_vault(table: &mut Table<'_>) -> VaultSettings {
         table.problem("url", "must be https: the token and the passwords would cross the network in clear");
     }
     let path = |table: &mut Table<'_>, key, default: &str| {
-        let path = table.string(key).unwrap_or_else(|| default.to_owned());
+        let path = table.string_or(key, default);
         let is_plain = |part: &str| {
             let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
             !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_allowed)
@@ -422,16 +417,16 @@ fn read_clusters(table: &mut Table<'_>, clusters: &[Cluster]) -> Vec<ManagedClus
             let near = nearest(&item.name, known()).map(|near| format!("; did you mean `{near}`?"));
             item.problem(format!("there is no `[clusters.{}]`{}", item.name, near.unwrap_or_default()));
         }
-        let number = |table: &mut Table<'_>, key| table.has(key).then(|| table.number(key, 1, 1..=1 << 60));
+        let number = |table: &mut Table<'_>, key| table.optional_number(key, 1..=1 << 60);
         let cluster = ManagedCluster {
-            mode: table.choice("mode", &MODES).unwrap_or("observe"),
+            mode: table.choice_or("mode", &MODES, "observe"),
             environment: table.string("environment").unwrap_or_default(),
             operators: table.list("operators").into_iter().filter_map(Item::string).collect(),
             disk_bytes: number(&mut table, "disk_bytes"),
             shares_disks: table.flag("shares_disks"),
             partitions_max: number(&mut table, "partitions_max").map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
             ingress_bytes_per_second: number(&mut table, "ingress_bytes_per_second"),
-            replicas_max: table.has("replicas_max").then(|| table.number("replicas_max", 1, 1..=32) as u32),
+            replicas_max: table.optional_number("replicas_max", 1..=32).map(|most| most as u32),
             name: item.name,
         };
         let is_encrypted_elsewhere = table.flag("tls_elsewhere");

@@ -116,7 +116,7 @@ fn the_documented_example_is_accepted_as_it_stands_and_shows_every_key() {
         for key in known.split(", ").map(|key| key.trim_matches('`')) {
             let shown = text
                 .lines()
-                .map(|line| line.trim_start_matches("# "))
+                .map(|line| line.trim_start_matches('#'))
                 .any(|line| line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[control.{key}")));
             assert!(shown, "`{key}` of [{table}] is not in deploy/iguazu-control.toml");
         }

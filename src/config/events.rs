@@ -81,38 +81,45 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
         subject: subject(&mut table, encoding),
         schema_type,
         message: table.take("message").and_then(|item| path(&item, "the full name of a Protobuf message")),
-        version: table.take("version").and_then(version).unwrap_or_default(),
+        version: version(&mut table),
         mapping: mapping(&mut table),
         avro_subject: table.string("avro_subject"),
         encoding: encoding.unwrap_or(Encoding::RawJson),
-        framing: table
-            .choice("framing", &[("prefix", Framing::Prefix), ("header", Framing::Header)])
-            .unwrap_or_default(),
-        envelope: table
-            .choice("envelope", &[("cloudevents", EnvelopeForm::CloudEvents), ("single", EnvelopeForm::Single)])
-            .unwrap_or_default(),
+        framing: table.choice_or(
+            "framing",
+            &[("prefix", Framing::Prefix), ("header", Framing::Header)],
+            Framing::default(),
+        ),
+        envelope: table.choice_or(
+            "envelope",
+            &[("cloudevents", EnvelopeForm::CloudEvents), ("single", EnvelopeForm::Single)],
+            EnvelopeForm::default(),
+        ),
         key: table.take("key").and_then(key).unwrap_or_default(),
-        missing_key: table
-            .choice("missing_key", &[("null", MissingKey::Null), ("reject", MissingKey::Reject)])
-            .unwrap_or_default(),
-        acks: table.choice("acks", &[("leader", Acks::Leader), ("all", Acks::All)]).unwrap_or_default(),
-        reply: table.choice("reply", &Reply::ALL.map(|reply| (reply.as_str(), reply))).unwrap_or_default(),
+        missing_key: table.choice_or(
+            "missing_key",
+            &[("null", MissingKey::Null), ("reject", MissingKey::Reject)],
+            MissingKey::default(),
+        ),
+        acks: table.choice_or("acks", &[("leader", Acks::Leader), ("all", Acks::All)], Acks::default()),
+        reply: table.choice_or("reply", &Reply::ALL.map(|reply| (reply.as_str(), reply)), Reply::default()),
         ordered: table.flag("ordered"),
         low_rate: table.flag("low_rate"),
-        unknown_fields: table
-            .choice(
-                "unknown_fields",
-                &[
-                    ("reject", UnknownFields::Reject),
-                    ("drop", UnknownFields::Drop),
-                    ("properties", UnknownFields::Properties),
-                ],
-            )
-            .unwrap_or_default(),
-        buffer_bytes_max: table.size("buffer_bytes_max", 0, 65_536..=68_719_476_736),
+        unknown_fields: table.choice_or(
+            "unknown_fields",
+            &[
+                ("reject", UnknownFields::Reject),
+                ("drop", UnknownFields::Drop),
+                ("properties", UnknownFields::Properties),
+            ],
+            UnknownFields::default(),
+        ),
+        // 0: what is left out follows from the cluster's.
+        buffer_bytes_max: table
+            .optional_number("buffer_bytes_max", 65_536..=68_719_476_736)
+            .map_or(0, |bytes| bytes as usize),
         hot_key_events_per_second: table
-            .take("hot_key_events_per_second")
-            .and_then(|item| item.number(1..=1_000_000_000))
+            .optional_number("hot_key_events_per_second", 1..=1_000_000_000)
             .map(|number| number as u32),
         limits: limits(&mut table, http),
         brake: brake(&mut table),
@@ -127,6 +134,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, http: &Http, clusters: &[
 /// The language of the subject's schema. It is said, not guessed: what a subject holds is decided elsewhere, and may change.
 fn schema_type(table: &mut Table<'_>, encoding: Option<Encoding>) -> SchemaType {
     let types = [SchemaType::Protobuf, SchemaType::Avro, SchemaType::Json].map(|known| (known.setting(), known));
+    table.by_default("schema_type", || format!("`{:?}`", SchemaType::default().setting()));
     let Some(item) = table.take("schema_type") else { return SchemaType::default() };
     let Some(schema_type) = item.clone().choice(&types) else { return SchemaType::default() };
     match (schema_type, encoding) {
@@ -344,7 +352,13 @@ fn message(event: &EventType) -> Option<&str> {
     event.message.as_deref().or(event.subject.as_deref())
 }
 
-fn version(item: Item<'_>) -> Option<Version> {
+fn version(table: &mut Table<'_>) -> Version {
+    table.by_default("version", || "`\"latest\"`".to_owned());
+    table.take("version").and_then(read_version).unwrap_or_default()
+}
+
+fn read_version(item: Item<'_>) -> Option<Version> {
+    item.is_meant_as("`latest` or number, at least 1");
     match item.text() {
         None => item.number(1..=2_147_483_647).map(|number| Version::Number(number as u32)),
         Some("latest") => Some(Version::Latest),
@@ -358,7 +372,7 @@ const OF_JAVA_AVRO: [&str; 4] = ["enum_default", "nested_sep", "timestamp", "avr
 
 pub(super) fn mapping(table: &mut Table<'_>) -> Mapping {
     let kinds = [Mapping::default(), Mapping::JavaAvro(JavaAvro::default())].map(|mapping| (mapping.as_str(), mapping));
-    match table.choice("mapping", &kinds).unwrap_or_default() {
+    match table.choice_or("mapping", &kinds, Mapping::default()) {
         Mapping::Presence(defaults) => {
             for key in OF_JAVA_AVRO {
                 table.refuse(key, "has no effect: it is about `mapping = \"java-avro\"`");
@@ -383,9 +397,9 @@ fn presence(table: &mut Table<'_>, defaults: Presence) -> Presence {
     ];
     let invalid_timestamp = [("reject", TimestampPolicy::Reject), ("clamp", TimestampPolicy::Clamp)];
     Presence {
-        uint64: table.choice("uint64", &uint64).unwrap_or(defaults.uint64),
-        unknown_enum: table.choice("unknown_enum", &unknown_enum).unwrap_or(defaults.unknown_enum),
-        invalid_timestamp: table.choice("invalid_timestamp", &invalid_timestamp).unwrap_or(defaults.invalid_timestamp),
+        uint64: table.choice_or("uint64", &uint64, defaults.uint64),
+        unknown_enum: table.choice_or("unknown_enum", &unknown_enum, defaults.unknown_enum),
+        invalid_timestamp: table.choice_or("invalid_timestamp", &invalid_timestamp, defaults.invalid_timestamp),
     }
 }
 
@@ -394,18 +408,18 @@ fn java_avro(table: &mut Table<'_>, defaults: JavaAvro) -> JavaAvro {
     let timestamp =
         [("record", JavaTimestamp::Record), ("millis", JavaTimestamp::Millis), ("micros", JavaTimestamp::Micros)];
     let unknown_enum = [("throw", JavaUnknownEnum::Throw), ("default", JavaUnknownEnum::Default)];
-    let avro_java_string = table.take("avro_java_string").and_then(|item| item.boolean());
     JavaAvro {
-        enum_default: table.take("enum_default").and_then(|item| item.boolean()).unwrap_or(defaults.enum_default),
-        nested_sep: table.choice("nested_sep", &nested_sep).unwrap_or(defaults.nested_sep),
-        timestamp: table.choice("timestamp", &timestamp).unwrap_or(defaults.timestamp),
-        avro_java_string: avro_java_string.unwrap_or(defaults.avro_java_string),
-        unknown_enum: table.choice("unknown_enum", &unknown_enum).unwrap_or(defaults.unknown_enum),
+        enum_default: table.flag_or("enum_default", defaults.enum_default),
+        nested_sep: table.choice_or("nested_sep", &nested_sep, defaults.nested_sep),
+        timestamp: table.choice_or("timestamp", &timestamp, defaults.timestamp),
+        avro_java_string: table.flag_or("avro_java_string", defaults.avro_java_string),
+        unknown_enum: table.choice_or("unknown_enum", &unknown_enum, defaults.unknown_enum),
     }
 }
 
 /// A field path, or `false` for never a key.
 fn key(item: Item<'_>) -> Option<KeySource> {
+    item.is_meant_as("field path or `false`");
     if !item.is_boolean() {
         return path(&item, "a field path such as `order.id`").map(KeySource::Field);
     }
@@ -418,7 +432,7 @@ fn key(item: Item<'_>) -> Option<KeySource> {
 /// `limits` of an event type or a sender.
 pub(super) fn limits(table: &mut Table<'_>, http: &Http) -> Limits {
     let Some(mut table) = table.table("limits") else { return Limits::default() };
-    let mut number = |key| table.take(key).and_then(|item| item.number(1..=u64::MAX));
+    let mut number = |key| table.optional_number(key, 1..=u64::MAX);
     let event_bytes_max = number("event_bytes_max");
     let limits = Limits {
         event_bytes_max: event_bytes_max.map(|bytes| bytes as usize),

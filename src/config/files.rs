@@ -76,6 +76,11 @@ impl Table<'_> {
             .unwrap_or_default()
     }
 
+    /// The secret in a file.
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<Secret> {
+        self.take(key)?.secret()
+    }
+
     /// The secret in a file; its absence is a problem.
     pub(super) fn need_secret(&mut self, key: &'static str, what: &str) -> Secret {
         self.need(key, what).and_then(Item::secret).unwrap_or(Secret(String::new()))
@@ -84,11 +89,13 @@ impl Table<'_> {
 
 impl Item<'_> {
     fn file(self) -> Option<PathBuf> {
+        self.is_meant_as("file");
         self.file_opened(None).map(|(path, _)| path)
     }
 
     /// Text of a file without the line break at its end, which editors add.
     fn secret(self) -> Option<Secret> {
+        self.is_meant_as("file with a secret");
         let (path, file) = self.clone().file_opened(Some("secret"))?;
         let mut text = String::new();
         let read = file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text);
@@ -107,6 +114,7 @@ impl Item<'_> {
 
     /// Opens a file; one that holds something private and that everybody may read is a warning.
     fn file_opened(self, private: Option<&str>) -> Option<(PathBuf, std::fs::File)> {
+        self.is_meant_as("file with a private key");
         let path = self.source.folder.join(self.clone().string()?);
         self.source.note_file(&path);
         let opened = std::fs::File::open(&path).and_then(|file| Ok((file.metadata()?, file)));

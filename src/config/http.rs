@@ -28,7 +28,7 @@ pub(super) fn read<'s>(root: &mut Table<'s>) -> (Http, Table<'s>) {
             read
         }),
         unauthenticated: table.flag("unauthenticated"),
-        workers: table.size("workers", cores, 1..=1024),
+        workers: table.optional_number("workers", 1..=1024).map_or(cores, |workers| workers as usize),
         body_bytes_max: table.size("body_bytes_max", 1_048_576, 1024..=104_857_600),
         batch_events_max: table.size("batch_events_max", 10_000, 1..=100_000),
         in_flight_bytes_max: table.size("in_flight_bytes_max", 268_435_456, 1_048_576..=68_719_476_736),
@@ -65,6 +65,7 @@ pub(super) fn read_admin(root: &mut Table<'_>, http: &Http) -> Admin {
 
 pub(super) fn listen(table: &mut Table<'_>, default_port: u16) -> SocketAddr {
     let address = |item: Item<'_>| {
+        item.is_meant_as("IP address and port");
         let text = item.clone().string()?;
         let parsed = text.parse().ok();
         parsed.or_else(|| {
@@ -72,5 +73,6 @@ pub(super) fn listen(table: &mut Table<'_>, default_port: u16) -> SocketAddr {
         })
     };
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, default_port));
+    table.by_default("listen", || format!("`\"{default}\"`"));
     table.take("listen").and_then(address).unwrap_or(default)
 }

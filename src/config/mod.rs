@@ -28,6 +28,8 @@ mod files;
 mod change;
 mod control;
 mod reader;
+mod asked;
+mod reference;
 mod nearest;
 
 pub use change::{is_changed_cluster, is_changed_registry, restarts_for};
@@ -40,6 +42,7 @@ pub use files::Files;
 pub use http::RESULT_BYTES;
 pub use nearest::nearest;
 pub(crate) use reader::quoted;
+pub use reference::{explain, reference};
 pub use routes::{
     Accepted, Document, DocumentKey, DocumentLimits, DocumentSender, DocumentWaiting, FORMAT as ROUTES_FORMAT, Good,
     Held, Merged, PublicKey, Refusal, Routes, Settings, Signature, Signed, SigningKey, Statement, accept, check_beside,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::asked::{Listener, bounds, grouped};
 use super::{Files, Problem, nearest};
 
 /// The document's text positions and what was found wrong with it so far.
@@ -25,6 +26,8 @@ pub(super) struct Source<'s> {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
     files: RefCell<Files>,
+    /// For the reference of the settings: what is asked of each key.
+    pub(super) listener: Listener,
 }
 
 impl<'s> Source<'s> {
@@ -36,6 +39,7 @@ impl<'s> Source<'s> {
             problems: RefCell::default(),
             warnings: RefCell::default(),
             files: RefCell::default(),
+            listener: Listener::default(),
         }
     }
 
@@ -101,12 +105,20 @@ impl<'s> Table<'s> {
     /// The value at `key`, which is a known key from now on.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Item<'s>> {
         self.known.push(key);
+        self.source.listener.note(|| self.key_of(key), |_| {});
         self.item(key)
     }
 
     /// The same; its absence is a problem. `what` says what stands there.
     pub(super) fn need(&mut self, key: &'static str, what: &str) -> Option<Item<'s>> {
         let item = self.take(key);
+        self.source.listener.note(
+            || self.key_of(key),
+            |asked| {
+                asked.is_required = true;
+                asked.what = Some(what.to_owned());
+            },
+        );
         if item.is_none() {
             self.source.problem(self.line, self.key_of(key), format!("missing: {what}"));
         }
@@ -130,16 +142,37 @@ impl<'s> Table<'s> {
         self.refused.push(key);
     }
 
+    /// Says what holds when a key is left out, for the reference of the settings.
+    pub(super) fn by_default(&self, key: &str, default: impl FnOnce() -> String) {
+        self.source.listener.note(|| self.key_of(key), |asked| asked.default = Some(default()));
+    }
+
     pub(super) fn string(&mut self, key: &'static str) -> Option<String> {
         self.take(key)?.string()
     }
 
+    pub(super) fn string_or(&mut self, key: &'static str, default: &str) -> String {
+        self.by_default(key, || format!("`{default:?}`"));
+        self.string(key).unwrap_or_else(|| default.to_owned())
+    }
+
     pub(super) fn flag(&mut self, key: &'static str) -> bool {
-        self.take(key).and_then(Item::boolean).unwrap_or(false)
+        self.flag_or(key, false)
+    }
+
+    pub(super) fn flag_or(&mut self, key: &'static str, default: bool) -> bool {
+        self.by_default(key, || format!("`{default}`"));
+        self.take(key).and_then(Item::boolean).unwrap_or(default)
     }
 
     pub(super) fn number(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        self.take(key).and_then(|item| item.number(range)).unwrap_or(default)
+        self.by_default(key, || format!("`{}`", grouped(default)));
+        self.optional_number(key, range).unwrap_or(default)
+    }
+
+    /// A number that has no default, or one that follows from something else.
+    pub(super) fn optional_number(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.take(key).and_then(|item| item.number(range))
     }
 
     /// A number of bytes, events or connections.
@@ -157,6 +190,18 @@ impl<'s> Table<'s> {
 
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, options: &[(&'static str, T)]) -> Option<T> {
         self.take(key)?.choice(options)
+    }
+
+    /// One of the options, or the default, which is one of them.
+    pub(super) fn choice_or<T: Copy + PartialEq>(
+        &mut self,
+        key: &'static str,
+        options: &[(&'static str, T)],
+        default: T,
+    ) -> T {
+        let name = || options.iter().find(|(_, option)| *option == default).map_or("", |(name, _)| name);
+        self.by_default(key, || format!("`{:?}`", name()));
+        self.choice(key, options).unwrap_or(default)
     }
 
     /// The items of a list; none when it is absent.
@@ -191,6 +236,7 @@ impl<'s> Table<'s> {
 
     /// The tables of a table whose keys are names, in the order of the names.
     pub(super) fn children(&mut self, key: &'static str) -> Vec<(Item<'s>, Table<'s>)> {
+        self.source.listener.note(|| self.key_of(key), |asked| asked.has_names = true);
         let Some(parent) = self.table(key) else { return vec![] };
         parent.items().into_iter().filter_map(|item| item.clone().table().map(|table| (item, table))).collect()
     }
@@ -269,6 +315,7 @@ pub(super) struct Item<'s> {
 impl<'s> Item<'s> {
     /// A text that is not empty.
     pub(super) fn string(self) -> Option<String> {
+        self.is_meant_as("text");
         match self.value {
             DeValue::String(text) if text.trim().is_empty() => self.wrong("must not be empty"),
             DeValue::String(text) => Some(text.clone().into_owned()),
@@ -276,11 +323,19 @@ impl<'s> Item<'s> {
         }
     }
 
+    /// Says what a value must be, for the reference of the settings.
+    pub(super) fn is_meant_as(&self, kind: &str) {
+        self.source.listener.note(|| self.key.clone(), |asked| asked.kind(kind));
+    }
+
     pub(super) fn boolean(self) -> Option<bool> {
+        self.is_meant_as("`true` or `false`");
         self.value.as_bool().or_else(|| self.wrong_kind("`true` or `false`"))
     }
 
     pub(super) fn number(self, range: RangeInclusive<u64>) -> Option<u64> {
+        let kind = || format!("{}{}", counted(&self.name), bounds(&range));
+        self.source.listener.note(|| self.key.clone(), |asked| asked.kind(kind()));
         let DeValue::Integer(integer) = self.value else { return self.wrong_kind("a whole number") };
         let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
         number.filter(|number| range.contains(number)).or_else(|| {
@@ -294,6 +349,7 @@ impl<'s> Item<'s> {
 
     /// A fraction between 0 and 1, neither of them.
     pub(super) fn share(self) -> Option<f64> {
+        self.is_meant_as("fraction, between 0 and 1");
         let number = match self.value {
             DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
             DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
@@ -316,6 +372,7 @@ impl<'s> Item<'s> {
 
     pub(super) fn choice<T: Copy>(self, options: &[(&'static str, T)]) -> Option<T> {
         let names: Vec<_> = options.iter().map(|(name, _)| *name).collect();
+        self.source.listener.note(|| self.key.clone(), |asked| asked.kind(enumerate(&names)));
         let DeValue::String(text) = self.value else {
             return self.wrong_kind(&format!("one of {}", enumerate(&names)));
         };
@@ -324,6 +381,7 @@ impl<'s> Item<'s> {
     }
 
     pub(super) fn list(self) -> Option<Vec<Item<'s>>> {
+        self.is_meant_as("list");
         let DeValue::Array(array) = self.value else { return self.wrong_kind("a list") };
         let items = array.iter().enumerate().map(|(index, value)| Item {
             source: self.source,
@@ -336,6 +394,7 @@ impl<'s> Item<'s> {
     }
 
     pub(super) fn table(self) -> Option<Table<'s>> {
+        self.is_meant_as("table");
         let DeValue::Table(entries) = self.value else { return self.wrong_kind("a table") };
         let Item { source, key, line, .. } = self;
         Some(Table { source, key, line, entries: Some(entries), known: vec![], refused: vec![] })
@@ -389,6 +448,22 @@ impl<'s> Item<'s> {
 pub(crate) fn quoted(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if bare { key.to_owned() } else { format!("\"{}\"", key.escape_debug()) }
+}
+
+/// What a number counts, by the end of its key.
+fn counted(key: &str) -> &'static str {
+    let units = [
+        ("_bytes_per_second", "bytes a second"),
+        ("bytes_per_second", "bytes a second"),
+        ("_per_second", "number a second"),
+        ("_ms", "milliseconds"),
+        (".ms", "milliseconds"),
+        ("_seconds", "seconds"),
+        ("bytes_max", "bytes"),
+        ("_bytes", "bytes"),
+        (".bytes", "bytes"),
+    ];
+    units.iter().find(|(end, _)| key.ends_with(end)).map_or("number", |(_, unit)| unit)
 }
 
 /// `a`, `b`, `c`.

@@ -89,13 +89,13 @@ pub fn parse_mapping(settings: &[(String, String)]) -> Result<Mapping, String> {
     parsed.map(|(mapping, _)| mapping)
 }
 
-fn read(mut root: Table<'_>, path: &Path) -> Schemas {
+pub(super) fn read(mut root: Table<'_>, path: &Path) -> Schemas {
     let folder = root.source.folder.to_owned();
     let proto = root.need_list("proto", "the folders with Protobuf files, roots of their imports");
     let proto = proto.into_iter().filter_map(Item::string).map(|name| folder.join(name)).collect();
-    let lock = folder.join(root.string("lock").unwrap_or_else(|| "schemas.lock".to_owned()));
+    let lock = folder.join(root.string_or("lock", "schemas.lock"));
     let levels = Level::ALL.map(|level| (level.as_str(), level));
-    let compatibility = root.choice("compatibility", &levels).unwrap_or_default();
+    let compatibility = root.choice_or("compatibility", &levels, Level::default());
     let registries = registries::read(&mut root);
     let mapping = mapping_of(&mut root);
     let children = root.children("messages");
@@ -130,7 +130,7 @@ fn read_message<'s>(item: &Item<'s>, mut table: Table<'s>, default: Mapping) -> 
     if let Err(message) = names::identifiers(&item.name, "the full name of a Protobuf message") {
         item.problem(message);
     }
-    let avro = table.take("avro").and_then(Item::boolean).unwrap_or(true);
+    let avro = table.flag_or("avro", true);
     if !avro {
         for key in MAPPING_KEYS.into_iter().chain(["avro_subject"]) {
             table.refuse(key, "has no effect: it is about the Avro schema, and `avro` is false");

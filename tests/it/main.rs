@@ -59,9 +59,12 @@ mod registry_clients;
 mod schema_rules;
 mod consumer;
 mod consumer_example;
+mod examples;
 mod vectors;
 mod transcode;
 
+mod docs;
+mod release;
 mod harness;
 mod log_page;
 mod tidy;

@@ -58,7 +58,7 @@ enum From {
 /// Reads the table.
 pub(super) fn read(root: &mut Table<'_>, state_dir: Option<&Path>) -> Origin {
     let mut table = root.section("routes");
-    let source = table.choice("source", &[("file", From::File), ("control", From::Control)]).unwrap_or_default();
+    let source = table.choice_or("source", &[("file", From::File), ("control", From::Control)], From::File);
     if source == From::File {
         for key in ["url", "token_file", "ca_file", "public_key"] {
             table.refuse(key, "has no effect without `source = \"control\"`: event types stand in this file");
