@@ -19,7 +19,7 @@ mod process;
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -403,7 +403,8 @@ impl Server {
             |name: &str| -> SocketAddr { addresses[name].as_str().expect("an address").parse().expect("an address") };
         let server =
             Server { child, addrs: addr("http").to_string(), admin: Some(addr("admin")), registry: String::new() };
-        wait_for("every event type is served", || (server.get("/ready").0 == 200).then_some(()));
+        let is_ready = || process::get(addr("admin"), "/ready").is_ok_and(|(status, _)| status == 200);
+        wait_for("every event type is served", || is_ready().then_some(()));
         server
     }
 
@@ -432,11 +433,8 @@ impl Server {
         self.metric("iguazu_producer_requests_total")
     }
 
-    /// The sum over the labels of a metric.
     fn metric(&self, name: &str) -> u64 {
-        let (_, text) = self.get("/metrics");
-        let samples = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-        samples.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number") as u64).sum()
+        process::metric(self.admin.expect("only the proxy has an admin listener"), name)
     }
 
     fn wait_drained(&self) {
@@ -448,16 +446,6 @@ impl Server {
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
-    }
-
-    fn get(&self, path: &str) -> (u16, String) {
-        use std::io::Read;
-        let admin = self.admin.expect("only the proxy has an admin listener");
-        let mut socket = std::net::TcpStream::connect(admin).expect("the admin listener answers");
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").expect("it reads");
-        let mut reply = String::new();
-        socket.read_to_string(&mut reply).expect("it answers");
-        (reply[9..12].parse().expect("a status"), reply)
     }
 
     fn stop(mut self) {

@@ -1,5 +1,7 @@
 //! Processes of the benches: what they use, and the floor that they are compared with.
 
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// CPU time of a process in seconds.
@@ -31,6 +33,24 @@ impl Cpu {
 pub fn rss(pid: u32) -> u64 {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process lives");
     statm.split_whitespace().nth(1).expect("a second field").parse::<u64>().expect("a number") * 4096
+}
+
+/// What a listener answers: the status and all of the reply.
+pub fn get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut socket = std::net::TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply)?;
+    let status = reply.get(9..12).and_then(|status| status.parse().ok());
+    Ok((status.ok_or(std::io::ErrorKind::UnexpectedEof)?, reply))
+}
+
+/// The sum over the labels of a metric that an admin listener serves.
+pub fn metric(admin: SocketAddr, name: &str) -> u64 {
+    let (_, text) = get(admin, "/metrics").expect("the admin listener answers");
+    let samples = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    samples.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number") as u64).sum()
 }
 
 /// Looks until it is there.

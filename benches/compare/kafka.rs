@@ -24,7 +24,7 @@ pub struct Kafka {
     topics: Cell<usize>,
     admin: AdminClient<DefaultClientContext>,
     reader: BaseConsumer,
-    _server: RealKafka,
+    server: RealKafka,
 }
 
 impl Kafka {
@@ -34,11 +34,8 @@ impl Kafka {
         let server = RealKafka::start(&installation, folder).unwrap_or_else(|error| panic!("{error}"));
         let login = server.login();
         let password_file = PathBuf::from(login.password_file);
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", server.bootstrap()).set("security.protocol", "SASL_PLAINTEXT");
-        config.set("sasl.mechanism", login.mechanism).set("sasl.username", login.username);
-        config.set("sasl.password", std::fs::read_to_string(&password_file).expect("Kafka's start wrote it"));
-        config.set("group.id", "bench").set("log_level", "0");
+        let mut config = client(&server.bootstrap(), login.username, &password_file);
+        config.set("group.id", "bench");
         Kafka {
             bootstrap: server.bootstrap(),
             username: login.username.to_owned(),
@@ -46,8 +43,18 @@ impl Kafka {
             topics: Cell::new(0),
             admin: config.create().expect("valid settings"),
             reader: config.create().expect("valid settings"),
-            _server: server,
+            server,
         }
+    }
+
+    /// The broker's process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Settings with which a client logs in.
+    pub fn client(&self) -> ClientConfig {
+        client(&self.bootstrap, &self.username, &self.password_file)
     }
 
     /// An empty topic.
@@ -92,4 +99,12 @@ impl Kafka {
             })
             .sum()
     }
+}
+
+fn client(bootstrap: &str, username: &str, password_file: &Path) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("security.protocol", "SASL_PLAINTEXT").set("log_level", "0");
+    config.set("sasl.mechanism", "PLAIN").set("sasl.username", username);
+    config.set("sasl.password", std::fs::read_to_string(password_file).expect("Kafka's start wrote it"));
+    config
 }

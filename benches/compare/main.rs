@@ -11,9 +11,12 @@
 
 #[path = "../drive.rs"]
 mod drive;
+#[allow(dead_code, reason = "each bench uses its part of it")]
 mod kafka;
+#[allow(dead_code, reason = "each bench uses its part of it")]
 mod peers;
 #[path = "../process.rs"]
+#[allow(dead_code, reason = "each bench uses its part of it")]
 mod process;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "each bench uses its part of it")]

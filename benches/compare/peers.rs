@@ -7,14 +7,13 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use iguazu::dev::registry::{EmbeddedRegistry, Options};
 use serde_json::json;
 
 use crate::drive;
 use crate::kafka::Kafka;
-use crate::process::wait_for;
+use crate::process::{self, wait_for};
 use crate::support::{self, BenchEvent};
 
 /// A program to compare.
@@ -30,9 +29,9 @@ pub enum Peer {
 /// One way to run Iguazu.
 pub struct Iguazu {
     /// What becomes of a payload: `raw_json` as it came, or `avro` checked against a schema and converted.
-    encoding: &'static str,
-    reply: &'static str,
-    linger_ms: u32,
+    pub encoding: &'static str,
+    pub reply: &'static str,
+    pub linger_ms: u32,
 }
 
 /// A program of the reader's own, that already runs.
@@ -49,6 +48,8 @@ pub struct External {
 /// A program that runs; killed when dropped, if we started it.
 pub struct Running {
     pub addr: SocketAddr,
+    /// Where Iguazu tells of itself.
+    pub admin: Option<SocketAddr>,
     pub pid: Option<u32>,
     child: Option<Child>,
 }
@@ -177,7 +178,7 @@ impl Peer {
                 let mut child =
                     spawn(&std::env::current_exe().expect("our own path"), &["--serve-floor".into()], pinned);
                 let addr = first_line(&mut child).parse().expect("an address");
-                Running { addr, pid: Some(child.id()), child: Some(child) }
+                Running { addr, admin: None, pid: Some(child.id()), child: Some(child) }
             }
             Peer::Iguazu(iguazu) => {
                 let file = write("iguazu.toml", iguazu.settings(kafka, registry, topic));
@@ -190,8 +191,9 @@ impl Peer {
                 let addr = |name: &str| -> SocketAddr {
                     addresses[name].as_str().expect("an address").parse().expect("an address")
                 };
-                wait_for("the event type is served", || is_ready(addr("admin")).then_some(()));
-                Running { addr: addr("http"), pid: Some(child.id()), child: Some(child) }
+                let is_ready = || process::get(addr("admin"), "/ready").is_ok_and(|(status, _)| status == 200);
+                wait_for("the event type is served", || is_ready().then_some(()));
+                Running { addr: addr("http"), admin: Some(addr("admin")), pid: Some(child.id()), child: Some(child) }
             }
             Peer::Bento(program) => {
                 let settings = json!({
@@ -226,7 +228,9 @@ impl Peer {
                 let file = write("otelcol.yaml", settings.to_string());
                 listening(addr, spawn(program, &["--config".into(), file.into_os_string()], pinned))
             }
-            Peer::External(external) => Running { addr: external.address().0, pid: external.pid, child: None },
+            Peer::External(external) => {
+                Running { addr: external.address().0, admin: None, pid: external.pid, child: None }
+            }
         }
     }
 }
@@ -325,18 +329,9 @@ fn first_line(child: &mut Child) -> String {
 }
 
 fn listening(addr: SocketAddr, child: Child) -> Running {
-    let running = Running { addr, pid: Some(child.id()), child: Some(child) };
+    let running = Running { addr, admin: None, pid: Some(child.id()), child: Some(child) };
     wait_for("the program listens", || std::net::TcpStream::connect(addr).ok());
     running
-}
-
-fn is_ready(admin: SocketAddr) -> bool {
-    use std::io::{Read as _, Write as _};
-    let Ok(mut socket) = std::net::TcpStream::connect(admin) else { return false };
-    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a valid time");
-    let mut reply = String::new();
-    let asked = write!(socket, "GET /ready HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
-    asked.is_ok() && socket.read_to_string(&mut reply).is_ok() && reply.starts_with("HTTP/1.1 200")
 }
 
 fn free_port() -> u16 {

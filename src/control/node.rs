@@ -36,11 +36,11 @@ use super::private_file;
 use super::provider::{EventChecks, EventTypeProvider, Providers, Reach, UserProvider};
 use super::reconcile::{self, Reconciler};
 use super::request::Desk;
-use super::resource::{ClusterMode, ClusterSpec, Kind, ManagedBy, ResourceId, Spec};
+use super::resource::{ClusterMode, ClusterSpec, Kind, ResourceId, Spec};
 use super::seal::{KEY_BYTES, NoRandomness, Sealer};
 use super::sink::Sinks;
 use super::snapshot::{KeyError, Keys, Snapshots};
-use super::store::{Audit, Resource, ResourceState, Store, StoreError};
+use super::store::{Audit, Resource, Store, StoreError};
 use super::world::ClusterView;
 use crate::auth::oidc::Issuer;
 use crate::config::{self, Cluster, Control, ControlConfig, Files, ManagedCluster};
@@ -410,21 +410,7 @@ async fn register(store: &Store, config: &ControlConfig) -> Result<(), StoreErro
         }
         let spec = spec_of(said);
         let (object, detail) = (id.to_string(), json!({ "mode": spec.mode }));
-        let resource = Resource {
-            id,
-            service: String::new(),
-            spec: Spec::Cluster(spec),
-            generation: 1,
-            revision: 0,
-            state: ResourceState::Ready,
-            message: String::new(),
-            managed_by: ManagedBy::Api,
-            kafka_id: None,
-            observed: None,
-            observed_ms: None,
-            created_ms: 0,
-            updated_ms: 0,
-        };
+        let resource = Resource::new(id, String::new(), Spec::Cluster(spec));
         tx.put_resource(&resource).await?;
         tx.audit(Audit {
             actor: "control",

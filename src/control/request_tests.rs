@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::control::actor::Role;
 use crate::control::capacity::Class;
-use crate::control::store::RequestFilter;
+use crate::control::store::{RequestFilter, Resource};
 
 const GB: u64 = 1_000_000_000;
 
@@ -38,21 +38,8 @@ impl Office {
         let id: ResourceId = id.parse().unwrap();
         let mut tx = self.store.begin().await.unwrap();
         let revision = tx.resource(&id).await.unwrap().map_or(0, |resource| resource.revision);
-        let resource = super::super::store::Resource {
-            spec: Spec::read(id.kind, serde_json::from_str(spec).unwrap()).unwrap(),
-            id,
-            service: service.to_owned(),
-            generation: 1,
-            revision,
-            state: ResourceState::Ready,
-            message: String::new(),
-            managed_by: ManagedBy::Api,
-            kafka_id: None,
-            observed: None,
-            observed_ms: None,
-            created_ms: 0,
-            updated_ms: 0,
-        };
+        let spec = Spec::read(id.kind, serde_json::from_str(spec).unwrap()).unwrap();
+        let resource = Resource { revision, ..Resource::new(id, service.to_owned(), spec) };
         tx.put_resource(&resource).await.unwrap();
         tx.commit().await.unwrap();
     }

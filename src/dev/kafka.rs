@@ -109,6 +109,11 @@ impl RealKafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The broker's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The administrator's login.
     pub fn login(&self) -> Login {
         let password_file = self.password_file.display().to_string();

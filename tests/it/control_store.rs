@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use iguazu::control::resource::{Kind, ManagedBy, ResourceId, ServiceSpec, Spec};
+use iguazu::control::resource::{Kind, ResourceId, ServiceSpec, Spec};
 use iguazu::control::store::{
     Audit, AuditLine, Filter, FindingRow, Need, NewRequest, Page, ProxySeen, Published, RequestFilter, Reservation,
-    Resource, ResourceState, Secret, SenderKey, StepState, Store, StoreError, Token,
+    Resource, Secret, SenderKey, StepState, Store, StoreError, Token,
 };
 use serde_json::{Value, json};
 
@@ -21,21 +21,7 @@ async fn stores() -> [(&'static str, Store); 2] {
 fn service(name: &str, description: &str) -> Resource {
     let spec =
         ServiceSpec { group: "team".into(), description: description.into(), on_call: None, allowance_bytes: None };
-    Resource {
-        id: ResourceId::of(Kind::Service, name),
-        service: name.into(),
-        spec: Spec::Service(spec),
-        generation: 1,
-        revision: 0,
-        state: ResourceState::Ready,
-        message: String::new(),
-        managed_by: ManagedBy::Api,
-        kafka_id: None,
-        observed: None,
-        observed_ms: None,
-        created_ms: 0,
-        updated_ms: 0,
-    }
+    Resource::new(ResourceId::of(Kind::Service, name), name.to_owned(), Spec::Service(spec))
 }
 
 #[tokio::test]

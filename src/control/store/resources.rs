@@ -74,6 +74,27 @@ pub struct Resource {
     pub updated_ms: i64,
 }
 
+impl Resource {
+    /// One that is as it should be, managed by the API, and not in the store yet.
+    pub fn new(id: ResourceId, service: String, spec: Spec) -> Resource {
+        Resource {
+            id,
+            service,
+            spec,
+            generation: 1,
+            revision: 0,
+            state: ResourceState::Ready,
+            message: String::new(),
+            managed_by: ManagedBy::Api,
+            kafka_id: None,
+            observed: None,
+            observed_ms: None,
+            created_ms: 0,
+            updated_ms: 0,
+        }
+    }
+}
+
 /// Which resources are asked for. Empty: all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

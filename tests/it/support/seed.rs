@@ -10,8 +10,8 @@ use iguazu::control::kafka::topics::{PartitionDescription, TopicDescription};
 use iguazu::control::kafka::users::UserCredentials;
 use iguazu::control::provider::resolve;
 use iguazu::control::reconcile::snapshot::{Parts, Snapshot};
-use iguazu::control::resource::{ManagedBy, ResourceId, Spec};
-use iguazu::control::store::{Need, Reservation, Resource, ResourceState, Secret, Store};
+use iguazu::control::resource::{ResourceId, Spec};
+use iguazu::control::store::{Need, Reservation, Resource, Secret, Store};
 use iguazu::control::world::World;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -214,19 +214,5 @@ fn resource(id: &str, service: &str, spec: Value) -> Resource {
     let id: ResourceId = id.parse().unwrap();
     let spec = Spec::read(id.kind, spec).unwrap();
     let kafka_id = matches!(spec, Spec::Topic(_)).then(|| kafka_id(&id).to_string());
-    Resource {
-        spec,
-        id,
-        service: service.to_owned(),
-        generation: 1,
-        revision: 0,
-        state: ResourceState::Ready,
-        message: String::new(),
-        managed_by: ManagedBy::Api,
-        kafka_id,
-        observed: None,
-        observed_ms: None,
-        created_ms: 0,
-        updated_ms: 0,
-    }
+    Resource { kafka_id, ..Resource::new(id, service.to_owned(), spec) }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::control::resource::{ClusterSpec, Kind, ManagedBy, ResourceId, ServiceSpec, Spec};
-use crate::control::store::{AuditLine, Resource, ResourceState, now_ms};
+use crate::control::resource::{ClusterSpec, Kind, ResourceId, ServiceSpec, Spec};
+use crate::control::store::{AuditLine, Resource, now_ms};
 
 /// A plane with a cluster `core` and a service `orders` of the group `team-orders`, and tokens of those who ask.
 struct Office {
@@ -49,22 +49,7 @@ async fn in_group(plane: &Plane, name: &str, group: &str, scopes: BTreeSet<Scope
 
 async fn put(plane: &Plane, id: ResourceId, spec: Spec, service: &str) {
     let mut tx = plane.api.store.begin().await.unwrap();
-    let resource = Resource {
-        id,
-        service: service.to_owned(),
-        spec,
-        generation: 1,
-        revision: 0,
-        state: ResourceState::Ready,
-        message: String::new(),
-        managed_by: ManagedBy::Api,
-        kafka_id: None,
-        observed: None,
-        observed_ms: None,
-        created_ms: 0,
-        updated_ms: 0,
-    };
-    tx.put_resource(&resource).await.unwrap();
+    tx.put_resource(&Resource::new(id, service.to_owned(), spec)).await.unwrap();
     tx.commit().await.unwrap();
 }
 
