@@ -24,8 +24,9 @@ const LISTEN: Duration = Duration::from_millis(50);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Stops at SIGTERM or ^C: is no longer ready, goes on for `http.drain_delay_seconds`, takes no
-more, answers what it has, flushes to Kafka within `http.drain_seconds`, and reports the ledger. Exit code 64 when the configuration has a problem,
-1 when it ended with events lost. A second signal puts what is not delivered on disk at once.
+more, answers what it has, flushes to Kafka within `http.drain_seconds`, and reports the ledger.
+A second signal puts what is not delivered on disk at once. Exit code 64 when the configuration
+has a problem, 1 when it ended with events lost.
 
 The configuration and the files that it names are read again when they change, and at SIGHUP.
 One with a problem is refused whole; the log and `/ready` say what is wrong.

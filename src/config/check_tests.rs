@@ -81,11 +81,11 @@ fn the_documented_example_shows_the_defaults_of_the_listeners() {
 #[test]
 fn the_documented_example_is_accepted_with_every_setting_in_use() {
     let folder = tempfile::tempdir().unwrap();
-    // Of the two sources of routes only one can be in use.
-    let of_control = ["url =", "token_file =", "public_key ="];
+    // Of the sources of routes only one can be in use.
+    let of_others = ["url =", "token_file = \"/run/secrets/proxy", "public_key =", "file = \"events.toml"];
     let full: Vec<_> = example_in_full()
         .lines()
-        .filter(|line| !of_control.iter().any(|key| line.starts_with(key)) && !line.contains("/control-ca.pem"))
+        .filter(|line| !of_others.iter().any(|key| line.starts_with(key)) && !line.contains("/control-ca.pem"))
         .map(str::to_owned)
         .collect();
     let text = full.join("\n").replace("/run/secrets", &folder.path().display().to_string());

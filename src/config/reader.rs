@@ -361,6 +361,7 @@ impl<'s> Item<'s> {
 
     /// A fraction from 0 to 1, both of them allowed.
     pub(super) fn ratio(self) -> Option<f64> {
+        self.is_meant_as("fraction, from 0 to 1");
         let number = match self.value {
             DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
             DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
