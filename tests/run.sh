@@ -81,7 +81,7 @@ packages=(
 
 probe_authorities() { [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
-probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18)' 2>/dev/null; }
+probe_node() { node -e 'process.exit(process.versions.node.split(".")[0] < 18 ? 1 : 0)' 2>/dev/null; }
 
 # Debian keeps it where only root looks.
 probe_haproxy() { command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; }

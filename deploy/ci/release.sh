@@ -3,19 +3,26 @@
 #
 #   deploy/ci/release.sh v0.1.0 dist                  builds, and fills dist/
 #   deploy/ci/release.sh --binary FILE v0.1.0 dist    takes a binary that is built already
+#   deploy/ci/release.sh --no-chart v0.1.0 dist       leaves the chart out, which needs helm
 #
-# Needs cargo, jq, tar and, where there is a chart, helm. The workflows beside it call it and add an image; nothing is uploaded here.
+# Needs cargo, jq, tar and helm. The workflows beside it call it and add an image; nothing is uploaded here.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 refuse() { printf 'error: %s\n' "$*" >&2; exit 64; }
 
-binary=
-if [ "${1:-}" = --binary ]; then
-    binary=$(realpath "$2")
-    shift 2
+binary= chart=deploy/helm/iguazu
+while true; do
+    case ${1:-} in
+    --binary) binary=$(realpath "$2") && shift 2 ;;
+    --no-chart) chart= && shift ;;
+    *) break ;;
+    esac
+done
+[ $# -eq 2 ] || refuse "usage: deploy/ci/release.sh [--binary FILE] [--no-chart] TAG FOLDER"
+if [ -n "$chart" ]; then
+    command -v helm >/dev/null || refuse "the chart needs helm (https://helm.sh), and there is none here; --no-chart leaves it out"
 fi
-[ $# -eq 2 ] || refuse "usage: deploy/ci/release.sh [--binary FILE] TAG FOLDER"
 tag=$1
 into=$(realpath --canonicalize-missing "$2")
 cd "$root"
@@ -40,7 +47,7 @@ cp -r LICENSE README.md deploy/iguazu.toml deploy/iguazu-control.toml deploy/igu
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
     -C "$stage" -cf - "$name" | gzip -n >"$into/$name.tar.gz"
 
-if [ -d deploy/helm/iguazu ]; then helm package deploy/helm/iguazu --app-version "$version" --destination "$into" >/dev/null; fi
+if [ -n "$chart" ]; then helm package "$chart" --app-version "$version" --destination "$into" >/dev/null; fi
 
 # CycloneDX 1.5, from what Cargo itself resolved for this system; what only tests and benches use is left out.
 target=$(rustc -vV | sed -n 's/^host: //p')

@@ -46,9 +46,9 @@ def of(stage, word):
 
 
 def ignored(path):
-    """Whether .dockerignore keeps it out of the build's context; of its patterns we use `*` and `!NAME`."""
+    """Whether .dockerignore keeps it out of the build's context; of its patterns we use `*` and `!PATH`."""
     taken = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    return Path(path).parts[0] not in taken
+    return not taken & {path, *map(str, Path(path).parents)}
 
 
 def check_text(hadolint):
@@ -89,7 +89,8 @@ def carry_out(folder, binary):
             for source in sources:
                 if ignored(source):
                     problems.append(f".dockerignore keeps {source} out")
-                copy(ROOT / source, build / to if len(sources) == 1 else build / to / source)
+                # As Docker: several, and what goes to a path with a slash at its end, go into that folder by their last name.
+                copy(ROOT / source, build / to if len(sources) == 1 and not to.endswith("/") else build / to / Path(source).name)
         elif word == "RUN" and not arguments.startswith("apt-get"):
             if "cargo build" in arguments and binary:
                 steps(build, "cargo metadata --locked --offline --no-deps --format-version 1 > /dev/null")

@@ -4,18 +4,24 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::support::folder;
 use super::support::tool::{Ended, shell};
+use super::support::{fetched, folder, long};
 
 /// Runs the script of a release on a program that says its version as the real one does, and is small.
 fn release(place: &Path, tag: &str) -> Ended {
     let root = env!("CARGO_MANIFEST_DIR");
     let program = place.join("iguazu");
+    // Helm is there in the long form only.
+    let (chart, helm) = if long() { ("", fetched("helm")) } else { ("--no-chart", place.to_owned()) };
     std::fs::write(&program, format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_iguazu")))
         .expect("the folder is ours");
     shell(
         place,
-        &format!("chmod +x iguazu && {root}/deploy/ci/release.sh --binary iguazu {tag} {}/dist", place.display()),
+        &format!(
+            "chmod +x iguazu && PATH=\"{}:$PATH\" {root}/deploy/ci/release.sh --binary iguazu {chart} {tag} {}/dist",
+            helm.display(),
+            place.display()
+        ),
     )
 }
 
@@ -31,6 +37,7 @@ fn a_release_has_an_archive_a_list_of_all_parts_and_checksums_that_fit() {
     for file in ["iguazu", "LICENSE", "iguazu.toml", "docs/settings.md", "examples/sender.py"] {
         assert!(files.lines().any(|line| line == file), "{file} is missing in {files}");
     }
+    assert_eq!(place.join(format!("dist/iguazu-{version}.tgz")).exists(), long());
     let parts = std::fs::read_to_string(place.join(format!("dist/iguazu-{version}.cdx.json"))).expect("it was made");
     let parts: Value = serde_json::from_str(&parts).expect("it is JSON");
     assert_eq!((&parts["bomFormat"], &parts["metadata"]["component"]["name"]), (&"CycloneDX".into(), &"iguazu".into()));
