@@ -11,7 +11,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 refuse() { printf 'error: %s\n' "$*" >&2; exit 64; }
 
-binary= chart=deploy/helm/iguazu
+binary=
+chart=deploy/helm/iguazu
 while true; do
     case ${1:-} in
     --binary) binary=$(realpath "$2") && shift 2 ;;
