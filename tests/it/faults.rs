@@ -297,6 +297,9 @@ async fn a_topic_that_is_deleted_under_load_takes_nothing_else_along() {
     proxy.settled().await;
     let [torn_ledger, whole_ledger] = [proxy.ledger_of("it.torn").await, proxy.ledger_of("it.whole").await];
     let place = proxy.folder().to_owned();
+    // When a record's time is over while it is on its way, the client begins a new epoch, and Kafka does not know again what it repeats.
+    let has_new_epoch =
+        proxy.log().iter().any(|line| line.fields.get("facility").is_some_and(|facility| facility == "REQTMOUT"));
     proxy.finish();
     println!("deleted: {torn_ledger:?} {:?}", torn.codes);
     // The last one that was accepted and is not in the new topic came after the old one was gone.
@@ -317,7 +320,7 @@ async fn a_topic_that_is_deleted_under_load_takes_nothing_else_along() {
     assert_eq!(whole_ledger.delivered, whole.enqueued.len() as u64, "{whole_ledger:?}");
     whole.enqueued.iter().for_each(|number| whole.oracle.acknowledged(*number));
     let findings = whole.oracle.check(&reader.read(&stays, whole.oracle.owed()));
-    assert!(findings.duplicates.is_empty(), "{findings:?}");
+    assert!(findings.duplicates.is_empty() || has_new_epoch, "{findings:?}");
 }
 
 /// Brokers that do not answer: small events fill the buffer, whose bytes are the memory that it takes.

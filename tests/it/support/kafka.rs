@@ -172,16 +172,28 @@ impl Cluster {
         name
     }
 
-    /// Makes a topic with this very name, and waits until every partition has a leader and all its replicas.
+    /// Makes a topic with this very name, and waits until every partition has a leader and all its replicas, whichever broker is
+    /// asked: they learn of it one after another. One that does not answer is not waited for.
     pub fn create_topic(&self, name: &str, topic: Topic<'_>) {
         self.try_create_topic(name, topic).unwrap_or_else(|e| panic!("topic {name}: {e}"));
-        wait_for(&format!("topic {name}"), || {
-            let metadata = self.metadata(Some(name))?;
+        let is_ready = |metadata: &Metadata| {
             let partitions = metadata.topics()[0].partitions();
-            let ready = partitions.len() == topic.partitions as usize
-                && partitions.iter().all(|p| p.leader() > 0 && p.isr().len() == topic.replicas as usize);
-            if ready { Ok(()) } else { Err("partitions without leader".to_owned()) }
-        });
+            partitions.len() == topic.partitions as usize
+                && partitions.iter().all(|p| p.leader() > 0 && p.isr().len() == topic.replicas as usize)
+        };
+        let ready = |metadata| if is_ready(&metadata) { Ok(()) } else { Err("partitions without leader".to_owned()) };
+        wait_for(&format!("topic {name}"), || ready(self.metadata(Some(name))?));
+        for broker in self.brokers().split(',') {
+            wait_for(&format!("topic {name} at {broker}"), || {
+                let mut config = self.client();
+                config.set("bootstrap.servers", broker);
+                let client: BaseProducer = config.create().map_err(|e| e.to_string())?;
+                match client.client().fetch_metadata(Some(name), Duration::from_secs(1)) {
+                    Ok(metadata) => ready(metadata),
+                    Err(_) => Ok(()),
+                }
+            });
+        }
     }
 
     fn try_create_topic(&self, name: &str, topic: Topic<'_>) -> Result<(), String> {
