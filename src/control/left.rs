@@ -5,7 +5,7 @@
 
 use super::provider::Providers;
 use super::request::CHANGES_MAX;
-use super::resource::{Found, Kind, ResourceId};
+use super::resource::{Found, Kind, ResourceId, rule};
 use super::store::{Resource, StoreError, Tx};
 use super::world::{Change, World};
 
@@ -48,7 +48,7 @@ pub(super) fn check(found: &mut Found<'_>, world: &World) {
         ),
         _ => (format!("{more}{count} resources are still on it, such as `{first}`"), "delete them first"),
     };
-    found.add("", "in-use", problem, fix);
+    found.add("", rule::IN_USE, problem, fix);
 }
 
 /// The first resource whose change was right when it was planned, and is not any more.

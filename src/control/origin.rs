@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::request::Ask;
-use super::resource::{Found, ManagedBy, ResourceId, Spec};
+use super::resource::{Found, ManagedBy, ResourceId, Spec, rule};
 use super::world::{Change, Operation, World};
 
 /// Where the changes of a request come from, beside who asks.
@@ -41,7 +41,7 @@ pub(super) fn check(change: &Change, world: &World, ask: &Ask, origin: &Origin, 
             "change it there, and have it applied; or take it over (`take_over`)".to_owned(),
         ),
     };
-    found.add("", "managed-elsewhere", problem, &fix);
+    found.add("", rule::MANAGED_ELSEWHERE, problem, &fix);
 }
 
 /// Who manages a resource once a change of it is made.

@@ -22,7 +22,7 @@ use super::origin::{self, Origin};
 use super::policy::{self, Approver, Decision, Table, Verdict};
 use super::provider::Providers;
 use super::quiet::Quiet;
-use super::resource::{Found, ManagedBy, ResourceId, Spec, Violation};
+use super::resource::{Found, ManagedBy, ResourceId, Spec, Violation, rule};
 use super::store::{Audit, Need, NewRequest, Reservation, Store, StoreError, Tx};
 use super::world::{Change, ClusterView, World};
 
@@ -296,7 +296,7 @@ impl Desk {
             let mut found = Found::of(&change.id);
             found.extend(self.violations(actor, change, &world, ask, origin));
             if !seen.insert(&change.id) {
-                found.add("", "twice", "it stands in the request twice", "ask for it once");
+                found.add("", rule::TWICE, "it stands in the request twice", "ask for it once");
             }
             let violations = found.violations();
             let (mut facts, need, over) = self.facts(actor, change, &world, &violations, &mut spoken);

@@ -24,6 +24,7 @@ mod plan;
 mod policy;
 mod requests;
 mod resources;
+mod rules;
 mod service;
 mod show;
 mod sse;
@@ -90,6 +91,8 @@ enum Command {
     Request(requests::RequestCommand),
     /// Show what becomes of a topic's capacity: partitions, settings, disk, cost
     Explain(capacity::ExplainArgs),
+    /// Show what wishes are judged by, and what is good practice for each field
+    Rules(rules::RulesArgs),
     /// Show what of each cluster is spoken for, and what is free
     Budget(capacity::BudgetArgs),
     /// Show what is not as it should be; accept it, or restore what was desired
@@ -150,6 +153,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Command::Service(command) => service::run(&client, command, output).await,
             Command::Request(command) => requests::run(&client, command, output).await,
             Command::Explain(args) => capacity::explain(&client, args, output).await,
+            Command::Rules(args) => rules::rules(&client, args, output).await,
             Command::Budget(args) => capacity::budget(&client, args, output).await,
             Command::Findings(args) => findings::run(&client, args, output).await,
             Command::Diagnose(args) => findings::diagnose(&client, args, output).await,

@@ -13,7 +13,7 @@ use super::problem::{Problem, kinds};
 use super::requests::read_spec;
 use crate::control::capacity::{self, Resolved, Wanted};
 use crate::control::provider;
-use crate::control::resource::{ClusterSpec, Kind, ResourceId, Spec, Violation};
+use crate::control::resource::{ClusterSpec, Kind, ResourceId, Spec, Violation, rule};
 use crate::control::store::{Filter, Page as StorePage, Resource};
 use crate::control::world::{ClusterView, World};
 
@@ -60,7 +60,7 @@ pub async fn explain(State(api): State<Api>, Json(question): Json<Question>) -> 
             .map(|wrong| Violation {
                 resource: id.clone(),
                 field: wrong.field.to_owned(),
-                rule: "capacity".to_owned(),
+                rule: rule::CAPACITY.id.to_owned(),
                 problem: wrong.problem,
                 fix: wrong.fix,
             })

@@ -53,6 +53,7 @@ pub mod openapi;
 mod policies;
 mod requests;
 mod resources;
+mod rules;
 mod secrets;
 mod services;
 pub mod tokens;

@@ -10,6 +10,7 @@ use tracing::error;
 
 use crate::control::policy::Verdict;
 use crate::control::request::{Request, RequestError};
+use crate::control::resource::rule::{self, Rule};
 use crate::control::resource::{ResourceId, Violation};
 use crate::control::store::StoreError;
 
@@ -128,14 +129,15 @@ impl Problem {
             }
         }
         // One kind of mistake has a status of its own; of several, none stands for all.
-        let one = |rules: &[&str]| violations.iter().all(|violation| rules.contains(&violation.rule.as_str()));
-        let kind = if one(&["not-yours"]) {
+        let one =
+            |rules: &[Rule]| violations.iter().all(|violation| rules.iter().any(|rule| rule.id == violation.rule));
+        let kind = if one(&[rule::NOT_YOURS]) {
             kinds::FORBIDDEN
-        } else if one(&["unknown"]) {
+        } else if one(&[rule::UNKNOWN]) {
             kinds::NOT_FOUND
-        } else if one(&["stale"]) {
+        } else if one(&[rule::STALE]) {
             kinds::STALE
-        } else if one(&["busy", "managed-elsewhere"]) {
+        } else if one(&[rule::BUSY, rule::MANAGED_ELSEWHERE]) {
             kinds::CONFLICT
         } else {
             kinds::INVALID
@@ -152,7 +154,7 @@ impl Problem {
         Problem::violated(Violation {
             resource: resource.clone(),
             field: field.to_owned(),
-            rule: "malformed".to_owned(),
+            rule: rule::MALFORMED.id.to_owned(),
             problem: problem.to_owned(),
             fix: "look the field up in /v1/openapi.json".to_owned(),
         })

@@ -14,7 +14,7 @@ use super::openapi::Says;
 use super::requests::{ChangeParams, RequestView};
 use super::resources::ResourceView;
 use super::{
-    Api, audit, brakes, events, explain, findings, health, onboardings, openapi, policies, requests, resources,
+    Api, audit, brakes, events, explain, findings, health, onboardings, openapi, policies, requests, resources, rules,
     secrets, services, tokens,
 };
 use crate::control::actor::Role;
@@ -23,6 +23,7 @@ use crate::control::policy::Table;
 use crate::control::reconcile::Finding;
 use crate::control::reconcile::topic::Diagnosis;
 use crate::control::request::Request;
+use crate::control::resource::rule::Rule;
 use crate::control::resource::{
     AccessSpec, ClusterSpec, EventTypeSpec, GroupSpec, Kind, QuotaSpec, SenderSpec, ServiceSpec, TopicSpec, UserSpec,
 };
@@ -222,6 +223,9 @@ pub fn table() -> Vec<Route> {
         get("/v1/search", Right::READ, resources::search, "Resources of every kind")
             .asks::<resources::ListParams>()
             .lists::<ResourceView>(),
+        get("/v1/rules", Right::READ, rules::list, "What wishes are judged by, and good practice for each field")
+            .asks::<rules::RuleParams>()
+            .lists::<Rule>(),
         get("/v1/policy", Right::READ, policies::read, "The rules in force").gives::<Table>(200),
         put("/v1/policy", Right::ADMIN, policies::put, "Put other rules in force")
             .takes::<Table>()

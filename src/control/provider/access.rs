@@ -10,7 +10,7 @@ use crate::control::kafka::acls::{
     AclBinding, AclFilter, AclNameFilter, AclOperation, AclPattern, AclPermission, AclResource,
 };
 use crate::control::policy::Facts;
-use crate::control::resource::{AccessSpec, Found, Kind, Level, Pattern, ResourceId, Spec, Violation};
+use crate::control::resource::{AccessSpec, Found, Kind, Level, Pattern, ResourceId, Spec, Violation, rule};
 use crate::control::snapshot::PublishedGrant;
 use crate::control::store::Need;
 use crate::control::world::{Change, Operation, World};
@@ -241,7 +241,7 @@ impl Provider for AccessProvider {
             check_cluster(&mut found, world, "access");
         } else if world.cluster(cluster).is_none() {
             let problem = format!("there is no cluster `{cluster}`");
-            found.add("", "unknown-cluster", problem, "name one that is registered");
+            found.add("", rule::UNKNOWN_CLUSTER, problem, "name one that is registered");
         }
         let Some(Spec::Access(access)) = &change.desired else { return found.violations() };
         let (principal, what) = match access.level {
@@ -251,13 +251,18 @@ impl Provider for AccessProvider {
         match world.after(&principal) {
             None => found.add(
                 "principal",
-                "unknown-principal",
+                rule::UNKNOWN_PRINCIPAL,
                 format!("there is no {what} `{}`", access.principal),
                 "create it first, or in the same request",
             ),
             Some(spec) if spec.service(&principal) != Some(&access.service) => {
                 let problem = format!("{what} `{}` is not of service `{}`", access.principal, access.service);
-                found.add("principal", "not-yours", problem, "grant access to a principal of the service that asks");
+                found.add(
+                    "principal",
+                    rule::NOT_YOURS,
+                    problem,
+                    "grant access to a principal of the service that asks",
+                );
             }
             Some(_) => {}
         }
@@ -268,7 +273,7 @@ impl Provider for AccessProvider {
         if access.pattern == Pattern::Literal && world.after(&target).is_none() {
             found.add(
                 "target",
-                "unknown-target",
+                rule::UNKNOWN_TARGET,
                 format!("there is no {}", target),
                 "create it first, or in the same request",
             );

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, check_service, read_wish};
 use crate::config::{self, Cluster, Problem, Settings};
 use crate::control::policy::Facts;
-use crate::control::resource::{EventTypeSpec, Found, Kind, ResourceId, Spec, Violation};
+use crate::control::resource::{EventTypeSpec, Found, Kind, ResourceId, Spec, Violation, rule};
 use crate::control::store::{Need, Published};
 use crate::control::world::{Change, World};
 use crate::route::EventType;
@@ -141,7 +141,7 @@ impl Provider for EventTypeProvider {
         check_service(&mut found, world, &spec.service);
         for key in ELSEWHERE.iter().filter(|key| spec.settings.contains_key(**key)) {
             let problem = format!("`{key}` follows from what stands beside `settings`");
-            found.add(&format!("settings.{key}"), "elsewhere", problem, "leave it out there");
+            found.add(&format!("settings.{key}"), rule::ELSEWHERE, problem, "leave it out there");
         }
         // What stands elsewhere counts.
         if let Err(problems) = self.checks.parse(&change.id.name, &settings(spec)) {
@@ -152,7 +152,7 @@ impl Provider for EventTypeProvider {
                     "" | "cluster" | "topic" => key.to_owned(),
                     key => format!("settings.{key}"),
                 };
-                found.add(&field, "event-type", problem.message, "say it as `[events.NAME]` of a proxy would");
+                found.add(&field, rule::EVENT_TYPE, problem.message, "say it as `[events.NAME]` of a proxy would");
             }
         }
         let dead_letter = spec.settings.get("dead_letter").and_then(Value::as_str);
@@ -160,14 +160,14 @@ impl Provider for EventTypeProvider {
         for (field, topic) in topics.into_iter().filter_map(|(field, topic)| Some((field, topic?))) {
             if world.topic(&spec.cluster, topic).is_none() {
                 let problem = format!("there is no topic `{topic}` on cluster `{}`", spec.cluster);
-                found.add(field, "unknown-topic", problem, "create it first, or in the same request");
+                found.add(field, rule::UNKNOWN_TOPIC, problem, "create it first, or in the same request");
             }
         }
         if let Some(topic) = dead_letter.and_then(|topic| world.topic(&spec.cluster, topic))
             && topic.service != spec.service
         {
             let problem = format!("it is a topic of service `{}`", topic.service);
-            found.add("settings.dead_letter", "not-yours", problem, "name one of the service's own");
+            found.add("settings.dead_letter", rule::NOT_YOURS, problem, "name one of the service's own");
         }
         found.violations()
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::kafka::{AdminError, KafkaAdmin, Settings};
 use super::policy::Facts;
-use super::resource::{Found, Kind, ResourceId, Spec, Violation};
+use super::resource::{Found, Kind, ResourceId, Spec, Violation, rule};
 use super::seal::Sealer;
 use super::sink::SinkError;
 use super::store::{Need, Resource, ResourceState, Store};
@@ -249,14 +249,14 @@ fn check_cluster(found: &mut Found<'_>, world: &World, kinds: &str) {
     let cluster = id.cluster.as_deref().unwrap_or_default();
     let Some(view) = world.cluster(cluster) else {
         let problem = format!("there is no cluster `{cluster}`");
-        return found.add("", "unknown-cluster", problem, "name one that is registered");
+        return found.add("", rule::UNKNOWN_CLUSTER, problem, "name one that is registered");
     };
     if !world.is_writable(cluster) {
         let problem = format!("cluster `{cluster}` is only looked at");
-        found.add("", "observed-cluster", problem, "let an operator change its mode");
+        found.add("", rule::OBSERVED_CLUSTER, problem, "let an operator change its mode");
     } else if let Some(why) = view.unsupported.get(&id.kind) {
         let problem = format!("cluster `{cluster}` does not let us manage {kinds}: {why}");
-        found.add("", "unsupported", problem, "choose another cluster");
+        found.add("", rule::UNSUPPORTED, problem, "choose another cluster");
     }
 }
 
@@ -265,9 +265,9 @@ fn check_service(found: &mut Found<'_>, world: &World, service: &str) {
     let row = world.before(&ResourceId::of(Kind::Service, service));
     if world.service(service).is_none() {
         let problem = format!("there is no service `{service}`");
-        found.add("service", "unknown-service", problem, "create the service, or name another");
+        found.add("service", rule::UNKNOWN_SERVICE, problem, "create the service, or name another");
     } else if row.is_some_and(|row| row.state == ResourceState::Deleting) {
         let problem = format!("service `{service}` is being deleted");
-        found.add("service", "service-goes", problem, "name another, or call the deletion off");
+        found.add("service", rule::SERVICE_GOES, problem, "name another, or call the deletion off");
     }
 }

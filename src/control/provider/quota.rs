@@ -16,7 +16,7 @@ use super::{
 use crate::control::kafka::quotas::{QuotaChange, QuotaEntity, QuotaFilter, QuotaMatch, QuotaName};
 use crate::control::kafka::{AdminError, Mode};
 use crate::control::policy::Facts;
-use crate::control::resource::{Found, Kind, QuotaSpec, ResourceId, Spec, Violation};
+use crate::control::resource::{Found, Kind, QuotaSpec, ResourceId, Spec, Violation, rule};
 use crate::control::snapshot::PublishedQuota;
 use crate::control::store::{Need, Resource};
 use crate::control::world::{Change, World};
@@ -107,20 +107,23 @@ impl Provider for QuotaProvider {
             check_cluster(&mut found, world, "quotas");
         } else if world.cluster(cluster).is_none() {
             let problem = format!("there is no cluster `{cluster}`");
-            found.add("", "unknown-cluster", problem, "name one that is registered");
+            found.add("", rule::UNKNOWN_CLUSTER, problem, "name one that is registered");
         }
         let Some(quota) = Self::spec(change) else { return found.violations() };
         let user = quota.user.as_ref().map(|user| ("user", ResourceId::on(Kind::User, cluster, user)));
         let event_type = quota.event_type.as_ref().map(|name| ("event_type", ResourceId::of(Kind::EventType, name)));
         for (field, id) in user.into_iter().chain(event_type) {
             match world.after(&id) {
-                None => {
-                    found.add(field, "unknown", format!("there is no {id}"), "create it first, or in the same request")
-                }
+                None => found.add(
+                    field,
+                    rule::UNKNOWN,
+                    format!("there is no {id}"),
+                    "create it first, or in the same request",
+                ),
                 Some(spec) if spec.service(&id) != Some(&quota.service) => {
                     found.add(
                         field,
-                        "not-yours",
+                        rule::NOT_YOURS,
                         format!("{id} is not of service `{}`", quota.service),
                         "name one of the service's own",
                     );

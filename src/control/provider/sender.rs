@@ -8,7 +8,7 @@ use super::{Answer, Comparison, Observed, Provider, Reach, Step, StepError, chec
 use crate::auth;
 use crate::config::DocumentLimits;
 use crate::control::policy::Facts;
-use crate::control::resource::{Found, Kind, ResourceId, SenderSpec, Spec, Violation};
+use crate::control::resource::{Found, Kind, ResourceId, SenderSpec, Spec, Violation, rule};
 use crate::control::snapshot::PublishedSender;
 use crate::control::store::{Need, Secret};
 use crate::control::world::{Change, World};
@@ -54,7 +54,7 @@ impl Provider for SenderProvider {
             && sender.generation < before.generation
         {
             let problem = format!("its key is of generation {}, and none before it comes back", before.generation);
-            found.add("generation", "no-way-back", problem, "a greater number makes a new key");
+            found.add("generation", rule::NO_WAY_BACK, problem, "a greater number makes a new key");
         }
         found.violations()
     }

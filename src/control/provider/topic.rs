@@ -17,7 +17,7 @@ use crate::control::kafka::configs::{ConfigChange, ConfigResource, ConfigSource}
 use crate::control::kafka::topics::NewTopic;
 use crate::control::kafka::{AdminError, Mode};
 use crate::control::policy::Facts;
-use crate::control::resource::{EventTypeSpec, Expert, Found, Kind, ResourceId, Spec, TopicSpec, Violation};
+use crate::control::resource::{EventTypeSpec, Expert, Found, Kind, ResourceId, Spec, TopicSpec, Violation, rule};
 use crate::control::store::{Need, Resource};
 use crate::control::world::{Change, World};
 
@@ -167,7 +167,7 @@ impl Provider for TopicProvider {
                 let goes_to_it = |event: &EventTypeSpec| event.cluster == cluster && event.topic == *name;
                 if matches!(world.after(&row.id), Some(Spec::EventType(event)) if goes_to_it(event)) {
                     let problem = format!("events of `{}` still go to it", row.id.name);
-                    found.add("", "in-use", problem, "delete the event type, or send it elsewhere, first");
+                    found.add("", rule::IN_USE, problem, "delete the event type, or send it elsewhere, first");
                 }
             }
             return found.violations();
@@ -176,14 +176,19 @@ impl Provider for TopicProvider {
             && !retention.parse::<i64>().is_ok_and(|bytes| bytes >= 0)
         {
             let problem = format!("`{retention}` is no limit by size, so that nothing can be reserved for it");
-            found.add("expert.configs.retention.bytes", "no-limit", problem, "say how many bytes a partition keeps");
+            found.add(
+                "expert.configs.retention.bytes",
+                rule::NO_LIMIT,
+                problem,
+                "say how many bytes a partition keeps",
+            );
         }
         check_service(&mut found, world, &spec.service);
         let resolved = match resolve(spec, world, cluster) {
             Ok(resolved) => resolved,
             Err(wrong) => {
                 for Unresolvable { field, problem, fix } in wrong {
-                    found.add(field, "capacity", problem, &fix);
+                    found.add(field, rule::CAPACITY, problem, &fix);
                 }
                 return found.violations();
             }
@@ -193,7 +198,7 @@ impl Provider for TopicProvider {
                 let (now, wanted) = (before.partitions, resolved.partitions);
                 found.add(
                     "capacity",
-                    "no-shrinking",
+                    rule::NO_SHRINKING,
                     format!("it has {now} partitions, this would be {wanted}, and Kafka cannot take partitions away"),
                     "keep the capacity, or move to a new topic",
                 );
@@ -201,7 +206,7 @@ impl Provider for TopicProvider {
             if resolved.replicas != before.replicas {
                 found.add(
                     "tier",
-                    "no-recopying",
+                    rule::NO_RECOPYING,
                     format!("it has {} copies, this tier has {}", before.replicas, resolved.replicas),
                     "move to a new topic of that tier",
                 );

@@ -12,7 +12,7 @@ use crate::control::kafka::scram::ScramMechanism;
 use crate::control::kafka::users::NewCredential;
 use crate::control::kafka::{AdminError, KafkaAdmin as _, KafkaClient};
 use crate::control::policy::Facts;
-use crate::control::resource::{Found, Kind, Mechanism, ResourceId, Spec, UserSpec, Violation};
+use crate::control::resource::{Found, Kind, Mechanism, ResourceId, Spec, UserSpec, Violation, rule};
 use crate::control::seal;
 use crate::control::sink::{Delivery, Sinks};
 use crate::control::store::{self, Need};
@@ -171,18 +171,18 @@ impl Provider for UserProvider {
             if user.generation < before.generation {
                 let problem =
                     format!("its password is of generation {}, and none before it comes back", before.generation);
-                found.add("generation", "no-way-back", problem, "a greater number makes a new password");
+                found.add("generation", rule::NO_WAY_BACK, problem, "a greater number makes a new password");
             }
             if user.mechanism != before.mechanism && user.generation == before.generation {
                 let problem = "another mechanism needs a new password".to_owned();
-                found.add("mechanism", "needs-rotation", problem, "raise `generation` with it");
+                found.add("mechanism", rule::NEEDS_ROTATION, problem, "raise `generation` with it");
             }
         }
         if let Some(sink) = user.sink.as_deref().filter(|sink| self.sinks.find(sink).is_none()) {
             let names = self.sinks.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let names = if names.is_empty() { "there are none".to_owned() } else { format!("there are {names}") };
             let fix = format!("{names}; without a sink whoever asks reads the password once");
-            found.add("sink", "unknown-sink", format!("there is no sink `{sink}`"), fix);
+            found.add("sink", rule::UNKNOWN_SINK, format!("there is no sink `{sink}`"), fix);
         }
         found.violations()
     }

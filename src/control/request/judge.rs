@@ -10,7 +10,7 @@ use crate::control::actor::{Actor, topic_of};
 use crate::control::admission::over_budget;
 use crate::control::origin::{self, Origin};
 use crate::control::policy::Facts;
-use crate::control::resource::{Found, Spec, Violation, Visibility};
+use crate::control::resource::{Found, Spec, Violation, Visibility, rule};
 use crate::control::store::{Need, Reservation, ResourceState, Taken};
 use crate::control::world::{Change, World};
 
@@ -28,7 +28,7 @@ impl Desk {
         let mut found = Found::of(id);
         if !actor.may_ask(id, change.desired.as_ref(), world) {
             let problem = format!("`{}` is of no group that owns it", actor.name);
-            found.add("", "not-yours", problem, "ask its owner, or join the group");
+            found.add("", rule::NOT_YOURS, problem, "ask its owner, or join the group");
             // What is wrong with what is not theirs is not theirs to know.
             return found.violations();
         }
@@ -37,15 +37,15 @@ impl Desk {
             && wanted != found_revision
         {
             let problem = format!("it is at revision {found_revision}, not {wanted}");
-            found.add("", "stale", problem, "read it again");
+            found.add("", rule::STALE, problem, "read it again");
         }
         if let Some(before) = before {
             origin::check(change, world, ask, origin, &mut found);
             if matches!(before.state, ResourceState::Applying | ResourceState::Deleting) {
-                found.add("", "busy", "it is being changed", "wait until that is done");
+                found.add("", rule::BUSY, "it is being changed", "wait until that is done");
             }
         } else if change.desired.is_none() {
-            found.add("", "unknown", "there is nothing of this name", "look at the list");
+            found.add("", rule::UNKNOWN, "there is nothing of this name", "look at the list");
             return found.violations();
         }
         if let Some(spec) = &change.desired {
@@ -55,14 +55,14 @@ impl Desk {
                 && !actor.may_set_by_hand(id, world)
             {
                 let fix = "leave `expert` out and say what capacity is needed, or ask somebody with the role `expert`";
-                found.add("expert", "not-an-expert", "Kafka's own settings need the role `expert`", fix);
+                found.add("expert", rule::NOT_AN_EXPERT, "Kafka's own settings need the role `expert`", fix);
             }
         }
         match self.providers.of(id.kind) {
             Some(provider) => found.extend(provider.violations(change, world)),
             None => {
                 let problem = format!("{} is managed by no provider", id.kind.as_str());
-                found.add("", "unmanaged-kind", problem, "leave it out");
+                found.add("", rule::UNMANAGED_KIND, problem, "leave it out");
             }
         }
         found.violations()

@@ -1,5 +1,6 @@
 //! What is found wrong with one resource, collected as it is looked at.
 
+use super::rule::Rule;
 use super::{ResourceId, Violation};
 
 /// The violations of one resource so far.
@@ -21,8 +22,8 @@ impl<'i> Found<'i> {
     }
 
     /// Adds one: the field's path in the spec, the rule that it breaks, what is wrong, what would be right.
-    pub(crate) fn add(&mut self, field: &str, rule: &str, problem: impl Into<String>, fix: impl Into<String>) {
-        let (resource, field, rule) = (self.id.clone(), field.to_owned(), rule.to_owned());
+    pub(crate) fn add(&mut self, field: &str, rule: Rule, problem: impl Into<String>, fix: impl Into<String>) {
+        let (resource, field, rule) = (self.id.clone(), field.to_owned(), rule.id.to_owned());
         self.violations.push(Violation { resource, field, rule, problem: problem.into(), fix: fix.into() });
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod found;
 mod names;
+pub mod rule;
 mod specs;
 
 pub(crate) use found::Found;

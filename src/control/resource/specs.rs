@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Found, Kind, ResourceId, Violation, check_topic, names};
+use super::{Found, Kind, ResourceId, Violation, check_topic, names, rule};
 use crate::control::capacity::{Capacity, Tier, Wanted};
 
 /// What is said of a resource, by its kind.
@@ -406,16 +406,21 @@ impl Spec {
             _ => names::check_other(&id.name),
         };
         if let Err(error) = checked {
-            found.add("", "name", error.to_string(), "choose another name");
+            found.add("", rule::NAME, error.to_string(), "choose another name");
         }
         match self {
             Spec::Service(spec) if spec.group.is_empty() => {
-                found.add("group", "required", "a service without a group has no owner", "name the group of its team");
+                found.add(
+                    "group",
+                    rule::REQUIRED,
+                    "a service without a group has no owner",
+                    "name the group of its team",
+                );
             }
             Spec::Topic(TopicSpec { expert: Some(expert), .. }) if expert.reason.trim().is_empty() => {
                 found.add(
                     "expert.reason",
-                    "required",
+                    rule::REQUIRED,
                     "settings by hand need a reason",
                     "say why the resolved ones do not do",
                 );
@@ -423,7 +428,7 @@ impl Spec {
             Spec::Cluster(ClusterSpec { quiet_hours: Some(hours), .. }) if !(0.0..=8_760.0).contains(hours) => {
                 found.add(
                     "quiet_hours",
-                    "range",
+                    rule::RANGE,
                     "a quiet period has 0 to 8,760 hours",
                     "say how long a deletion can be called off",
                 );
@@ -453,11 +458,11 @@ impl AccessSpec {
 
     fn check(&self, found: &mut Found<'_>) {
         if self.pattern == Pattern::Prefix && self.level == Level::Publish {
-            found.add("pattern", "no-prefix", "publishing is granted by event type", "grant each event type");
+            found.add("pattern", rule::NO_PREFIX, "publishing is granted by event type", "grant each event type");
         }
         if self.name() != found.id().name {
             let name = self.name();
-            found.add("", "name", "a grant is named by what it grants", format!("name it `{name}`"));
+            found.add("", rule::NAME, "a grant is named by what it grants", format!("name it `{name}`"));
         }
     }
 }
@@ -468,11 +473,16 @@ impl SenderSpec {
             [("events_per_second", self.events_per_second), ("bytes_per_second", self.bytes_per_second)]
         {
             if limit == Some(0) {
-                found.add(field, "zero", "a limit of 0 lets nothing through", "say `disabled` if that is meant");
+                found.add(field, rule::ZERO, "a limit of 0 lets nothing through", "say `disabled` if that is meant");
             }
         }
         if self.sample.is_some_and(|share| !(share > 0.0 && share < 1.0)) {
-            found.add("sample", "share", "it is not more than 0 and less than 1", "`0.01` is one event in a hundred");
+            found.add(
+                "sample",
+                rule::SHARE,
+                "it is not more than 0 and less than 1",
+                "`0.01` is one event in a hundred",
+            );
         }
     }
 }
@@ -482,14 +492,14 @@ impl QuotaSpec {
         if let Some(limited) = self.user.as_ref().or(self.event_type.as_ref())
             && *limited != found.id().name
         {
-            found.add("", "name", "a quota is named by what it limits", format!("name it `{limited}`"));
+            found.add("", rule::NAME, "a quota is named by what it limits", format!("name it `{limited}`"));
         }
         match (&self.user, &self.event_type) {
-            (None, None) => found.add("", "required", "it limits nobody", "name a `user` or an `event_type`"),
+            (None, None) => found.add("", rule::REQUIRED, "it limits nobody", "name a `user` or an `event_type`"),
             (Some(_), None) if self.events_per_second.is_some() => {
                 found.add(
                     "events_per_second",
-                    "not-by-kafka",
+                    rule::NOT_BY_KAFKA,
                     "Kafka limits bytes, not records",
                     "limit the event type",
                 );
@@ -497,7 +507,7 @@ impl QuotaSpec {
             (None, Some(_)) if self.consume_bytes_per_second.is_some() => {
                 found.add(
                     "consume_bytes_per_second",
-                    "not-by-proxy",
+                    rule::NOT_BY_PROXY,
                     "nobody reads through the proxy",
                     "limit the user",
                 );
@@ -510,7 +520,7 @@ impl QuotaSpec {
         {
             found.add(
                 "",
-                "zero",
+                rule::ZERO,
                 "a limit of 0 lets nothing through",
                 "take the access away, or disable the event type",
             );
