@@ -168,6 +168,8 @@ fn a_team_gets_an_event_by_commands_and_a_client_can_do_what_was_granted() {
         explained.contains("12 partitions in 2 copies") && explained.contains("retention.ms=86400000"),
         "{explained}"
     );
+    let rules = ann.does(&["rules", "topic.capacity"]);
+    assert!(rules.contains("no-shrinking") && !rules.contains("unknown-sink"), "{rules}");
     let budget = ann.does(&["budget"]);
     assert!(budget.contains("core") && budget.contains("10 TB"), "{budget}");
     let diagnosed = ann.does(&["diagnose", &name]);

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 /// A rule. Its id is what a violation names; ids never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+// The policy has rules, too, and both are in one description of the API.
+#[schema(as = ValidationRule)]
 pub struct Rule {
     /// Its name.
     pub id: &'static str,
