@@ -86,10 +86,8 @@ impl Crew {
 
     /// Everything that waits, each of it tried once; says how many came to an end.
     pub(super) async fn once(mut self) -> Result<usize, ApplyError> {
-        let (mut tried, mut ended, mut failed) = (BTreeMap::new(), 0, None);
+        let (mut ended, mut failed) = (0, None);
         loop {
-            let for_ever = Instant::now() + Duration::from_secs(86_400);
-            self.rests.extend(tried.keys().map(|id: &String| (id.clone(), for_ever)));
             self.look().await?;
             if self.tasks.is_empty() {
                 return failed.map_or(Ok(ended), Err);
@@ -101,7 +99,8 @@ impl Crew {
                 Ok(Err(error)) => failed = Some(error),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
-            tried.insert(request, ());
+            // What was tried is not tried again.
+            self.rests.insert(request, Instant::now() + Duration::from_secs(86_400));
         }
     }
 
