@@ -155,6 +155,17 @@ impl Client {
         self.finish(url, response).await
     }
 
+    /// Everything of a list, or the first `limit` of it.
+    pub(super) async fn list(&self, url: Url, limit: Option<usize>) -> Result<Vec<Value>, Failure> {
+        let mut items = Vec::new();
+        let keep = |item| {
+            items.push(item);
+            Ok(())
+        };
+        self.pages(url, limit, keep).await?;
+        Ok(items)
+    }
+
     /// All items of a list, page by page; each goes to `take`, which says whether it wants more.
     pub(super) async fn pages(
         &self,

@@ -184,17 +184,10 @@ async fn login(client: &Client, looks: &mut Looks) -> bool {
 }
 
 async fn clusters(client: &Client, looks: &mut Looks) {
-    let mut items = Vec::new();
-    let listed = client
-        .pages(client.at(["v1", "clusters"]), None, |item| {
-            items.push(item);
-            Ok(())
-        })
-        .await;
-    if let Err(error) = listed {
-        looks.bad("clusters", error.to_string(), "ask an admin for the right to read");
-        return;
-    }
+    let items = match client.list(client.at(["v1", "clusters"]), None).await {
+        Ok(items) => items,
+        Err(error) => return looks.bad("clusters", error.to_string(), "ask an admin for the right to read"),
+    };
     if items.is_empty() {
         looks.remark(
             "clusters",

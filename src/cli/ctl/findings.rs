@@ -52,13 +52,7 @@ pub(super) async fn run(client: &Client, args: FindingsArgs, output: Output) -> 
             url.query_pairs_mut().append_pair(name, value);
         }
     }
-    let mut items = Vec::new();
-    client
-        .pages(url, None, |item| {
-            items.push(item);
-            Ok(())
-        })
-        .await?;
+    let items = client.list(url, None).await?;
     if output == Output::Json {
         return show::print_json(&json!({ "items": items }));
     }

@@ -96,13 +96,7 @@ async fn list(client: &Client, args: ListArgs, output: Output) -> Result<(), Fai
             url.query_pairs_mut().append_pair(name, value);
         }
     }
-    let mut items: Vec<Value> = Vec::new();
-    client
-        .pages(url, Some(args.limit), |item| {
-            items.push(item);
-            Ok(())
-        })
-        .await?;
+    let items = client.list(url, Some(args.limit)).await?;
     if output == Output::Json {
         return show::print_json(&json!({ "items": items }));
     }
@@ -129,12 +123,7 @@ pub(super) async fn open(client: &Client, service: &str) -> Result<Vec<Value>, F
     for state in ["pending", "approved", "applying", "quiet"] {
         let mut url = client.at(["v1", "requests"]);
         url.query_pairs_mut().append_pair("state", state).append_pair("service", service);
-        client
-            .pages(url, Some(OPEN_MAX), |item| {
-                items.push(item);
-                Ok(())
-            })
-            .await?;
+        items.extend(client.list(url, Some(OPEN_MAX)).await?);
     }
     Ok(items)
 }

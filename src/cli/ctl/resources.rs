@@ -126,13 +126,7 @@ pub(super) async fn list(client: &Client, args: ListArgs, output: Output) -> Res
             url.query_pairs_mut().append_pair(name, value);
         }
     }
-    let mut items = Vec::new();
-    client
-        .pages(url, args.limit, |item| {
-            items.push(item);
-            Ok(())
-        })
-        .await?;
+    let items = client.list(url, args.limit).await?;
     if output == Output::Json {
         return show::print_json(&json!({ "items": items }));
     }

@@ -147,14 +147,7 @@ impl Selection {
 async fn owned(client: &Client, service: &str) -> Result<Vec<Value>, Failure> {
     let mut url = client.at(["v1", "search"]);
     url.query_pairs_mut().append_pair("service", service);
-    let mut items = Vec::new();
-    client
-        .pages(url, None, |item| {
-            items.push(item);
-            Ok(())
-        })
-        .await?;
-    Ok(items)
+    client.list(url, None).await
 }
 
 async fn show_whole(client: &Client, service: &str, output: Output) -> Result<(), Failure> {

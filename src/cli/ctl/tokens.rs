@@ -69,13 +69,7 @@ pub(super) async fn run(client: &Client, command: TokenCommand, output: Output) 
 }
 
 async fn list(client: &Client, output: Output) -> Result<(), Failure> {
-    let mut items = Vec::new();
-    client
-        .pages(client.at(["v1", "tokens"]), None, |item| {
-            items.push(item);
-            Ok(())
-        })
-        .await?;
+    let items = client.list(client.at(["v1", "tokens"]), None).await?;
     if output == Output::Json {
         return show::print_json(&json!({ "items": items }));
     }
