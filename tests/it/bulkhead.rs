@@ -215,7 +215,8 @@ async fn a_topic_that_takes_nothing_leaves_the_others_their_room_and_they_lose_n
     assert!(refused > 1_000, "only {refused} were refused");
     let held = sample(&proxy, "iguazu_events_in_memory_bytes", "it.stuck").await;
     let share = sample(&proxy, "iguazu_events_in_memory_max_bytes", "it.stuck").await;
-    assert!(share == 524_288.0 && held <= share && held > 0.9 * share, "{held} of {share}");
+    // What its leader may owe is an eighth less than its share. That bites first where all of it was sent while records waited.
+    assert!(share == 524_288.0 && held <= share && held > 0.85 * share, "{held} of {share}");
     // Those that led the good topic's partitions on the dead broker have other leaders by the first reply.
     p99(&proxy, &mut oracle, 1).await;
     let beside = p99(&proxy, &mut oracle, 2).await;

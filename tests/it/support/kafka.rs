@@ -184,16 +184,16 @@ impl Cluster {
         let ready = |metadata| if is_ready(&metadata) { Ok(()) } else { Err("partitions without leader".to_owned()) };
         wait_for(&format!("topic {name}"), || ready(self.metadata(Some(name))?));
         for broker in self.brokers().split(',') {
-            wait_for(&format!("topic {name} at {broker}"), || {
-                let mut config = self.client();
-                config.set("bootstrap.servers", broker);
-                let client: BaseProducer = config.create().map_err(|e| e.to_string())?;
-                match client.client().fetch_metadata(Some(name), Duration::from_secs(1)) {
-                    Ok(metadata) => ready(metadata),
-                    Err(_) => Ok(()),
-                }
-            });
+            wait_for(&format!("topic {name} at {broker}"), || self.metadata_of(broker, Some(name)).map_or(Ok(()), ready));
         }
+    }
+
+    /// What one broker says of itself and the others, which need not know the same.
+    fn metadata_of(&self, broker: &str, topic: Option<&str>) -> Result<Metadata, String> {
+        let mut config = self.client();
+        config.set("bootstrap.servers", broker);
+        let client: BaseProducer = config.create().map_err(|e| e.to_string())?;
+        client.client().fetch_metadata(topic, Duration::from_secs(1)).map_err(|e| e.to_string())
     }
 
     fn try_create_topic(&self, name: &str, topic: Topic<'_>) -> Result<(), String> {
@@ -331,8 +331,7 @@ impl Cluster {
                 node.spawn();
             }
         }
-        try_wait_for("all replicas in sync", || {
-            let metadata = self.metadata(None)?;
+        let in_sync = |metadata: Metadata| {
             if metadata.brokers().len() < self.nodes.len() {
                 return Err(format!("{} brokers", metadata.brokers().len()));
             }
@@ -343,7 +342,12 @@ impl Cluster {
                 Some(topic) => Err(format!("topic {} is behind", topic.name())),
                 None => Ok(()),
             }
-        })
+        };
+        // Each is asked: the others may not have noticed yet that one was killed, and then say that all is well.
+        for broker in self.brokers().split(',') {
+            try_wait_for(&format!("all replicas in sync at {broker}"), || in_sync(self.metadata_of(broker, None)?))?;
+        }
+        Ok(())
     }
 
     fn spawn(nodes: usize) -> Cluster {
