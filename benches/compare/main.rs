@@ -58,6 +58,8 @@ struct Options {
     /// Whether this is `cargo test --benches`.
     check: bool,
     seconds: usize,
+    /// Of Iguazu, where it waits for Kafka; the others linger little or not at all.
+    linger_ms: u32,
     /// Folder with the programs of the others.
     programs: Option<PathBuf>,
     /// Names that a peer must contain.
@@ -90,6 +92,7 @@ impl Options {
         Options {
             check: !has("--bench"),
             seconds: after("--seconds").map_or(6, |seconds| seconds.parse().expect("--seconds is a number")),
+            linger_ms: after("--linger-ms").map_or(1, |linger| linger.parse().expect("--linger-ms is a number")),
             programs: after("--programs").map(PathBuf::from),
             only: after("--only"),
             external,
@@ -109,8 +112,10 @@ fn run(options: &Options) {
     let events = support::events();
     let mut peers = match (&options.external, options.check) {
         (Some(external), _) => vec![Peer::Floor, Peer::External(external.clone())],
-        (None, true) => vec![Peer::Floor, Peer::iguazu("raw_json"), Peer::iguazu("avro")],
-        (None, false) => Peer::all(options.programs.as_deref()),
+        (None, true) => {
+            vec![Peer::Floor, Peer::iguazu("raw_json", options.linger_ms), Peer::iguazu("avro", options.linger_ms)]
+        }
+        (None, false) => Peer::all(options.programs.as_deref(), options.linger_ms),
     };
     peers.retain(|peer| options.only.as_ref().is_none_or(|word| peer.name().contains(word.as_str())));
     let mut rows = vec![];

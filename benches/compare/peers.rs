@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use iguazu::dev::registry::{EmbeddedRegistry, Options};
 use serde_json::json;
@@ -64,9 +65,9 @@ impl Drop for Running {
 }
 
 impl Peer {
-    /// All that are compared, with those of the others that were built.
-    pub fn all(programs: Option<&Path>) -> Vec<Peer> {
-        let mut peers = vec![Peer::Floor, Peer::iguazu("raw_json"), Peer::iguazu("avro")];
+    /// All that are compared, with those of the others that were built, and with this linger where Kafka is waited for.
+    pub fn all(programs: Option<&Path>, linger_ms: u32) -> Vec<Peer> {
+        let mut peers = vec![Peer::Floor, Peer::iguazu("raw_json", linger_ms), Peer::iguazu("avro", linger_ms)];
         peers.push(Peer::Iguazu(Iguazu { encoding: "avro", reply: "acknowledged", linger_ms: 75 }));
         peers.push(Peer::Iguazu(Iguazu { encoding: "avro", reply: "enqueued", linger_ms: 75 }));
         let programs = programs.expect("--programs FOLDER; benches/compare/run.sh builds them and passes it");
@@ -76,8 +77,8 @@ impl Peer {
     }
 
     /// Iguazu as it is compared with those that linger little or not at all.
-    pub fn iguazu(encoding: &'static str) -> Peer {
-        Peer::Iguazu(Iguazu { encoding, reply: "acknowledged", linger_ms: 5 })
+    pub fn iguazu(encoding: &'static str, linger_ms: u32) -> Peer {
+        Peer::Iguazu(Iguazu { encoding, reply: "acknowledged", linger_ms })
     }
 
     pub fn name(&self) -> String {
@@ -181,11 +182,16 @@ impl Peer {
                 Running { addr, admin: None, pid: Some(child.id()), child: Some(child) }
             }
             Peer::Iguazu(iguazu) => {
-                let file = write("iguazu.toml", iguazu.settings(kafka, registry, topic));
-                let ready = folder.join(format!("{topic}.ready"));
+                // Several may run at once, of one topic.
+                static STARTED: AtomicUsize = AtomicUsize::new(0);
+                let number = STARTED.fetch_add(1, Relaxed);
+                let file = write(&format!("iguazu-{number}.toml"), iguazu.settings(kafka, registry, topic));
+                let ready = folder.join(format!("iguazu-{number}.ready"));
                 let args =
                     ["proxy".into(), "--ready-file".into(), ready.clone().into_os_string(), file.into_os_string()];
-                let child = spawn(Path::new(env!("CARGO_BIN_EXE_iguazu")), &args, pinned);
+                // Killed though it may never be ready.
+                let child = Some(spawn(Path::new(env!("CARGO_BIN_EXE_iguazu")), &args, pinned));
+                let mut running = Running { addr, admin: None, pid: child.as_ref().map(Child::id), child };
                 let addresses: serde_json::Value =
                     wait_for("the proxy is ready", || serde_json::from_slice(&std::fs::read(&ready).ok()?).ok());
                 let addr = |name: &str| -> SocketAddr {
@@ -193,7 +199,8 @@ impl Peer {
                 };
                 let is_ready = || process::get(addr("admin"), "/ready").is_ok_and(|(status, _)| status == 200);
                 wait_for("the event type is served", || is_ready().then_some(()));
-                Running { addr: addr("http"), admin: Some(addr("admin")), pid: Some(child.id()), child: Some(child) }
+                (running.addr, running.admin) = (addr("http"), Some(addr("admin")));
+                running
             }
             Peer::Bento(program) => {
                 let settings = json!({

@@ -4,6 +4,7 @@
 #
 #   ./benches/compare/run.sh                   everything: some five minutes to build the others, then ten to measure
 #   ./benches/compare/run.sh --only Iguazu     those whose name contains a word
+#   ./benches/compare/run.sh --linger-ms 20    another linger of Iguazu's than 1 ms where it waits for Kafka
 #   ./benches/compare/run.sh --peer http://127.0.0.1:9000/post --body-template body.json [--content-type T] [--pid N]
 #                                              the floor and another program, which runs already; `{payload}` in the body is one
 #                                              payload, `{lines}` several, one a line, `{array}` a JSON array of them

@@ -23,7 +23,7 @@ fn read_one<'s>(item: &Item<'s>, mut table: Table<'s>, registries: &[Registry]) 
         registry: table
             .take("registry")
             .and_then(|item| reference(item, "registry", registries.iter().map(|r| &*r.name))),
-        linger: table.milliseconds("linger_ms", 75, 5..=1_000),
+        linger: table.milliseconds("linger_ms", 75, 1..=1_000),
         slow_linger: table.milliseconds("slow_linger_ms", 500, 5..=10_000),
         buffer_bytes_max: table.size("buffer_bytes_max", 268_435_456, 1_048_576..=68_719_476_736),
         message_timeout: table.milliseconds("message_timeout_ms", 30_000, 1_000..=900_000),

@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn one_setting_is_explained_by_its_key_or_the_end_of_it() {
         let told = explain("clusters.core.linger_ms").expect("it is one");
-        assert!(told.contains("milliseconds, 5 to 1000; default `75`"), "{told}");
+        assert!(told.contains("milliseconds, 1 to 1000; default `75`"), "{told}");
         assert_eq!(explain("linger_ms").as_ref(), Ok(&told));
         assert!(explain("http.drain_seconds").expect("it is one").contains("needs a restart"));
         assert!(explain("events.\"a.b\".acks").expect("it is one").contains("`leader`, `all`; default `\"leader\"`"));

@@ -15,6 +15,7 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use tracing::{debug, error, warn};
 
+use super::bell::Bell;
 use super::breaker::Gate;
 use super::budget::NoRoom;
 use super::context::{Context, Resend, care_from};
@@ -30,11 +31,10 @@ use crate::spool::{NotTaken, Spool};
 use crate::telemetry::sources;
 
 /// How long the poll thread rests when there is nothing to report. Waiting inside librdkafka's poll would wake it for every
-/// batch, and rdkafka spins through the last millisecond of each wait; so reports are taken in bulk, and an acknowledged
-/// reply comes half of this later on average.
+/// batch, and rdkafka spins through the last millisecond of each wait; so reports are taken in bulk, unless a request waits for
+/// one: then its [`Bell`] wakes it at once.
 const REST: Duration = Duration::from_millis(5);
-/// How long it rests while no record is in flight. Shorter than the default linger: it is awake again before the first record
-/// after a silence can be acknowledged.
+/// How long it rests while no record is in flight.
 const IDLE_REST: Duration = Duration::from_millis(20);
 /// How long one call of a flush lasts; reports of that time count as received at its beginning.
 const FLUSH: Duration = Duration::from_millis(20);
@@ -212,6 +212,9 @@ impl Client {
             }
         }
         tracked.mark_sent(now_ms);
+        if tracked.is_awaited() && !tracked.is_from_spool() {
+            context.note_awaited(now_ms);
+        }
         context.ages.add(now_ms);
         topic.produce(record, partition, tracked).map_err(|(error, mut tracked)| {
             context.settle_debt(&mut tracked, false);
@@ -584,6 +587,7 @@ impl std::fmt::Debug for Client {
 impl Shared {
     fn poll_until_stopped(&self) {
         let context = self.producer.context();
+        let _bell = Bell::hang(&self.producer);
         while !self.stopping.load(Relaxed) {
             context.polled_ms.store(context.clock.now_ms(), Relaxed);
             // One call takes one thing that librdkafka has to say: the reports of a batch, an error, a log line.

@@ -39,6 +39,9 @@ const RESENDS_MAX: u8 = 3;
 /// How often failures of one kind are logged.
 const LOG_EVERY_MS: u32 = 10_000;
 
+/// How long after its linger a record counts as awaited. What takes longer is late anyway.
+const AWAITED_FOR: Duration = Duration::from_secs(1);
+
 /// Most bytes of dead letters in memory, for each cluster: a flood of bad events takes no more.
 const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -58,6 +61,8 @@ pub(super) struct Context {
     /// When the poll thread last asked librdkafka for reports, on the clock: when a report counts as received, so that the
     /// clock is read once a batch.
     pub(super) polled_ms: AtomicU32,
+    /// When the last record was sent that a request waits for, on the clock.
+    awaited_ms: AtomicU32,
     /// Set whenever librdkafka had something to say.
     pub(super) called: AtomicBool,
     /// Whether the cluster takes records, as far as its breaker knows.
@@ -105,6 +110,7 @@ impl Context {
             linger: settings::linger(cluster, lane),
             clock: Clock::start(),
             polled_ms: AtomicU32::new(0),
+            awaited_ms: AtomicU32::new(0),
             called: AtomicBool::new(false),
             gate: Arc::clone(&surroundings.gate),
             budget: Budget::new(bytes_max),
@@ -123,6 +129,17 @@ impl Context {
             keep: Keep::new(&surroundings.keeper),
             token: TokenSource::new(cluster),
         }
+    }
+
+    /// A request waits for a record that is sent now.
+    pub(super) fn note_awaited(&self, now_ms: u32) {
+        self.awaited_ms.store(now_ms, Relaxed);
+    }
+
+    /// Whether requests wait for records, as far as those can be expected to be acknowledged in time.
+    pub(super) fn is_awaited(&self) -> bool {
+        let since_ms = self.clock.now_ms().wrapping_sub(self.awaited_ms.load(Relaxed));
+        u128::from(since_ms) < (self.linger + AWAITED_FOR).as_millis()
     }
 
     /// Takes room in the budget back and forgets when the record was sent.

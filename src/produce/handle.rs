@@ -5,8 +5,8 @@
 //!
 //! rdkafka's own `send` names the topic, and librdkafka then compares the name with those of all its topics, one after the other
 //! under a lock: some 60 instructions each, a hundred topics cost more than the rest of `send`. It also copies each header's
-//! name into a string of its own first. So this is the one module with `unsafe`; `Client::resend` still uses rdkafka's `send`, and a
-//! test compares what the two put into Kafka.
+//! name into a string of its own first. So this module has `unsafe`, as only `bell` does beside it; `Client::resend` still uses rdkafka's
+//! `send`, and a test compares what the two put into Kafka.
 #![allow(unsafe_code, reason = "librdkafka's topic handles have no safe interface")]
 
 use std::ffi::{CString, c_char, c_void};

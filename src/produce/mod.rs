@@ -15,6 +15,7 @@ use crate::outcome::{Code, Tracked};
 
 pub mod client;
 mod handle;
+mod bell;
 mod context;
 mod budget;
 mod beside;

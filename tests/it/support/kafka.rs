@@ -184,7 +184,9 @@ impl Cluster {
         let ready = |metadata| if is_ready(&metadata) { Ok(()) } else { Err("partitions without leader".to_owned()) };
         wait_for(&format!("topic {name}"), || ready(self.metadata(Some(name))?));
         for broker in self.brokers().split(',') {
-            wait_for(&format!("topic {name} at {broker}"), || self.metadata_of(broker, Some(name)).map_or(Ok(()), ready));
+            wait_for(&format!("topic {name} at {broker}"), || {
+                self.metadata_of(broker, Some(name)).map_or(Ok(()), ready)
+            });
         }
     }
 
