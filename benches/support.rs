@@ -40,10 +40,8 @@ pub fn compile(text: &str) -> DescriptorPool {
     compiler.descriptor_pool()
 }
 
-/// Registers the benches' schema, and the Avro one that is derived from it, at a registry.
-pub async fn register(url: &str) {
-    use iguazu::schema::protos::ProtoFiles;
-    use iguazu::schema::repository::{Repository, merge};
+/// A client of a registry.
+pub fn registry(url: &str) -> iguazu::schema::Registry {
     let settings = iguazu::config::Registry {
         name: "main".to_owned(),
         urls: vec![url.to_owned()],
@@ -52,7 +50,14 @@ pub async fn register(url: &str) {
         timeout: std::time::Duration::from_secs(5),
         negative_ttl: std::time::Duration::ZERO,
     };
-    let client = iguazu::schema::Registry::new(&settings).expect("valid settings");
+    iguazu::schema::Registry::new(&settings).expect("valid settings")
+}
+
+/// Registers the benches' schema, and the Avro one that is derived from it, at a registry.
+pub async fn register(url: &str) {
+    use iguazu::schema::protos::ProtoFiles;
+    use iguazu::schema::repository::{Repository, merge};
+    let client = registry(url);
     let event = iguazu::config::EventMessage::named(MESSAGE, iguazu::route::Mapping::default());
     let repository =
         Repository::new(ProtoFiles::of([("bench_event.proto", PROTO)]), vec![event]).expect("the schema compiles");

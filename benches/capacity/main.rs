@@ -1,7 +1,7 @@
 //! What a capacity plan is reckoned from, and a small fleet that checks the reckoning.
 //!
-//! In: Kafka's jars. Out, as tables: CPU of proxy and broker and Produce requests by linger; memory by open connections; and for a
-//! fleet of proxies beside one Kafka what the plan says of connections, Produce requests and registry requests against what is counted.
+//! In: Kafka's jars. Out, as tables: CPU of proxy and broker and Produce requests by linger; bytes on a broker's disk by envelope and
+//! compression; memory by open connections; and for a fleet of proxies beside one Kafka what the plan says of connections, Produce requests and registry requests against what is counted.
 //!
 //! `cargo bench --bench capacity` takes two minutes; `-- --proxies N --rate R` makes another fleet. Without `--bench`
 //! (`cargo test --benches`) two proxies take a few events and must have delivered all of them.
@@ -58,6 +58,7 @@ fn main() {
         return;
     }
     plant.lingers();
+    plant.sizes();
     plant.connections();
     let (proxies, rate) = (number("--proxies", 10), number("--rate", 20_000));
     plant.fleet(proxies, rate / BATCH, SECONDS).print(proxies);
@@ -72,7 +73,11 @@ struct Plant<'f> {
 
 impl Plant<'_> {
     fn proxy(&self, topic: &str, linger_ms: u32) -> (Peer, Running) {
-        let peer = Peer::Iguazu(Iguazu { encoding: "avro", reply: "enqueued", linger_ms });
+        self.proxy_with(topic, Iguazu { reply: "enqueued", ..Iguazu::new("avro", linger_ms) })
+    }
+
+    fn proxy_with(&self, topic: &str, settings: Iguazu) -> (Peer, Running) {
+        let peer = Peer::Iguazu(settings);
         let running = peer.start(self.folder, &self.kafka, &self.registry, topic, 64, false);
         (peer, running)
     }
@@ -129,6 +134,30 @@ impl Plant<'_> {
         let broker = Cpu::of(self.kafka.pid()).since(before.0, RATE * SECONDS)[2];
         let requests = producer.context().after(&producer) - before.1;
         (broker, requests as f64 * 1e3 / (RATE * SECONDS) as f64)
+    }
+
+    /// What an event takes on a broker's disk, for each copy of it.
+    fn sizes(&self) {
+        const EVENTS: usize = 50_000;
+        println!("\nBytes on a broker's disk, one copy, {EVENTS} events in batches of {BATCH}\n");
+        println!("| envelope | compression | bytes an event | proxy CPU us/event |\n|---|---|--:|--:|");
+        let events = support::events();
+        for envelope in ["cloudevents", "single"] {
+            for compression in ["none", "lz4", "zstd"] {
+                let topic = self.kafka.new_topic();
+                let settings = Iguazu { reply: "enqueued", compression, envelope, ..Iguazu::new("avro", 75) };
+                let (peer, running) = self.proxy_with(&topic, settings);
+                let wire = peer.wire(&events, BATCH, &topic);
+                let pid = running.pid.expect("we started it");
+                let before = Cpu::of(pid);
+                drive::open(running.addr, &wire, 200, EVENTS / BATCH / 200, 16).assert_all_succeeded();
+                let sent = (EVENTS / BATCH / 200 * 200 * BATCH) as u64;
+                assert_eq!(self.kafka.wait_for(&topic, sent), sent);
+                let cpu = Cpu::of(pid).since(before, sent as usize)[2];
+                let bytes = self.kafka.bytes(self.folder, &topic) / sent;
+                println!("| `{envelope}` | {compression} | {bytes} | {cpu:.2} |");
+            }
+        }
     }
 
     /// What a connection that was used and is kept takes.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/warpstreamlabs/bento/public/service"
 
+	_ "github.com/warpstreamlabs/bento/public/components/confluent"
 	_ "github.com/warpstreamlabs/bento/public/components/io"
 	_ "github.com/warpstreamlabs/bento/public/components/kafka"
 	_ "github.com/warpstreamlabs/bento/public/components/prometheus"

@@ -97,6 +97,29 @@ impl Kafka {
         last
     }
 
+    /// Bytes of a topic's records on the broker's disk, which is below this folder.
+    pub fn bytes(&self, folder: &Path, topic: &str) -> u64 {
+        let prefix = format!("{topic}-");
+        let mut below = vec![folder.to_owned()];
+        let mut bytes = 0;
+        while let Some(folder) = below.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+                let (path, is_folder) = (entry.path(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                let of_topic = |path: &Path| {
+                    let name = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+                    name.is_some_and(|name| name.starts_with(&prefix))
+                        && path.extension().is_some_and(|end| end == "log")
+                };
+                if is_folder {
+                    below.push(path);
+                } else if of_topic(&path) {
+                    bytes += entry.metadata().map_or(0, |file| file.len());
+                }
+            }
+        }
+        bytes
+    }
+
     fn try_records(&self, topic: &str) -> Option<u64> {
         (0..PARTITIONS)
             .map(|partition| {

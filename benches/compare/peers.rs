@@ -1,7 +1,8 @@
 //! The programs that are compared: how each is set up and started, and what a request to it looks like.
 //!
-//! Each waits for Kafka's acknowledgement before it answers, compresses nothing and logs no requests, so that the work is the same but
-//! for what a program does with a payload: Bento and the OpenTelemetry Collector store it as it came.
+//! Each waits for the acknowledgement of all in-sync replicas before it answers, compresses nothing and logs no requests, so that the
+//! work is the same but for what a program does with a payload: Bento and the OpenTelemetry Collector store it as it came. Bento
+//! can make Avro of JSON as well; its schema has the members as they are in JSON, because it does not know Protobuf's JSON mapping.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use iguazu::dev::registry::{EmbeddedRegistry, Options};
+use iguazu::route::SchemaType;
+use iguazu::schema::source::Schema;
 use serde_json::json;
 
 use crate::drive;
@@ -22,7 +25,10 @@ pub enum Peer {
     /// Bare hyper: reads the body and answers. What HTTP itself costs.
     Floor,
     Iguazu(Iguazu),
-    Bento(PathBuf),
+    Bento {
+        program: PathBuf,
+        is_avro: bool,
+    },
     OpenTelemetry(PathBuf),
     External(External),
 }
@@ -33,6 +39,8 @@ pub struct Iguazu {
     pub encoding: &'static str,
     pub reply: &'static str,
     pub linger_ms: u32,
+    pub compression: &'static str,
+    pub envelope: &'static str,
 }
 
 /// A program of the reader's own, that already runs.
@@ -68,17 +76,18 @@ impl Peer {
     /// All that are compared, with those of the others that were built, and with this linger where Kafka is waited for.
     pub fn all(programs: Option<&Path>, linger_ms: u32) -> Vec<Peer> {
         let mut peers = vec![Peer::Floor, Peer::iguazu("raw_json", linger_ms), Peer::iguazu("avro", linger_ms)];
-        peers.push(Peer::Iguazu(Iguazu { encoding: "avro", reply: "acknowledged", linger_ms: 75 }));
-        peers.push(Peer::Iguazu(Iguazu { encoding: "avro", reply: "enqueued", linger_ms: 75 }));
+        peers.extend(
+            ["acknowledged", "enqueued"].map(|reply| Peer::Iguazu(Iguazu { reply, ..Iguazu::new("avro", 75) })),
+        );
         let programs = programs.expect("--programs FOLDER; benches/compare/run.sh builds them and passes it");
-        peers.push(Peer::Bento(programs.join("bento")));
+        peers.extend([false, true].map(|is_avro| Peer::Bento { program: programs.join("bento"), is_avro }));
         peers.push(Peer::OpenTelemetry(programs.join("otelcol")));
         peers
     }
 
     /// Iguazu as it is compared with those that linger little or not at all.
     pub fn iguazu(encoding: &'static str, linger_ms: u32) -> Peer {
-        Peer::Iguazu(Iguazu { encoding, reply: "acknowledged", linger_ms })
+        Peer::Iguazu(Iguazu::new(encoding, linger_ms))
     }
 
     pub fn name(&self) -> String {
@@ -88,7 +97,8 @@ impl Peer {
                 format!("Iguazu, JSON -> Avro, linger {linger_ms} ms")
             }
             Peer::Iguazu(Iguazu { linger_ms, .. }) => format!("Iguazu, stored as sent, linger {linger_ms} ms"),
-            Peer::Bento(_) => "Bento, stored as sent".to_owned(),
+            Peer::Bento { is_avro: true, .. } => "Bento, JSON -> Avro".to_owned(),
+            Peer::Bento { .. } => "Bento, stored as sent".to_owned(),
             Peer::OpenTelemetry(_) => "OpenTelemetry Collector, stored as sent".to_owned(),
             Peer::External(external) => external.url.clone(),
         }
@@ -99,7 +109,7 @@ impl Peer {
         match self {
             Peer::Floor => "nothing",
             Peer::Iguazu(iguazu) => iguazu.reply,
-            Peer::Bento(_) | Peer::OpenTelemetry(_) => "acknowledged",
+            Peer::Bento { .. } | Peer::OpenTelemetry(_) => "acknowledged",
             Peer::External(_) => "unknown",
         }
     }
@@ -121,7 +131,7 @@ impl Peer {
     pub fn wire(&self, events: &[BenchEvent], records: usize, topic: &str) -> Vec<Vec<u8>> {
         let bodies = events.chunks_exact(records);
         match self {
-            Peer::Floor | Peer::Bento(_) => {
+            Peer::Floor | Peer::Bento { .. } => {
                 bodies.map(|chunk| drive::request("/post", "application/x-ndjson", &lines(chunk))).collect()
             }
             // The bare payload has a door of its own; several go as lines, each in its envelope.
@@ -202,12 +212,17 @@ impl Peer {
                 (running.addr, running.admin) = (addr("http"), Some(addr("admin")));
                 running
             }
-            Peer::Bento(program) => {
+            Peer::Bento { program, is_avro } => {
+                let mut processors = vec![json!({ "unarchive": { "format": "lines" } })];
+                if *is_avro {
+                    let encode = json!({ "url": registry.url, "subject": LITERAL_SUBJECT, "avro_raw_json": true });
+                    processors.push(json!({ "schema_registry_encode": encode }));
+                }
                 let settings = json!({
                     "http": { "enabled": false },
                     "logger": { "level": "ERROR" },
                     "input": { "http_server": { "address": addr.to_string(), "path": "/post" } },
-                    "pipeline": { "processors": [{ "unarchive": { "format": "lines" } }] },
+                    "pipeline": { "processors": processors },
                     "output": { "kafka_franz": {
                         "seed_brokers": [&kafka.bootstrap], "topic": topic, "compression": "none",
                         "max_in_flight": connections.max(64),
@@ -225,7 +240,7 @@ impl Peer {
                         "logs": { "topic": topic, "encoding": "raw" },
                         "auth": { "sasl": { "mechanism": "PLAIN", "username": &kafka.username, "password": password() } },
                         "sending_queue": { "enabled": false }, "retry_on_failure": { "enabled": false },
-                        "producer": { "required_acks": 1, "compression": "none" },
+                        "producer": { "required_acks": -1, "compression": "none" },
                     } },
                     "service": {
                         "telemetry": { "metrics": { "level": "none" }, "logs": { "level": "error" } },
@@ -243,15 +258,20 @@ impl Peer {
 }
 
 impl Iguazu {
+    /// As it is compared: like the others it waits for Kafka and compresses nothing.
+    pub fn new(encoding: &'static str, linger_ms: u32) -> Iguazu {
+        Iguazu { encoding, reply: "acknowledged", linger_ms, compression: "none", envelope: "cloudevents" }
+    }
+
     fn settings(&self, kafka: &Kafka, registry: &Registry, topic: &str) -> String {
-        let Iguazu { encoding, reply, linger_ms } = self;
+        let Iguazu { encoding, reply, linger_ms, compression, envelope } = self;
         let schema = if *encoding == "avro" { format!("subject = \"{}\"\n", support::MESSAGE) } else { String::new() };
         format!(
             "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [registries.main]\nurls = [\"{registry}\"]\n\
-             [clusters.core]\nbrokers = [\"{kafka}\"]\nregistry = \"main\"\ncompression = \"none\"\nlinger_ms = {linger_ms}\n\
+             [clusters.core]\nbrokers = [\"{kafka}\"]\nregistry = \"main\"\ncompression = \"{compression}\"\nlinger_ms = {linger_ms}\n\
              sasl = {{ mechanism = \"PLAIN\", username = \"{username}\", password_file = \"{password}\" }}\n\
-             [events.\"{topic}\"]\ncluster = \"core\"\ntopic = \"{topic}\"\nencoding = \"{encoding}\"\nreply = \"{reply}\"\n{schema}",
+             [events.\"{topic}\"]\ncluster = \"core\"\ntopic = \"{topic}\"\nencoding = \"{encoding}\"\nacks = \"all\"\nenvelope = \"{envelope}\"\nreply = \"{reply}\"\n{schema}",
             registry = registry.url,
             kafka = kafka.bootstrap,
             username = kafka.username,
@@ -299,8 +319,37 @@ impl Drop for Registry {
 pub async fn serve_registry() {
     let registry = EmbeddedRegistry::start(Options::default()).await.expect("a free port");
     support::register(&registry.url()).await;
+    register_literal(&registry.url()).await;
     println!("{}", registry.url());
     std::future::pending::<()>().await;
+}
+
+/// The subject of the Avro schema whose JSON is the payload as it is sent.
+const LITERAL_SUBJECT: &str = "bench.literal";
+
+async fn register_literal(url: &str) {
+    let field = |(name, kind): (&str, serde_json::Value)| json!({ "name": name, "type": kind });
+    let record = |name: &str, fields: &[(&str, serde_json::Value)]| {
+        let fields: Vec<_> = fields.iter().cloned().map(field).collect();
+        json!({ "type": "record", "name": name, "fields": fields })
+    };
+    let place = record("Place", &[("city", json!("string")), ("street", json!("string")), ("floor", json!("int"))]);
+    let texts = ["deliveryId", "orderId", "courierId", "storeName", "appVersion", "createdMs", "status", "signature"];
+    let mut fields: Vec<_> = texts.map(|name| (name, json!("string"))).into();
+    fields.extend(
+        [("attempt", "int"), ("totalCents", "long"), ("latitude", "double"), ("longitude", "double")]
+            .map(|(name, kind)| (name, json!(kind))),
+    );
+    fields.push(("speed", json!("float")));
+    fields.push(("tags", json!({ "type": "array", "items": "string" })));
+    fields.push(("itemCounts", json!({ "type": "array", "items": "int" })));
+    fields.push(("dropoff", place));
+    fields.push(("attributes", json!({ "type": "map", "values": "string" })));
+    let mut schema = record("BenchEvent", &fields);
+    let optional = json!({ "name": "isPriority", "type": "boolean", "default": false });
+    schema["fields"].as_array_mut().expect("it was made above").push(optional);
+    let schema = Schema::new(SchemaType::Avro, schema.to_string());
+    support::registry(url).register(LITERAL_SUBJECT, &schema).await.expect("the registry takes the schema");
 }
 
 fn text_of(event: &BenchEvent) -> &str {

@@ -43,7 +43,9 @@ packages=(
 # The others are Go programs; what they are built from is named here and nowhere else.
 build_others() {
     local programs=$kept/programs
-    if [ "$bento_version $collector_version" = "$(cat "$programs/stamp" 2>/dev/null)" ]; then return; fi
+    local stamp
+    stamp="$bento_version $collector_version $(cat "$here/bento.go" "$here/collector.yaml" | sha256sum | cut -c1-16)"
+    if [ "$stamp" = "$(cat "$programs/stamp" 2>/dev/null)" ]; then return; fi
     command -v go >/dev/null || refuse "Bento and the OpenTelemetry Collector are built with Go 1.24 or newer, and there is no go here;" \
         "install it from https://go.dev/dl, or measure Iguazu alone with: --only Iguazu"
     say "building Bento $bento_version and the OpenTelemetry Collector $collector_version, once"
@@ -63,7 +65,7 @@ build_others() {
         go run "go.opentelemetry.io/collector/cmd/builder@$collector_version" --config builder.yaml
         cp out/otelcol "$programs/otelcol"
     )
-    echo "$bento_version $collector_version" >"$programs/stamp"
+    echo "$stamp" >"$programs/stamp"
 }
 
 main "$@"
