@@ -64,3 +64,57 @@ unsafe extern "C" fn ring(_: *mut bindings::rd_kafka_t, ear: *mut c_void) {
         ear.thread.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::time::{Duration, Instant};
+
+    use rdkafka::producer::BaseRecord;
+
+    use super::super::client::Surroundings;
+    use super::super::settings;
+    use super::*;
+    use crate::dev::brokers::EmbeddedBrokers;
+    use crate::outcome::{Ledger, Tracked};
+    use crate::route::Lane;
+
+    const WAIT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_thread_that_sleeps_is_woken_for_each_report_that_is_awaited() {
+        let brokers = EmbeddedBrokers::start(1).expect("loopback has free ports");
+        brokers.create_topic("orders", 1, 1).expect("the topic is new");
+        let cluster = settings::tests::cluster(brokers.bootstrap());
+        let config = settings::client_config(settings::producer(&cluster, Lane::Standard));
+        let context = Context::new(&cluster, Lane::Standard, &Surroundings::default());
+        let producer: BaseProducer<Context> = config.create_with_context(context).expect("the settings are right");
+        let context = producer.context();
+        let account = Ledger::default().account("order.placed", "core");
+        let send = || {
+            account.receive();
+            let mut tracked = Tracked::new(&account, None, 0, 100);
+            context.budget.take(100).expect("there is room");
+            tracked.mark_sent(context.clock.now_ms());
+            context.ages.add(tracked.sent_ms());
+            let record = BaseRecord::with_opaque_to("orders", tracked).payload("1").key("");
+            producer.send(record).map_err(|(error, _)| error).expect("there is room");
+        };
+        let _bell = Bell::hang(&producer);
+        for delivered in 1..4 {
+            context.note_awaited(context.clock.now_ms());
+            send();
+            let begun = Instant::now();
+            while context.delivered.load(Relaxed) < delivered {
+                assert!(begun.elapsed() < WAIT, "the report came and nobody rang");
+                std::thread::park_timeout(WAIT);
+                producer.poll(Duration::ZERO);
+            }
+        }
+        // Long ago, as far as anybody can tell.
+        context.note_awaited(context.clock.now_ms().wrapping_sub(600_000));
+        send();
+        producer.flush(WAIT).expect("the broker answers");
+        assert!(!context.is_awaited());
+    }
+}
