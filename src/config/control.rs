@@ -26,6 +26,9 @@ const OF_THE_PROXY: [&str; 12] = [
     "schemas_file",
 ];
 
+/// Characters of a token that an operator says.
+const BOOTSTRAP_CHARS: std::ops::RangeInclusive<usize> = 32..=512;
+
 /// What a node of the management plane is made from.
 #[derive(Clone, Debug)]
 pub struct ControlConfig {
@@ -54,6 +57,8 @@ pub struct Control {
     pub seal_key: Option<Secret>,
     /// The file of the key that snapshots for proxies are signed with. None: it is made, and kept in `state_dir`.
     pub snapshot_key_file: Option<PathBuf>,
+    /// The token that the first admin comes in with. None: it is made, and put into `state_dir`.
+    pub bootstrap_token: Option<Secret>,
     /// The folder of what this node keeps beside the store.
     pub state_dir: PathBuf,
     /// Who says who somebody is.
@@ -242,6 +247,7 @@ fn read_control(table: &mut Table<'_>, clusters: &[Cluster]) -> Control {
         store,
         seal_key,
         snapshot_key_file: table.string("snapshot_key_file").map(|name| folder.join(name)),
+        bootstrap_token: read_bootstrap_token(table),
         oidc: table.table("oidc").and_then(read_oidc),
         roles: read_roles(table.section("roles")),
         certificates: read_certificates(table),
@@ -270,6 +276,26 @@ fn read_control(table: &mut Table<'_>, clusters: &[Cluster]) -> Control {
     }
     table.finish();
     control
+}
+
+/// What the first admin comes in with, where the operator says it.
+fn read_bootstrap_token(table: &mut Table<'_>) -> Option<Secret> {
+    table.refuse("bootstrap_token", NO_SECRETS_HERE);
+    let token = table.secret("bootstrap_token_file")?;
+    // Without a dot, so that it is never taken for a token of an OIDC issuer.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '/' | '=');
+    let (length, is_plain) = (token.expose().chars().count(), token.expose().chars().all(is_plain));
+    if !is_plain || !BOOTSTRAP_CHARS.contains(&length) {
+        let (least, most) = BOOTSTRAP_CHARS.into_inner();
+        table.problem(
+            "bootstrap_token_file",
+            format!(
+                "holds {length} characters; it must be {least} to {most} letters, digits, `-`, `_`, `+`, `/` or `=`, as \
+                 `openssl rand -hex 32` makes them"
+            ),
+        );
+    }
+    Some(token)
 }
 
 /// The store's address, and whether several nodes share it.
