@@ -325,7 +325,33 @@ fn read_store(table: &mut Table<'_>, state_dir: &Path) -> (Secret, bool) {
         item.problem(format!("{NO_SECRETS_HERE}: `store_password_file`"));
     }
     let password = password.map(|password| format!(":{}", percent_encoded(password.expose()))).unwrap_or_default();
+    let place = encrypted_as_said(&item, place, folder);
     (Secret::new(format!("{scheme}://{user}{password}@{place}")), true)
+}
+
+/// How a connection to Postgres is encrypted: the words of libpq. `allow` is not among them, which would mean `disable` here.
+const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
+const SSL_FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
+
+/// What follows the host of Postgres' address, with the files in it relative to this folder, as all files of the configuration are.
+fn encrypted_as_said(item: &Item<'_>, place: &str, folder: &Path) -> String {
+    let Some((place, said)) = place.split_once('?') else { return place.to_owned() };
+    let says = |one: &str| match one.split_once('=') {
+        Some(("sslmode", mode)) if !SSL_MODES.contains(&mode) => {
+            item.problem(format!("says `sslmode={mode}`, which is none of {}", SSL_MODES.join(", ")));
+            one.to_owned()
+        }
+        Some((key, file)) if SSL_FILES.contains(&key) => {
+            let path = folder.join(file);
+            if let Err(error) = std::fs::File::open(&path) {
+                item.problem(format!("says `{key}={file}`, and `{}` cannot be read: {error}", path.display()));
+            }
+            format!("{key}={}", path.display())
+        }
+        _ => one.to_owned(),
+    };
+    let said: Vec<_> = said.split('&').map(says).collect();
+    format!("{place}?{}", said.join("&"))
 }
 
 /// A password as it stands in a URL.
