@@ -114,7 +114,8 @@ fn as_nobody_special(program: &str) -> Command {
     if is_root() {
         command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
     }
-    command.arg("--").arg(binary(program)).current_dir("/");
+    // Its clients look for certificates at home, and another user may not look at ours.
+    command.arg("--").arg(binary(program)).current_dir("/").env("HOME", "/");
     command
 }
 
