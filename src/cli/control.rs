@@ -16,8 +16,9 @@ use crate::telemetry::logs::{self, Level};
 /// Arguments of `iguazu control`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-At the first start a token is put into `bootstrap-token` in `control.state_dir`: whoever can read
-that file makes the first admin's token with it, once.
+At the first start a token is put into `bootstrap-token` in `control.state_dir`, unless one is said
+by `control.bootstrap_token_file`: whoever can read it makes the first admin's token with it, once.
+What proxies are told as `routes.public_key` is in the log line `listening`.
 Stops at SIGTERM or ^C: answers what it has and ends the step that it is at. Exit code 64 when the
 configuration has a problem.
 
@@ -46,7 +47,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
     let node = Node::start(&config).map_err(Failure::because)?;
     if let Some(ready) = &mut ready {
-        let bootstrap_file = node.bootstrap_file().display().to_string();
+        let bootstrap_file = node.bootstrap_file().map(|file| file.display().to_string());
         ready.write(serde_json::json!({ "control": node.address().to_string(), "bootstrap_file": bootstrap_file }))?;
     }
     interrupt.wait_forever();

@@ -26,6 +26,9 @@ const OF_THE_PROXY: [&str; 12] = [
     "schemas_file",
 ];
 
+/// Characters of a token that an operator says.
+const BOOTSTRAP_CHARS: std::ops::RangeInclusive<usize> = 32..=512;
+
 /// What a node of the management plane is made from.
 #[derive(Clone, Debug)]
 pub struct ControlConfig {
@@ -54,6 +57,8 @@ pub struct Control {
     pub seal_key: Option<Secret>,
     /// The file of the key that snapshots for proxies are signed with. None: it is made, and kept in `state_dir`.
     pub snapshot_key_file: Option<PathBuf>,
+    /// The token that the first admin comes in with. None: it is made, and put into `state_dir`.
+    pub bootstrap_token: Option<Secret>,
     /// The folder of what this node keeps beside the store.
     pub state_dir: PathBuf,
     /// Who says who somebody is.
@@ -242,6 +247,7 @@ fn read_control(table: &mut Table<'_>, clusters: &[Cluster]) -> Control {
         store,
         seal_key,
         snapshot_key_file: table.string("snapshot_key_file").map(|name| folder.join(name)),
+        bootstrap_token: read_bootstrap_token(table),
         oidc: table.table("oidc").and_then(read_oidc),
         roles: read_roles(table.section("roles")),
         certificates: read_certificates(table),
@@ -272,6 +278,26 @@ fn read_control(table: &mut Table<'_>, clusters: &[Cluster]) -> Control {
     control
 }
 
+/// What the first admin comes in with, where the operator says it.
+fn read_bootstrap_token(table: &mut Table<'_>) -> Option<Secret> {
+    table.refuse("bootstrap_token", NO_SECRETS_HERE);
+    let token = table.secret("bootstrap_token_file")?;
+    // Without a dot, so that it is never taken for a token of an OIDC issuer.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '/' | '=');
+    let (length, is_plain) = (token.expose().chars().count(), token.expose().chars().all(is_plain));
+    if !is_plain || !BOOTSTRAP_CHARS.contains(&length) {
+        let (least, most) = BOOTSTRAP_CHARS.into_inner();
+        table.problem(
+            "bootstrap_token_file",
+            format!(
+                "holds {length} characters; it must be {least} to {most} letters, digits, `-`, `_`, `+`, `/` or `=`, as \
+                 `openssl rand -hex 32` makes them"
+            ),
+        );
+    }
+    Some(token)
+}
+
 /// The store's address, and whether several nodes share it.
 fn read_store(table: &mut Table<'_>, state_dir: &Path) -> (Secret, bool) {
     let folder = table.source.folder;
@@ -299,7 +325,33 @@ fn read_store(table: &mut Table<'_>, state_dir: &Path) -> (Secret, bool) {
         item.problem(format!("{NO_SECRETS_HERE}: `store_password_file`"));
     }
     let password = password.map(|password| format!(":{}", percent_encoded(password.expose()))).unwrap_or_default();
+    let place = encrypted_as_said(&item, place, folder);
     (Secret::new(format!("{scheme}://{user}{password}@{place}")), true)
+}
+
+/// How a connection to Postgres is encrypted: the words of libpq. `allow` is not among them, which would mean `disable` here.
+const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
+const SSL_FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
+
+/// What follows the host of Postgres' address, with the files in it relative to this folder, as all files of the configuration are.
+fn encrypted_as_said(item: &Item<'_>, place: &str, folder: &Path) -> String {
+    let Some((place, said)) = place.split_once('?') else { return place.to_owned() };
+    let says = |one: &str| match one.split_once('=') {
+        Some(("sslmode", mode)) if !SSL_MODES.contains(&mode) => {
+            item.problem(format!("says `sslmode={mode}`, which is none of {}", SSL_MODES.join(", ")));
+            one.to_owned()
+        }
+        Some((key, file)) if SSL_FILES.contains(&key) => {
+            let path = folder.join(file);
+            if let Err(error) = std::fs::File::open(&path) {
+                item.problem(format!("says `{key}={file}`, and `{}` cannot be read: {error}", path.display()));
+            }
+            format!("{key}={}", path.display())
+        }
+        _ => one.to_owned(),
+    };
+    let said: Vec<_> = said.split('&').map(says).collect();
+    format!("{place}?{}", said.join("&"))
 }
 
 /// A password as it stands in a URL.

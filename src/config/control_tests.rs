@@ -56,6 +56,45 @@ fn what_would_be_unsafe_is_refused() {
 }
 
 #[test]
+fn how_postgres_is_reached_is_said_in_its_address_and_its_files_are_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["ca.pem", "key"] {
+        std::fs::write(folder.path().join(file), "k").unwrap();
+    }
+    let check = |said: &str| {
+        let store = format!("store = \"postgres://u@h/d{said}\"\nseal_key_file = \"key\"");
+        let read = parse(&format!("[control]\nstate_dir = \"s\"\n{store}"), folder.path());
+        read.map(|(config, _)| config.control.store.expose().to_owned()).map_err(|all| all[0].message.clone())
+    };
+    let ca = folder.path().join("ca.pem").display().to_string();
+    let full = format!("postgres://u@h/d?sslmode=verify-full&sslrootcert={ca}&application_name=x");
+    assert_eq!(check("?sslmode=verify-full&sslrootcert=ca.pem&application_name=x"), Ok(full));
+    assert!(
+        check("?sslmode=verify_full").unwrap_err().contains("none of disable, prefer, require, verify-ca, verify-full")
+    );
+    assert!(check("?sslrootcert=other.pem").unwrap_err().contains("other.pem` cannot be read"));
+}
+
+#[test]
+fn a_first_token_that_could_be_guessed_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |token: &str, is_taken: bool| {
+        std::fs::write(folder.path().join("first"), token).unwrap();
+        let text = "[control]\nstate_dir = \"s\"\nbootstrap_token_file = \"first\"";
+        let keys =
+            parse(text, folder.path()).map_or_else(|all| all.into_iter().map(|one| one.key).collect(), |_| vec![]);
+        let expected: &[&str] = if is_taken { &[] } else { &["control.bootstrap_token_file"] };
+        assert_eq!(keys, expected, "{token}");
+    };
+    check("0123456789abcdef0123456789abcde", false);
+    check("0123456789abcdef0123456789abcdef\n", true);
+    check("0123456789abcdef.0123456789abcdef", false);
+    check("0123456789abcdef 0123456789abcdef", false);
+    check(&"x".repeat(513), false);
+    check("bWVhbnQgZm9yIHRoZSBmaXJzdCBhZG1pbiBhbG9uZQ==", true);
+}
+
+#[test]
 fn a_login_that_others_on_the_network_could_hear_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("password"), "secret\n").unwrap();

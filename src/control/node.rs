@@ -28,7 +28,8 @@ use tower_service::Service as _;
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
-use super::api::{self, Api, Expiries, tokens};
+use super::api::tokens::{self, First};
+use super::api::{self, Api, Expiries};
 use super::apply::{Applier, ApplyError, Crew};
 use super::gate::Gate;
 use super::kafka::{KafkaAdmin, KafkaClient, Settings, SetupError, Timeouts};
@@ -70,7 +71,7 @@ pub struct Node {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     store: Store,
-    bootstrap_file: PathBuf,
+    bootstrap_file: Option<PathBuf>,
     public_keys: Vec<String>,
 }
 
@@ -130,7 +131,8 @@ impl Node {
             .build()?;
         let started = runtime.block_on(start(config, given));
         let Started { address, drain, stop, tasks, store, bootstrap_file, public_keys } = started?;
-        info!(%address, "listening");
+        // What proxies are told as `routes.public_key`.
+        info!(%address, public_keys = public_keys.join(" "), "listening");
         Ok(Node { runtime, address, drain, stop, tasks, store, bootstrap_file, public_keys })
     }
 
@@ -139,9 +141,10 @@ impl Node {
         self.address
     }
 
-    /// The file of the token that the first admin comes in with; it is there until it is used.
-    pub fn bootstrap_file(&self) -> &Path {
-        &self.bootstrap_file
+    /// The file that the token of the first admin is put into, unless `control.bootstrap_token_file` says one; it is there until
+    /// it is used.
+    pub fn bootstrap_file(&self) -> Option<&Path> {
+        self.bootstrap_file.as_deref()
     }
 
     /// What proxies know it by: `routes.public_key` of their configuration.
@@ -174,7 +177,7 @@ struct Started {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     store: Store,
-    bootstrap_file: PathBuf,
+    bootstrap_file: Option<PathBuf>,
     public_keys: Vec<String>,
 }
 
@@ -199,8 +202,9 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let clusters = Arc::new(ArcSwap::from_pointee(views.collect::<BTreeMap<_, _>>()));
     register(&store, config).await?;
     let policy = Arc::new(ArcSwap::from_pointee(policy(&store).await?));
-    let bootstrap_file = control.state_dir.join("bootstrap-token");
-    tokens::bootstrap(&store, &bootstrap_file).await?;
+    let made_token = control.state_dir.join("bootstrap-token");
+    let first = control.bootstrap_token.as_ref().map_or(First::Made(&made_token), First::Said);
+    let bootstrap_file = matches!(first, First::Made(_)).then(|| made_token.clone());
 
     let checks = EventChecks::new(&config.clusters, &config.registries).map_err(StartError::Registry)?;
     let checks = Arc::new(checks);
@@ -248,6 +252,8 @@ async fn start(config: &ControlConfig, given: Given) -> Result<Started, StartErr
     let router = api::router(&api, api::routes::table());
     let encryption = control.tls.as_ref().map(serve::encryption).transpose()?.map(Encryption::new);
     let (address, drain) = listen(control, router, encryption.clone())?;
+    // Nothing that may fail comes after it: a store that several nodes share keeps it, and the file of one may be gone with it.
+    tokens::bootstrap(&store, first).await?;
     let renewal = control.tls.clone().zip(encryption).map(|(tls, encryption)| Renewal {
         files: config.files.clone(),
         tls,

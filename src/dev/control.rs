@@ -126,7 +126,7 @@ fn configuration(listen: SocketAddr, config: &Table, folder: &Path) -> Table {
 
 /// Comes in with the token that is made for the first admin, as anybody would.
 async fn make_tokens(node: &Node, token_file: &Path, reviewer_file: &Path, proxy_file: &Path) -> Result<(), DevError> {
-    let first = read(node.bootstrap_file())?;
+    let first = read(node.bootstrap_file().expect("the configuration made here says no token"))?;
     let roles = ["admin"];
     let admin =
         make_token(node, &first, json!({ "name": "dev", "roles": roles, "groups": [GROUP], "expires_hours": 0 }))

@@ -179,7 +179,7 @@ catalogue! {
     CONTROL_ROUTES_REVISION = Gauge "iguazu_control_routes_revision" [] "revision", "revision of the routes that proxies get, as `iguazu_routes_revision` of the proxies; 0 before there are any";
     CONTROL_PROXIES = Gauge "iguazu_control_proxies" [] "proxies", "proxies that ask for routes, of all nodes";
     CONTROL_STORE_UP = Gauge "iguazu_control_store_up" [] "1", "1 when the store answered all that a scrape asks of it; else what it did not answer is left out";
-    CREDENTIAL_EXPIRY = Gauge "iguazu_credential_expiry_timestamp_seconds" ["kind", "name"] "seconds", "when a credential ends, seconds since 1970: `token` of the API by its name, the 200 that end soonest; those that never end are left out";
+    CREDENTIAL_EXPIRY = Gauge "iguazu_credential_expiry_timestamp_seconds" ["kind", "name", "owner"] "seconds", "when a credential ends, seconds since 1970: `token` of the API by its name, the 200 that end soonest; those that never end are left out; `owner` is the group of its bearer, empty when there is none or more than one";
 
     LOG_LINES = Counter "iguazu_log_lines_total" ["level"] "lines", "lines logged at `warn` and at `error`; `logs.md` says what each means";
     TRACE_SPANS = Counter "iguazu_trace_spans_total" ["result"] "spans", "spans of sampled requests: `exported`, or not because there were too many (`dropped`) or the collector did not take them (`failed`)";

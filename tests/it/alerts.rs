@@ -216,6 +216,8 @@ const CASES: &[Case] = &[
 
     // Eleven days after it was seen first it has two left.
     fires("IguazuCredentialExpires", 11 * 24 * 60, &[(r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci"}"#, "1123200x300")], r#"kind="token", name="ci", severity="ticket""#),
+    // Whose it is is told since the plane was upgraded.
+    fires("IguazuCredentialExpires", 11 * 24 * 60, &[(r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci"}"#, "1123200x200 _x100"), (r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci", owner="team-orders"}"#, "_x200 1123200x100")], r#"kind="token", name="ci", owner="team-orders", severity="ticket""#),
     // It ended a week ago, and nobody missed it.
     silent("IguazuCredentialExpires", 11 * 24 * 60, &[(r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci"}"#, "345600x300")]),
     // What is made for a day.

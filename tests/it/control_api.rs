@@ -191,6 +191,44 @@ async fn the_bootstrap_token_is_private_and_used_once_and_never_made_again() {
     plane.finish();
 }
 
+#[tokio::test]
+async fn a_bootstrap_token_that_is_said_can_be_said_again_until_it_was_used() {
+    let cluster = kafka::shared();
+    let home = folder("control");
+    let say = |token: &str| control::write_private(&home.join("first-token"), token);
+    let more = "bootstrap_token_file = \"first-token\"\n";
+    let make = async |plane: &Control, token: &str, name: &str| {
+        plane.ask(token, "POST", "/v1/tokens", &json!({ "name": name })).await.status
+    };
+    // The first node made one of its own, and its file was lost with it.
+    let plane = Control::start_in(home.clone(), &control::config(&cluster, ""));
+    let lost = std::fs::read_to_string(plane.bootstrap_file()).unwrap().trim().to_owned();
+    std::fs::remove_file(plane.bootstrap_file()).unwrap();
+    plane.finish();
+
+    let (mistaken, meant) = ("a-token-that-was-mistaken-0123456789", "bWVhbnQgZm9yIHRoZSBmaXJzdCBhZG1pbiBhbG9uZQ==");
+    say(mistaken);
+    let plane = Control::start_in(home.clone(), &control::config(&cluster, more));
+    assert_eq!(make(&plane, &lost, "root").await, 401);
+    assert_eq!(plane.ask(mistaken, "GET", "/v1/topics", &Value::Null).await.status, 403, "it is known, and no more");
+    plane.finish();
+    say(meant);
+    let plane = Control::start_in(home.clone(), &control::config(&cluster, more));
+    assert_eq!(make(&plane, mistaken, "root").await, 401);
+    assert_eq!(make(&plane, meant, "root").await, 201);
+    assert_eq!(make(&plane, meant, "again").await, 401);
+    plane.finish();
+
+    // It stays where the operator has put it, and opens nothing; nor does another one.
+    for token in [meant, mistaken] {
+        say(token);
+        let plane = Control::start_in(home.clone(), &control::config(&cluster, more));
+        assert_eq!(make(&plane, token, "again").await, 401);
+        assert!(!home.join("state/bootstrap-token").exists() && home.join("first-token").exists());
+        plane.finish();
+    }
+}
+
 /// An independent program reads the description and asks whatever that allows, and what it does not allow.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_answers_as_its_description_says_whatever_is_asked() {

@@ -2,7 +2,6 @@
 //! that restarts leave of a request.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -15,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::control_requests::{as_user, produce};
+use super::support::certificates::certify;
 use super::support::control::{self, Control};
 use super::support::postgres::Postgres;
 use super::support::{folder, http, kafka, unique, wait_until};
@@ -70,27 +70,6 @@ impl Issuer {
         let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
         format!("{message}.{}", b64(signature))
     }
-}
-
-fn openssl(folder: &Path, line: &str) {
-    let done = Command::new("openssl").args(line.split(' ')).current_dir(folder).output();
-    let done = done.expect("the openssl command is installed");
-    assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// An authority `ca.pem`, a certificate `NAME.pem` of it with a name in it, and the key `NAME.key`.
-fn certify(folder: &Path, name: &str, alternative: &str) {
-    const NEW: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    if !folder.join("ca.pem").exists() {
-        openssl(folder, &format!("req -x509 {NEW} -days 2 -subj /CN=tests -keyout ca.key -out ca.pem"));
-    }
-    std::fs::write(folder.join("ext"), format!("subjectAltName={alternative}\nbasicConstraints=critical,CA:FALSE\n"))
-        .unwrap();
-    openssl(folder, &format!("req {NEW} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
-    let sign = format!("x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -days 2 -extfile ext -out {name}.pem");
-    openssl(folder, &sign);
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(folder.join(format!("{name}.key")), private).unwrap();
 }
 
 /// A client that trusts the folder's authority, and shows a certificate if it has one.
@@ -273,9 +252,7 @@ async fn two_nodes_share_a_database_and_outlive_its_restart() {
     let key = "c2VhbCBrZXkgb2YgdHdvIG5vZGVzLCAzMiBieXRlcyE=";
     let start = || {
         let place = folder("control");
-        std::fs::write(place.join("seal.key"), key).unwrap();
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(place.join("seal.key"), private).unwrap();
+        control::write_private(&place.join("seal.key"), key);
         let more = format!("store = \"{address}\"\nseal_key_file = \"seal.key\"\n");
         Control::start_in(place, &control::config(&cluster, &more))
     };

@@ -1,5 +1,6 @@
 //! The management plane's store: the same promises on SQLite and on Postgres.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use iguazu::control::resource::{Kind, ResourceId, ServiceSpec, Spec};
@@ -9,7 +10,9 @@ use iguazu::control::store::{
 };
 use serde_json::{Value, json};
 
-use super::support::{folder, postgres, unique};
+use super::support::certificates::certify;
+use super::support::postgres::{self, Postgres};
+use super::support::{folder, unique};
 
 /// An empty store on each engine.
 async fn stores() -> [(&'static str, Store); 2] {
@@ -46,6 +49,32 @@ async fn a_resource_is_read_back_as_written_and_a_stale_writer_is_refused() {
         drop(tx);
         assert!(store.resource(&read.id).await.unwrap().is_some(), "{engine}");
     }
+}
+
+#[tokio::test]
+async fn a_postgres_that_demands_tls_is_reached_with_it_and_believed_by_its_certificate() {
+    let (known, other) = (folder("known"), folder("other"));
+    for folder in [&known, &other] {
+        certify(folder, "server", "IP:127.0.0.1");
+    }
+    let server = Postgres::start_encrypted(&known);
+    let address = server.database("plane");
+    let opened = async |said: String| match Store::open(&format!("{address}?{said}")).await {
+        Ok(store) => {
+            let answers = store.ping().await.map_err(|error| error.to_string());
+            store.close().await;
+            answers
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let full =
+        async |trusted: &Path| opened(format!("sslmode=verify-full&sslrootcert={}/ca.pem", trusted.display())).await;
+    assert_eq!(full(&known).await, Ok(()));
+    let unknown = full(&other).await.unwrap_err();
+    assert!(unknown.contains("invalid peer certificate"), "{unknown}");
+    assert_eq!(opened("sslmode=require".to_owned()).await, Ok(()), "it asks for no name");
+    let in_clear = opened("sslmode=disable".to_owned()).await.unwrap_err();
+    assert!(in_clear.contains("no encryption"), "{in_clear}");
 }
 
 #[tokio::test]

@@ -284,6 +284,12 @@ fn what_is_refused_is_told_whole_and_exit_codes_tell_cases_apart() {
     for what in ["ok    API", "ok    ready", "ann; groups: team-orders", "ok    cluster     cluster/core: shared"] {
         assert!(doctor.contains(what), "{what:?} is missing in {doctor}");
     }
+    // What a proxy has to be told, and what the log tells whoever has no token yet.
+    let key = ann.does(&["keys"]);
+    assert!(key.starts_with("ed25519:") && key.lines().count() == 1, "{key}");
+    let log = plane.log();
+    let listening = log.iter().find(|line| line.message() == "listening").expect("it listens");
+    assert_eq!(listening.fields["public_keys"], key.trim());
     plane.finish();
     let gone = ann.runs(&["doctor"]);
     assert_eq!(gone.code, Some(1));

@@ -43,6 +43,7 @@ mod control_nodes;
 mod control_onboarding;
 mod control_requests;
 mod control_reconcile;
+mod control_rights;
 mod control_routes;
 mod control_deletion;
 mod control_reconcile_scale;

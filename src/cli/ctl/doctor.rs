@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::{Client, ClientError};
 use super::show::{self, Output, cell, count};
 use crate::cli::{Failure, with_causes};
+use crate::control::reconcile::FindingKind;
 
 /// A reply that takes longer is slow: lists are to be answered within 200 ms.
 const SLOW: Duration = Duration::from_secs(1);
@@ -224,9 +225,20 @@ async fn proxies(client: &Client, looks: &mut Looks) {
         Err(error) => return looks.remark("proxies", with_causes(&error), "ask an admin for the right to read"),
     };
     let items = reply["items"].as_array().map_or(&[][..], Vec::as_slice);
-    let is_behind = |proxy: &&Value| proxy["revision"] != reply["revision"];
-    let behind: Vec<_> = items.iter().filter(is_behind).map(|proxy| cell(&proxy["name"])).collect();
+    let newest = reply["revision"].as_u64().unwrap_or_default();
+    let named = |is_one: &dyn Fn(u64) -> bool| -> Vec<String> {
+        let of_them = items.iter().filter(|proxy| proxy["revision"].as_u64().is_some_and(is_one));
+        of_them.map(|proxy| cell(&proxy["name"])).collect()
+    };
+    let (behind, ahead) = (named(&|has| has < newest), named(&|has| has > newest));
+    if !ahead.is_empty() {
+        let found = format!("with newer routes than there are here: {}", ahead.join(", "));
+        let fix =
+            "the store is an older one, put back: make again what was made since, before anything else is changed";
+        looks.bad("proxies", found, fix);
+    }
     match (items.is_empty(), behind.is_empty()) {
+        (false, true) if !ahead.is_empty() => {}
         (true, _) => {
             looks.remark("proxies", "none asks for routes", "`routes.source = \"control\"` in a proxy's configuration");
         }
@@ -266,19 +278,37 @@ fn wait(number: usize) -> String {
     if number == 1 { "1 request waits".to_owned() } else { format!("{} wait", count(number, "request")) }
 }
 
+/// What the plane's own user on a cluster may not do or see there: these are its operator's to give, unlike other findings.
+const RIGHTS: [FindingKind; 2] = [FindingKind::Unsupported, FindingKind::Unobserved];
+
 async fn findings(client: &Client, looks: &mut Looks) {
     let mut found = 0;
+    let mut rights = Vec::new();
     let listed = client
-        .pages(client.at(["v1", "findings"]), Some(1_000), |_| {
+        .pages(client.at(["v1", "findings"]), Some(1_000), |item| {
             found += 1;
+            if RIGHTS.iter().any(|kind| item["kind"] == kind.as_str()) {
+                rights.push(item);
+            }
             Ok(())
         })
         .await;
+    for item in rights {
+        looks.remark("rights", lacking(&item), cell(&item["fix"]));
+    }
     match listed {
         Err(error) => looks.remark("findings", error.to_string(), "ask an admin for the right to read"),
         Ok(()) if found > 0 => looks.remark("findings", count(found, "finding"), "`iguazu ctl findings`"),
         Ok(()) => looks.good("findings", "Kafka is as it was asked for, as far as was looked"),
     }
+}
+
+/// What a finding says, and why of each kind of resource, or part of the cluster, that it is about.
+fn lacking(finding: &Value) -> String {
+    let evidence = &finding["evidence"];
+    let whys = ["kinds", "parts"].iter().filter_map(|name| evidence[*name].as_object()).flatten();
+    let lines = whys.map(|(what, why)| format!("\n{what}: {}", cell(why.get("why").unwrap_or(why))));
+    format!("{}{}", cell(&finding["summary"]), lines.collect::<String>())
 }
 
 async fn audit(client: &Client, looks: &mut Looks) {

@@ -18,6 +18,7 @@ mod fields;
 mod files;
 mod findings;
 mod follow;
+mod keys;
 mod log;
 mod place;
 mod plan;
@@ -111,6 +112,9 @@ enum Command {
     /// Tokens of the API
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Print what proxies know the plane by: `routes.public_key` of their configuration
+    #[command(after_help = "Example:\n  iguazu ctl keys")]
+    Keys,
     /// Say whether everything is reachable, allowed and in time, and what to do
     Doctor,
     /// Show what happens, as it happens
@@ -161,6 +165,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Command::Policy(command) => policy::run(&client, command, output).await,
             Command::Log(command) => log::run(&client, command, output).await,
             Command::Token(command) => tokens::run(&client, command, output).await,
+            Command::Keys => keys::run(&client, output).await,
             Command::Doctor => doctor::run(&client, output).await,
             Command::Watch(args) => watch::run(&client, args, output).await,
             Command::Export(args) => plan::export(&client, args).await,

@@ -39,7 +39,7 @@ pub(super) enum RequestCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
-    /// Only in this state: pending, approved, applying, ready, rejected, denied, withdrawn, superseded or failed
+    /// Only in this state: pending, approved, applying, quiet, ready, rejected, denied, withdrawn, superseded or failed
     #[arg(long)]
     state: Option<String>,
     /// Only of this service

@@ -18,8 +18,9 @@ pub(super) enum TokenCommand {
     List,
     /// Make a token; it is shown this once
     #[command(after_help = "\
-The bootstrap token that `iguazu control` leaves in its `state_dir` at the first start makes the
-first token, with the role admin, and is of no use afterwards.
+The bootstrap token that `iguazu control` leaves in its `state_dir` at the first start, or that
+`control.bootstrap_token_file` names, makes the first token, with the role admin, and is of no use
+afterwards.
 
 Examples:
   iguazu ctl token create root --role admin --out root.token --token-file state/bootstrap-token

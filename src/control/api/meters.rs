@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use axum::http::Method;
 
 use super::Api;
+use super::guard::Grant;
 use crate::control::reconcile::FindingKind;
 use crate::control::reconcile::budget::Budget;
 use crate::control::request::Request;
 use crate::control::snapshot::PRESENT;
-use crate::control::store::{RequestCount, StoreError, now_ms};
+use crate::control::store::{RequestCount, StoreError, Token, now_ms};
 use crate::telemetry::certificates::Expiry;
 use crate::telemetry::export::{Exporter, Page, note_start};
 use crate::telemetry::{metrics as m, sources};
@@ -105,7 +106,7 @@ struct Plane {
     requests: Vec<RequestCount>,
     budgets: Vec<Budget>,
     findings: Vec<(String, FindingKind, u64)>,
-    tokens: Vec<(String, i64)>,
+    tokens: Vec<Token<Grant>>,
     proxies: Option<u64>,
     revision: Option<i64>,
     certificates: Vec<Expiry>,
@@ -142,8 +143,9 @@ impl Plane {
             let (kind, severity, _) = kind.told();
             page.set(&m::CONTROL_FINDINGS, &[cluster, kind, severity.as_str()], *count);
         }
-        for (name, ends_ms) in &self.tokens {
-            page.set(&m::CREDENTIAL_EXPIRY, &["token", name], *ends_ms as f64 / 1e3);
+        for token in &self.tokens {
+            let ends_ms = token.expires_ms.unwrap_or(i64::MAX);
+            page.set(&m::CREDENTIAL_EXPIRY, &["token", &token.name, owner(&token.document)], ends_ms as f64 / 1e3);
         }
         if let Some(proxies) = self.proxies {
             page.set(&m::CONTROL_PROXIES, &[], proxies);
@@ -184,6 +186,12 @@ impl Plane {
     fn since(&self, at_ms: i64) -> f64 {
         (self.now_ms - at_ms).max(0) as f64 / 1e3
     }
+}
+
+/// Who is to make another token in time: the group of its bearer. One of nobody's, or of several groups', is the operator's to look at.
+fn owner(grant: &Grant) -> &str {
+    let groups = &grant.actor.groups;
+    groups.first().filter(|_| groups.len() == 1).map_or("", String::as_str)
 }
 
 /// One that an older or newer node has found is of a kind that this one may not know.

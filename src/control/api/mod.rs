@@ -88,7 +88,7 @@ pub struct Inner {
     pub reconciler: Reconciler,
     snapshots: Arc<Snapshots>,
     meters: meters::Meters,
-    bootstrap_file: std::path::PathBuf,
+    bootstrap_file: Option<std::path::PathBuf>,
     issuer: Option<Issuer>,
     roles: config::Roles,
     certificates: Vec<config::Certificate>,
@@ -123,7 +123,7 @@ pub struct Parts {
     /// What proxies poll for.
     pub snapshots: Arc<Snapshots>,
     /// The file of the token that the first admin comes in with.
-    pub bootstrap_file: std::path::PathBuf,
+    pub bootstrap_file: Option<std::path::PathBuf>,
     /// Who says who somebody is.
     pub issuer: Option<Issuer>,
     /// Which groups have which roles.

@@ -72,7 +72,7 @@ impl Plane {
             wake: Arc::default(),
             stop: CancellationToken::new(),
             reconciler,
-            bootstrap_file: folder.path().join("bootstrap-token"),
+            bootstrap_file: None,
             issuer: None,
             roles: config::Roles { auditor: vec!["audit".into()], ..config::Roles::default() },
             certificates: vec![config::Certificate { name: "spiffe://a/ci".into(), groups: vec!["audit".into()] }],

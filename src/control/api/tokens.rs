@@ -3,6 +3,7 @@
 //! Never: keeps a token in clear, makes one that may more than whoever asks for it.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use axum::Extension;
@@ -20,6 +21,7 @@ use super::problem::{Problem, kinds};
 use super::requests::Page;
 use super::routes::Scope;
 use crate::auth::keys;
+use crate::config::Secret;
 use crate::control::actor::{Actor, Role};
 use crate::control::private_file;
 use crate::control::store::{Audit, Store, StoreError, Token};
@@ -131,8 +133,7 @@ pub async fn create(
     };
     if is_first {
         // Used up in the same transaction: of two who come with it at once, one comes too late.
-        let is_fresh = |token: &Token<Grant>| token.name == BOOTSTRAP && !token.document.scopes.is_empty();
-        if !known.iter().any(is_fresh) {
+        if !known.iter().any(|token| token.name == BOOTSTRAP && !is_used(token)) {
             return Err(Problem::new(kinds::UNAUTHENTICATED, "the bootstrap token was used"));
         }
         tx.put_token(&used(tx.now_ms())).await?;
@@ -150,8 +151,15 @@ pub async fn create(
     })
     .await?;
     tx.commit().await?;
-    if is_first && let Err(error) = std::fs::remove_file(&api.bootstrap_file) {
-        warn!(file = %api.bootstrap_file.display(), %error, "the file of the used bootstrap token cannot be removed");
+    if is_first && let Some(file) = &api.bootstrap_file {
+        match std::fs::remove_file(file) {
+            // It is another node's, and of no use any more.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                warn!(file = %file.display(), %error, "the file of the used bootstrap token cannot be removed");
+            }
+            Ok(()) => {}
+        }
     }
     let made = MadeToken { token, view: TokenView { name, grant, expires_ms } };
     Ok((StatusCode::CREATED, axum::Json(made)).into_response())
@@ -235,15 +243,37 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Makes the token that the first admin comes in with, if none ever was: it is in `file`, which only its owner may read, and can
-/// be used once, to make another token.
-pub async fn bootstrap(store: &Store, file: &Path) -> Result<(), BootstrapError> {
+/// Where the token comes from that the first admin comes in with.
+#[derive(Clone, Copy, Debug)]
+pub enum First<'a> {
+    /// The operator says it. While it was not used, each start takes what is said then.
+    Said(&'a Secret),
+    /// It is made, if none ever was, and put into this file, which only its owner may read.
+    Made(&'a Path),
+}
+
+/// Sees to it that there is a token that the first admin comes in with, unless it was used: it makes another token, once, and
+/// does nothing else.
+pub async fn bootstrap(store: &Store, first: First<'_>) -> Result<(), BootstrapError> {
     let mut tx = store.begin().await?;
-    if store.tokens::<Grant>().await?.iter().any(|token| token.name == BOOTSTRAP) {
-        return Ok(());
-    }
-    let (token, hash) = keys::fresh()?;
-    private_file::write(file, &token).map_err(|source| BootstrapError::File { file: file.to_owned(), source })?;
+    let known = store.tokens::<Grant>().await?.into_iter().find(|token| token.name == BOOTSTRAP);
+    let hash = match (first, known) {
+        (_, Some(known)) if is_used(&known) => return Ok(()),
+        (First::Made(_), Some(_)) => return Ok(()),
+        (First::Said(token), known) => {
+            let hash = keys::hash(token.expose());
+            if known.is_some_and(|known| known.hash == hex::encode(hash)) {
+                return Ok(());
+            }
+            hash
+        }
+        (First::Made(file), None) => {
+            let (token, hash) = keys::fresh()?;
+            private_file::write(file, &token)
+                .map_err(|source| BootstrapError::File { file: file.to_owned(), source })?;
+            hash
+        }
+    };
     let document = Grant {
         actor: Actor { name: BOOTSTRAP.to_owned(), groups: BTreeSet::new(), roles: BTreeSet::new() },
         scopes: BTreeSet::from([Scope::Tokens]),
@@ -251,7 +281,12 @@ pub async fn bootstrap(store: &Store, file: &Path) -> Result<(), BootstrapError>
     };
     tx.put_token(&Token { hash: hex::encode(hash), name: BOOTSTRAP.to_owned(), document, expires_ms: None }).await?;
     tx.commit().await?;
-    info!(file = %file.display(), "the first token of an admin is made with the one in this file");
+    match first {
+        First::Made(file) => {
+            info!(file = %file.display(), "the first token of an admin is made with the one in this file")
+        }
+        First::Said(_) => info!("the first token of an admin is made with the one in `control.bootstrap_token_file`"),
+    }
     Ok(())
 }
 
@@ -267,9 +302,14 @@ pub enum BootstrapError {
     File { file: std::path::PathBuf, source: std::io::Error },
 }
 
-/// What is left of the bootstrap token: its name, so that there is never another one.
+/// What is left of the bootstrap token: its name, so that there is never another one. It opens nothing, so that it has no end that
+/// somebody would have to be told of.
 fn used(now_ms: i64) -> Token<Grant> {
     let actor = Actor { name: BOOTSTRAP.to_owned(), groups: BTreeSet::new(), roles: BTreeSet::new() };
     let document = Grant { actor, scopes: BTreeSet::new(), made_by: "control".to_owned() };
-    Token { hash: format!("used-{now_ms}"), name: BOOTSTRAP.to_owned(), document, expires_ms: Some(now_ms) }
+    Token { hash: format!("used-{now_ms}"), name: BOOTSTRAP.to_owned(), document, expires_ms: None }
+}
+
+fn is_used(bootstrap: &Token<Grant>) -> bool {
+    bootstrap.document.scopes.is_empty()
 }

@@ -1,6 +1,6 @@
-//! What a scrape asks: numbers over all rows, and the few rows that end soonest.
+//! What a scrape asks: numbers over all rows.
 //!
-//! In: nothing, or a limit. Out: numbers. Never: a document, or a row for every resource.
+//! In: nothing, or a time. Out: numbers. Never: a document, or a row for every resource.
 
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -42,15 +42,6 @@ impl Store {
     pub async fn count_proxies(&self, within_ms: i64) -> Result<u64, StoreError> {
         let select = sqlx::query("SELECT COUNT(*) AS count FROM proxies WHERE seen_ms > $1");
         count(&select.bind(super::now_ms() - within_ms).fetch_one(&self.pool).await?)
-    }
-
-    /// The tokens that end, by name and when, the soonest first; those that ended more than a day ago are left out.
-    pub async fn tokens_that_end(&self, limit: usize) -> Result<Vec<(String, i64)>, StoreError> {
-        const DAY_MS: i64 = 86_400_000;
-        let select = "SELECT name, expires_ms FROM tokens WHERE expires_ms > $1 ORDER BY expires_ms, name LIMIT $2";
-        let select = sqlx::query(select).bind(super::now_ms() - DAY_MS).bind(limit as i64);
-        let read = |row: &AnyRow| Ok((row.try_get("name")?, row.try_get("expires_ms")?));
-        select.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
     /// The revision of the newest snapshot; 0 before there is any.

@@ -163,6 +163,14 @@ impl Store {
         rows.iter().map(read_token).collect()
     }
 
+    /// The tokens that end, the soonest first; those that ended more than a day ago are left out.
+    pub async fn tokens_that_end<D: DeserializeOwned>(&self, limit: usize) -> Result<Vec<Token<D>>, StoreError> {
+        const DAY_MS: i64 = 86_400_000;
+        let select = "SELECT * FROM tokens WHERE expires_ms > $1 ORDER BY expires_ms, name LIMIT $2";
+        let select = sqlx::query(select).bind(super::now_ms() - DAY_MS).bind(limit as i64);
+        select.fetch_all(&self.pool).await?.iter().map(read_token).collect()
+    }
+
     /// A secret as it is sealed, whoever may read it: for giving Kafka the same one again.
     pub async fn sealed_secret(&self, resource: &str, generation: i64) -> Result<Option<String>, StoreError> {
         let select = sqlx::query("SELECT sealed FROM secrets WHERE resource = $1 AND generation = $2");

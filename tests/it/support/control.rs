@@ -32,7 +32,7 @@ pub struct Control {
 #[derive(Clone, Debug, Deserialize)]
 struct Addresses {
     control: SocketAddr,
-    bootstrap_file: PathBuf,
+    bootstrap_file: Option<PathBuf>,
 }
 
 /// A configuration over a cluster's listener with users and access rules; `more` are further lines of `[control]`.
@@ -48,6 +48,13 @@ pub fn config(cluster: &Cluster, more: &str) -> String {
     )
 }
 
+/// Writes a file that nobody else may read.
+pub fn write_private(file: &Path, text: &str) {
+    std::fs::write(file, text).expect("the folder is ours");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(file, private).expect("the file is ours");
+}
+
 impl Control {
     /// Starts it and waits until it listens.
     pub fn start(config: &str) -> Control {
@@ -57,9 +64,7 @@ impl Control {
     /// Starts it in a folder that another one ran in.
     pub fn start_in(folder: PathBuf, config: &str) -> Control {
         let (file, ready) = (folder.join("control.toml"), folder.join("control-ready.json"));
-        std::fs::write(folder.join("admin-password"), ADMIN.1).expect("the folder is ours");
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(folder.join("admin-password"), private).expect("the file is ours");
+        write_private(&folder.join("admin-password"), ADMIN.1);
         std::fs::write(&file, config).expect("the folder is ours");
         let _ = std::fs::remove_file(&ready);
         let mut command = command(env!("CARGO_BIN_EXE_iguazu"));
@@ -98,9 +103,9 @@ impl Control {
         self.process.pid()
     }
 
-    /// The file of the token that the first admin comes in with.
+    /// The file of the token that the first admin comes in with; its configuration says none.
     pub fn bootstrap_file(&self) -> &Path {
-        &self.addresses.bootstrap_file
+        self.addresses.bootstrap_file.as_deref().expect("its configuration does not say the token")
     }
 
     /// A request of whoever has this token.

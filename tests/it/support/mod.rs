@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 pub mod balancer;
+pub mod certificates;
 pub mod collector;
 pub mod control;
 pub mod fixture;

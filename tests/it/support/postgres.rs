@@ -1,6 +1,6 @@
 //! A real Postgres on loopback, in a folder of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -21,6 +21,22 @@ pub struct Postgres {
 impl Postgres {
     /// Makes a database cluster and starts it.
     pub fn start() -> Postgres {
+        Postgres::start_with(|_| {})
+    }
+
+    /// One that nobody gets into without TLS; it shows the certificate `server.pem` of this folder.
+    pub fn start_encrypted(certificates: &Path) -> Postgres {
+        Postgres::start_with(|data| {
+            for (name, from) in [("server.crt", "server.pem"), ("server.key", "server.key")] {
+                let text = std::fs::read_to_string(certificates.join(from)).expect("it was made");
+                write_for_server(&data.join(name), &text);
+            }
+            write_for_server(&data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 trust\n");
+            write_for_server(&data.join("postgresql.auto.conf"), "ssl = on\n");
+        })
+    }
+
+    fn start_with(prepare: impl FnOnce(&Path)) -> Postgres {
         // Not in the target folder: Postgres refuses to run as root, and another user may not reach what is below root's home.
         let folder = tempfile::Builder::new().prefix("iguazu-postgres-").tempdir().expect("a folder can be made");
         let data = folder.path().join("data");
@@ -40,6 +56,7 @@ impl Postgres {
         ]);
         let made = init.stdout(Stdio::null()).output().expect("initdb can be run");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        prepare(&data);
         let port = ports::free(1)[0];
         let process = serve(&folder, port);
         Postgres { process, folder, port }
@@ -80,6 +97,16 @@ fn serve(folder: &TempDir, port: u16) -> Process {
     Process::spawn("postgres", command)
 }
 
+/// Writes a file of the server's folder, which the server alone may read: it refuses a key that others may.
+fn write_for_server(file: &Path, text: &str) {
+    std::fs::write(file, text).expect("the folder is ours");
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("the file is ours");
+    if is_root() {
+        let done = Command::new("chown").arg("postgres:postgres").arg(file).status();
+        assert!(done.is_ok_and(|status| status.success()), "a file can be given to the user postgres");
+    }
+}
+
 /// A program of Postgres, as a user that it agrees to, and gone when we are.
 fn as_nobody_special(program: &str) -> Command {
     let mut command = Command::new("setpriv");
@@ -87,7 +114,8 @@ fn as_nobody_special(program: &str) -> Command {
     if is_root() {
         command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
     }
-    command.arg("--").arg(binary(program)).current_dir("/");
+    // Its clients look for certificates at home, and another user may not look at ours.
+    command.arg("--").arg(binary(program)).current_dir("/").env("HOME", "/");
     command
 }
 

@@ -20,10 +20,19 @@ pub fn ask(cluster: &Cluster, questions: &Value) -> Vec<Value> {
 
 /// What `kafka-configs.sh` prints, with these arguments.
 pub fn kafka_configs(cluster: &Cluster, arguments: &[&str]) -> String {
+    kafka_command(cluster, "kafka.admin.ConfigCommand", arguments)
+}
+
+/// What `kafka-acls.sh` prints, with these arguments.
+pub fn kafka_acls(cluster: &Cluster, arguments: &[&str]) -> String {
+    kafka_command(cluster, "org.apache.kafka.tools.AclCommand", arguments)
+}
+
+fn kafka_command(cluster: &Cluster, class: &str, arguments: &[&str]) -> String {
     let mut command = command(java());
     command.args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp"]).arg(fetched("kafka/lib").join("*"));
-    command.args(["kafka.admin.ConfigCommand", "--bootstrap-server", &cluster.brokers()]).args(arguments);
-    output_of("kafka.admin.ConfigCommand", command)
+    command.args([class, "--bootstrap-server", &cluster.brokers()]).args(arguments);
+    output_of(class, command)
 }
 
 fn output_of(name: &str, mut command: Command) -> String {

@@ -1,6 +1,6 @@
 //! What the routes do, on a store of their own and without Kafka: nothing of it is asked before a request is applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -108,8 +108,16 @@ async fn what_is_spoken_for_is_taken_off_what_is_free_and_told_when_it_is_too_mu
     }
     assert!(!metrics.contains("iguazu_credential_expiry_timestamp_seconds{"), "no token ends: {metrics}");
     let mut tx = office.plane.api.store.begin().await.unwrap();
-    for (name, expires_ms) in [("late", now_ms() + 9_000_000), ("soon", now_ms() + 5_000_000), ("gone", 1)] {
-        let (document, hash) = (json!({}), name.to_owned());
+    let (late, soon) = (now_ms() + 9_000_000, now_ms() + 5_000_000);
+    let tokens = [("late", late, &["team-orders"][..]), ("soon", soon, &["team-orders", "platform"]), ("gone", 1, &[])];
+    for (name, expires_ms, groups) in tokens {
+        let actor = Actor {
+            name: name.to_owned(),
+            groups: groups.iter().map(|group| group.to_string()).collect(),
+            roles: BTreeSet::new(),
+        };
+        let document = Grant { actor, scopes: BTreeSet::new(), made_by: "a test".to_owned() };
+        let hash = name.to_owned();
         tx.put_token(&Token { hash, name: name.to_owned(), document, expires_ms: Some(expires_ms) }).await.unwrap();
     }
     tx.commit().await.unwrap();
@@ -118,11 +126,15 @@ async fn what_is_spoken_for_is_taken_off_what_is_free_and_told_when_it_is_too_mu
         let (name, end) = line
             .strip_prefix("iguazu_credential_expiry_timestamp_seconds{kind=\"token\",name=\"")?
             .split_once("\"} ")?;
-        Some((name.to_owned(), (end.parse::<f64>().ok()? * 1e3) as i64 - now_ms()))
+        Some((name.replace("\",owner=\"", " of "), (end.parse::<f64>().ok()? * 1e3) as i64 - now_ms()))
     };
     let ends: BTreeMap<_, _> = metrics.lines().filter_map(ends).collect();
-    assert_eq!(ends.keys().collect::<Vec<_>>(), ["late", "soon"], "one that ended long ago is left out");
-    assert!(ends["late"] > 8_000_000 && ends["soon"] < 5_000_001, "{ends:?}");
+    assert_eq!(
+        ends.keys().collect::<Vec<_>>(),
+        ["late of team-orders", "soon of "],
+        "one that ended long ago is left out"
+    );
+    assert!(ends["late of team-orders"] > 8_000_000 && ends["soon of "] < 5_000_001, "{ends:?}");
 }
 
 #[tokio::test]
