@@ -4,8 +4,10 @@ use serde_json::json;
 
 use super::support::fixture::Fixture;
 use super::support::proxy::{Proxy, Sample, event_type, with_settings};
+use super::support::wait_until;
 
 const EVENT: &str = "it.shown";
+const ABSENT: &str = "it.shown.absent";
 
 #[track_caller]
 fn check(samples: &[Sample], name: &str, labels: &[(&str, &str)], expected: f64) {
@@ -78,5 +80,43 @@ async fn the_last_rejections_are_shown_without_a_payload() {
         assert!(rejection["received_ms"].as_u64().is_some_and(|ms| ms > 1_600_000_000_000), "{rejection}");
     }
     assert_eq!(proxy.admin("/rejections").await.json(), shown);
+    proxy.finish();
+}
+
+/// Two of them beyond what has series of its own.
+#[tokio::test]
+async fn an_event_type_that_cannot_be_served_is_told_by_its_name_while_that_is_so() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic(EVENT);
+    let absent = |name: &str| event_type(name, ABSENT, "raw_json", "owner = \"checkout\"");
+    let config = format!(
+        "startup_wait_seconds = 0\n{}[telemetry]\nevent_types_max = 2\n\n{}{}",
+        fixture.config(),
+        event_type(EVENT, &topic, "raw_json", ""),
+        absent("it.shown.late"),
+    );
+    let others = [absent("it.shown.more"), absent("it.shown.most")].concat();
+    let mut proxy = Proxy::start_unready(&(config.clone() + &others));
+    proxy.expect_log("event type is not available");
+    proxy.expect_log("started degraded");
+    proxy.await_ready().await;
+    let told = async || -> Vec<(String, f64)> {
+        let samples = proxy.metrics().await.into_iter().filter(|sample| sample.name == "iguazu_event_type_unavailable");
+        samples
+            .map(|sample| (format!("{} {}", sample.labels["event"], sample.labels["cluster"]), sample.value))
+            .collect()
+    };
+    let told_until = async |wanted: &[(&str, f64)]| {
+        wait_until("what cannot be served is told", async || {
+            let told = told().await;
+            let is_so = told.iter().map(|(name, count)| (name.as_str(), *count)).eq(wanted.iter().copied());
+            if is_so { Ok(()) } else { Err(format!("{told:?}")) }
+        })
+        .await;
+    };
+    told_until(&[("(other) core", 2.0), ("it.shown.late core", 1.0)]).await;
+    // It goes to a topic that is there.
+    proxy.change_to(&config.replace(ABSENT, &topic)).await;
+    told_until(&[]).await;
     proxy.finish();
 }
