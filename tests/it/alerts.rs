@@ -223,9 +223,12 @@ const CASES: &[Case] = &[
 
     fires("IguazuBudgetRunsOut", 90, &[(r#"iguazu_control_reserved_bytes{instance="c1", cluster="core"}"#, "90x100"), (r#"iguazu_control_budget_bytes{instance="c1", cluster="core"}"#, "100x100")], r#"cluster="core", severity="ticket""#),
     fires("IguazuBudgetRunsOut", 90, &[(r#"iguazu_control_reserved_partitions{instance="c1", cluster="core"}"#, "90x100"), (r#"iguazu_control_budget_partitions{instance="c1", cluster="core"}"#, "100x100")], r#"cluster="core", severity="ticket""#),
+    fires("IguazuBudgetRunsOut", 90, &[(r#"iguazu_control_reserved_ingress_bytes_per_second{instance="c1", cluster="core"}"#, "90x100"), (r#"iguazu_control_budget_ingress_bytes_per_second{instance="c1", cluster="core"}"#, "100x100")], r#"cluster="core", severity="ticket""#),
     // Half of it is left, for less than two weeks.
     fires("IguazuBudgetRunsOut", 26 * 60, &[(r#"iguazu_control_reserved_bytes{instance="c1", cluster="core"}"#, "30000+10x1600"), (r#"iguazu_control_budget_bytes{instance="c1", cluster="core"}"#, "100000x1600")], r#"cluster="core", severity="ticket""#),
-    silent("IguazuBudgetRunsOut", 90, &[(r#"iguazu_control_reserved_bytes{instance="c1", cluster="core"}"#, "50x100"), (r#"iguazu_control_budget_bytes{instance="c1", cluster="core"}"#, "100x100")]),
+    silent("IguazuBudgetRunsOut", 90, &[(r#"iguazu_control_reserved_bytes{instance="c1", cluster="core"}"#, "50x100"), (r#"iguazu_control_budget_bytes{instance="c1", cluster="core"}"#, "100x100"), (r#"iguazu_control_reserved_ingress_bytes_per_second{instance="c1", cluster="core"}"#, "80x100"), (r#"iguazu_control_budget_ingress_bytes_per_second{instance="c1", cluster="core"}"#, "100x100")]),
+    // Nobody set a limit.
+    silent("IguazuBudgetRunsOut", 90, &[(r#"iguazu_control_reserved_ingress_bytes_per_second{instance="c1", cluster="core"}"#, "90x100")]),
 
     // Eleven days after it was seen first it has two left.
     fires("IguazuCredentialExpires", 11 * 24 * 60, &[(r#"iguazu_credential_expiry_timestamp_seconds{instance="c1", kind="token", name="ci"}"#, "1123200x300")], r#"kind="token", name="ci", severity="ticket""#),
