@@ -263,6 +263,29 @@ fn every_alert_fires_when_it_should_and_is_silent_when_it_should_not() {
     run(Command::new("promtool").current_dir(&folder).args(["test", "rules"]).args(files));
 }
 
+#[test]
+fn an_autoscaler_is_told_of_the_fullest_buffer_of_each_pod() {
+    let buffer = |pod: &str, lane: &str, value: u32| {
+        let labels = format!("namespace=\"events\", pod=\"{pod}\", cluster=\"core\", lane=\"{lane}\"");
+        let series = |metric: &str, value: u32| json!({ "series": format!("{metric}{{{labels}}}"), "values": format!("{value}x5") });
+        [series("iguazu_producer_buffer_bytes", value), series("iguazu_producer_buffer_max_bytes", 100)]
+    };
+    let series = [buffer("p-1", "standard", 20), buffer("p-1", "all", 70), buffer("p-2", "standard", 10)].concat();
+    let told = |pod: &str, value: f64| {
+        let labels = format!("iguazu_pod_buffer_fill_ratio{{namespace=\"events\", pod=\"{pod}\"}}");
+        json!({ "labels": labels, "value": value })
+    };
+    let asked = json!([{
+        "expr": "iguazu_pod_buffer_fill_ratio", "eval_time": "5m", "exp_samples": [told("p-1", 0.7), told("p-2", 0.1)],
+    }]);
+    let test = json!({ "interval": "1m", "input_series": series, "promql_expr_test": asked });
+    let file = std::path::absolute("deploy/prometheus/recording.yml").expect("there is a current folder");
+    let tests = json!({ "rule_files": [file], "evaluation_interval": "1m", "tests": [test] }).to_string();
+    let folder = folder("recorded");
+    std::fs::write(folder.join("tests.json"), tests).expect("the folder is ours");
+    run(Command::new("promtool").current_dir(&folder).args(["test", "rules", "tests.json"]));
+}
+
 /// The rules of one alert, and what is recorded for it, if anything: evaluating all of them for every case takes minutes.
 fn rules_of(alert: &str) -> String {
     let all = rules::all();
