@@ -387,6 +387,19 @@ EVENT_TYPE = Dashboard(
                     [(per_second("iguazu_events_late_total", EVENTS, by="event"), "{{event}}")],
                     knob="`http.ack_timeout_seconds`, `message_timeout_ms`.",
                 ),
+                Panel(
+                    "Cannot be served",
+                    "short",
+                    "Event types among those chosen above that some proxy cannot serve: their events are answered 503, and `/ready` says why.",
+                    [
+                        (
+                            'count(count by (event) (iguazu_event_type_unavailable{event=~"$event"})) or vector(0)',
+                            "event types",
+                        )
+                    ],
+                    alert="IguazuEventTypeUnavailable",
+                    steps=SOME_IS_SUSPECT,
+                ),
             ],
         ),
     ],

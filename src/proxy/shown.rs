@@ -2,6 +2,7 @@
 //!
 //! In: the parts of a running proxy. Out: readings of them, at the moment of a scrape or a probe. Never: waits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use super::spools::{self, Spools};
 use crate::config::Config;
 use crate::feed;
 use crate::feed::control::Pushed;
-use crate::pipeline::{Pipeline, Ready, State};
+use crate::outcome::Ledger;
+use crate::pipeline::{Live, Pipeline, Ready, State};
 use crate::produce::{Client, Gate, Producers, Trouble};
 use crate::route::{EventType, Lane};
 use crate::schema::Loader;
@@ -55,10 +57,7 @@ impl Shown {
         let parts = self.in_force.parts();
         let event_types_max = parts.config.telemetry.event_types_max;
         accounts::write(page, self.pipeline.ledger(), event_types_max);
-        for live in self.pipeline.snapshot().live().iter().take(event_types_max) {
-            let EventType { name, owner, cluster, topic, .. } = &*live.event_type;
-            sources::event_type(page, &sources::EventType { event: name, owner: owner.as_deref(), cluster, topic });
-        }
+        write_event_types(page, self.pipeline.snapshot().live(), event_types_max);
         sources::config(page, &self.in_force.reading());
         sources::certificates(page, &parts.certificates);
         sources::snapshot(page, &self.read_snapshot());
@@ -163,6 +162,24 @@ impl Shown {
             conditions: self.producers.gates().into_iter().filter_map(open_breaker).collect(),
         }
     }
+}
+
+/// Whose event types are, and which cannot be served. Those whose account has no series of its own have none here either.
+fn write_event_types(page: &mut Page, all: &[Live], shown_max: usize) {
+    let mut others = BTreeMap::<&str, u64>::new();
+    for Live { event_type, account, state, .. } in all {
+        let EventType { name, owner, cluster, topic, .. } = &**event_type;
+        let is_shown = account.ordinal < shown_max as u64;
+        if is_shown {
+            sources::event_type(page, &sources::EventType { event: name, owner: owner.as_deref(), cluster, topic });
+        }
+        match state {
+            State::Ready(_) => {}
+            State::Unavailable(_) if is_shown => sources::unavailable(page, name, cluster, 1),
+            State::Unavailable(_) => *others.entry(cluster).or_default() += 1,
+        }
+    }
+    others.into_iter().for_each(|(cluster, count)| sources::unavailable(page, Ledger::OTHER, cluster, count));
 }
 
 /// What `/ready` says of a cluster that does not take records as usual.

@@ -83,6 +83,7 @@ catalogue! {
     EVENT_TYPES_UNLABELLED = Gauge "iguazu_event_types_unlabelled" [] "event types", "event types beyond `telemetry.event_types_max`, which count together as `(other)`, with their cluster";
 
     EVENT_TYPES = Gauge "iguazu_event_types" ["state"] "event types", "event types that can be served (`ready`), that are though their cluster has not answered since the start, so that their events wait on disk (`degraded`), and that cannot (`unavailable`); `/ready` says why";
+    EVENT_TYPE_UNAVAILABLE = Gauge "iguazu_event_type_unavailable" ["event", "cluster"] "event types", "1 while an event type cannot be served; not there while it can. Those beyond `telemetry.event_types_max` count together as `(other)`";
     SNAPSHOT_VERSION = Gauge "iguazu_snapshot_version" [] "version", "number of times that event types, schemas and producers were replaced";
     CONFIG_RELOADS = Counter "iguazu_config_reloads_total" ["result"] "reloads", "configurations read again while running: `applied`, or `refused` because something in them is wrong (the one before stays in force, `/ready` says why)";
     CONFIG_AGE = Gauge "iguazu_config_age_seconds" [] "seconds", "time since the configuration in force was read";

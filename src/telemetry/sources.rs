@@ -31,6 +31,11 @@ pub fn event_type(page: &mut Page, reading: &EventType<'_>) {
     page.set(&m::EVENT_TYPE_INFO, &[event, owner.unwrap_or_default(), cluster, topic], 1u64);
 }
 
+/// Event types of one label and cluster that cannot be served; to be left out where there are none.
+pub fn unavailable(page: &mut Page, event: &str, cluster: &str, event_types: u64) {
+    page.set(&m::EVENT_TYPE_UNAVAILABLE, &[event, cluster], event_types);
+}
+
 /// The doors and their listener.
 pub fn http(page: &mut Page, meters: &HttpMeters) {
     for door in meters.doors() {

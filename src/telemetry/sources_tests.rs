@@ -31,6 +31,7 @@ fn exporter() -> Exporter {
         Box::new(|page| {
             let (event, cluster, topic) = ("orders.placed", "core", "orders");
             event_type(page, &EventType { event, owner: Some("checkout"), cluster, topic });
+            unavailable(page, event, cluster, 1);
             spans(page, &Spans { exported: 3, dropped: 2, failed: 1 });
             let ends = Duration::from_secs(1_900_000_000);
             certificates(page, &[Expiry { role: "listener", name: "http".to_owned(), ends }]);
@@ -152,6 +153,7 @@ fn the_numbers_are_those_of_the_ledger() {
         r#"iguazu_events_delivered_total{event="orders.placed",cluster="core"} 1"#,
         r#"iguazu_events_lost_total{event="orders.placed",cluster="core"} 0"#,
         r#"iguazu_event_type_info{event="orders.placed",owner="checkout",cluster="core",topic="orders"} 1"#,
+        r#"iguazu_event_type_unavailable{event="orders.placed",cluster="core"} 1"#,
         r#"iguazu_http_requests_total{door="events",status="202"} 1"#,
         r#"iguazu_http_results_total{door="events",code="enqueued"} 2"#,
         r#"iguazu_http_refused_total{door="events",code="unauthenticated"} 1"#,

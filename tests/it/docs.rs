@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use iguazu::config;
 
-use super::support::folder;
 use super::support::tool::iguazu;
+use super::support::{folder, rules};
 
 /// Every page: the README, what is in `deploy` and `.github`, and the numbers.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -178,8 +178,7 @@ fn every_metric_exists() {
     let table = fs::read_to_string("deploy/docs/metrics.md").expect("a test compares it with what is served");
     let known: BTreeSet<&str> = spans(&table).into_iter().filter(|name| name.starts_with("iguazu_")).collect();
     assert!(known.len() > 50);
-    // What an adapter makes of metrics for an autoscaler.
-    let of_adapters = ["iguazu_pod_buffer_fill_ratio"];
+    let recorded: BTreeSet<_> = rules::all().into_iter().filter_map(|rule| rule.record).collect();
     check(|_, text| {
         let (prose, _) = split(text);
         let names = spans(&prose).into_iter().map(|span| span.split('{').next().unwrap_or_default());
@@ -187,7 +186,7 @@ fn every_metric_exists() {
             .filter(|name| name.starts_with("iguazu_") && name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
         let is_known = |name: &&str| {
             let series = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
-            known.contains(name) || of_adapters.contains(name) || series.is_some_and(|name| known.contains(name))
+            known.contains(name) || recorded.contains(*name) || series.is_some_and(|name| known.contains(name))
         };
         names.filter(|name| !is_known(name)).map(|name| format!("there is no metric {name}")).collect()
     });

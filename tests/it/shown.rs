@@ -3,9 +3,16 @@
 use serde_json::json;
 
 use super::support::fixture::Fixture;
+use super::support::oracle::Oracle;
 use super::support::proxy::{Proxy, Sample, event_type, with_settings};
+use super::support::wait_until;
 
 const EVENT: &str = "it.shown";
+const ABSENT: &str = "it.shown.absent";
+/// Good events that a log must not grow with; a tenth of that is wrong, and another tenth nobody knows.
+const EVENTS_LOGGED: u64 = 20_000;
+/// Lines that one life of a proxy may have more than another one by chance, such as a client's that connects twice.
+const LINES_MORE: u64 = 5;
 
 #[track_caller]
 fn check(samples: &[Sample], name: &str, labels: &[(&str, &str)], expected: f64) {
@@ -79,4 +86,73 @@ async fn the_last_rejections_are_shown_without_a_payload() {
     }
     assert_eq!(proxy.admin("/rejections").await.json(), shown);
     proxy.finish();
+}
+
+/// Two of them beyond what has series of its own.
+#[tokio::test]
+async fn an_event_type_that_cannot_be_served_is_told_by_its_name_while_that_is_so() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic(EVENT);
+    let absent = |name: &str| event_type(name, ABSENT, "raw_json", "owner = \"checkout\"");
+    let config = format!(
+        "startup_wait_seconds = 0\n{}[telemetry]\nevent_types_max = 2\n\n{}{}",
+        fixture.config(),
+        event_type(EVENT, &topic, "raw_json", ""),
+        absent("it.shown.late"),
+    );
+    let others = [absent("it.shown.more"), absent("it.shown.most")].concat();
+    let mut proxy = Proxy::start_unready(&(config.clone() + &others));
+    proxy.expect_log("event type is not available");
+    proxy.expect_log("started degraded");
+    proxy.await_ready().await;
+    let told = async || -> Vec<(String, f64)> {
+        let samples = proxy.metrics().await.into_iter().filter(|sample| sample.name == "iguazu_event_type_unavailable");
+        samples
+            .map(|sample| (format!("{} {}", sample.labels["event"], sample.labels["cluster"]), sample.value))
+            .collect()
+    };
+    let told_until = async |wanted: &[(&str, f64)]| {
+        wait_until("what cannot be served is told", async || {
+            let told = told().await;
+            let is_so = told.iter().map(|(name, count)| (name.as_str(), *count)).eq(wanted.iter().copied());
+            if is_so { Ok(()) } else { Err(format!("{told:?}")) }
+        })
+        .await;
+    };
+    told_until(&[("(other) core", 2.0), ("it.shown.late core", 1.0)]).await;
+    // It goes to a topic that is there.
+    proxy.change_to(&config.replace(ABSENT, &topic)).await;
+    told_until(&[]).await;
+    proxy.finish();
+}
+
+/// However many events come, good or bad: what one may look for of an event is counted, and not in the log.
+#[tokio::test]
+async fn the_log_does_not_grow_with_events() {
+    let fixture = Fixture::new();
+    let topic = fixture.topic(EVENT);
+    let config = fixture.config() + &fixture.event_type(EVENT, &topic, "");
+    let mut lines = Vec::new();
+    for (requests, events) in [(1, 1), (EVENTS_LOGGED / 1000, 1000)] {
+        let proxy = Proxy::start(&config).await;
+        for request in 0..requests {
+            let numbers = (request * events..(request + 1) * events).map(|number| number + 1);
+            let good: Vec<_> = numbers.map(|number| Oracle::event(EVENT, number)).collect();
+            assert_eq!(proxy.send(&json!(good)).await.status, 202);
+            let wrong: Vec<_> =
+                (0..events / 10 + 1).map(|_| json!({"event": EVENT, "payload": {"number": "x"}})).collect();
+            assert_eq!(proxy.send(&json!(wrong)).await.status, 422);
+            let unknown: Vec<_> =
+                (0..events / 10 + 1).map(|_| json!({"event": "nobody.knows", "payload": {}})).collect();
+            assert_eq!(proxy.send(&json!(unknown)).await.status, 404);
+            assert_eq!(proxy.post("/v1/events", "application/json", "[").await.status, 400);
+        }
+        let log = proxy.folder().join("log");
+        assert!(proxy.finish().delivered >= requests * events);
+        // Whole, since the proxy has ended.
+        lines.push(std::fs::read_to_string(log).expect("a proxy has a log").lines().count() as u64);
+    }
+    let [few, many] = lines[..] else { panic!("two proxies ran") };
+    println!("{few} lines with one event, {many} with {EVENTS_LOGGED}");
+    assert!(many <= few + LINES_MORE, "{few} lines with one event, {many} with {EVENTS_LOGGED}");
 }

@@ -75,16 +75,35 @@ impl Balancer {
         .await;
     }
 
-    /// The proxies that it sends to.
-    fn up(&self) -> Result<Vec<String>, String> {
+    /// Sends nothing to this one, ready or not, until [`Balancer::let_in`].
+    pub fn keep_away(&self, number: usize) {
+        self.tell(&format!("set server proxies/p{number} state maint\n"));
+    }
+
+    /// Asks this one again whether it is ready, and sends to it then.
+    pub fn let_in(&self, number: usize) {
+        self.tell(&format!("set server proxies/p{number} state ready\n"));
+    }
+
+    fn tell(&self, order: &str) {
+        let said = self.ask(order).unwrap_or_else(|error| panic!("{order}: {error}"));
+        assert_eq!(said.trim(), "", "{order}");
+    }
+
+    fn ask(&self, what: &str) -> Result<String, String> {
         let ask = || -> std::io::Result<String> {
             let mut socket = UnixStream::connect(self.folder.join("stats.sock"))?;
-            socket.write_all(b"show stat\n")?;
+            socket.write_all(what.as_bytes())?;
             let mut text = String::new();
             socket.read_to_string(&mut text)?;
             Ok(text)
         };
-        let text = ask().map_err(|error| error.to_string())?;
+        ask().map_err(|error| error.to_string())
+    }
+
+    /// The proxies that it sends to.
+    fn up(&self) -> Result<Vec<String>, String> {
+        let text = self.ask("show stat\n")?;
         // pxname, svname, …; the eighteenth field is the status.
         let rows = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
         let rows =

@@ -42,6 +42,8 @@ pub struct Sent {
     pub codes: BTreeMap<String, u64>,
     /// The slowest reply.
     pub slowest: Duration,
+    /// How long each reply took, in the order in which they came.
+    pub took: Vec<Duration>,
 }
 
 /// Running senders. End them with [`Load::stop`].
@@ -146,6 +148,7 @@ async fn send(stream: Stream, shared: Arc<Shared>) -> Sent {
         let begun = Instant::now();
         match http::send(request).await {
             Ok(reply) => {
+                sent.took.push(begun.elapsed());
                 sent.slowest = sent.slowest.max(begun.elapsed());
                 sent.note(first, &reply);
             }

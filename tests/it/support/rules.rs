@@ -50,8 +50,8 @@ pub fn all() -> Vec<Rule> {
     files.into_iter().flat_map(|file| file.groups).flat_map(|group| group.rules).collect()
 }
 
-/// Labels that a scrape adds, and those that recorded series and alerts have.
-const ADDED: [&str; 2] = ["instance", "job"];
+/// Labels that a scrape adds; the last two in Kubernetes.
+const ADDED: [&str; 4] = ["instance", "job", "namespace", "pod"];
 
 /// What a query names that nobody serves: metrics, labels, codes.
 pub fn unknown_in(query: &str, recorded: &BTreeSet<String>) -> Vec<String> {
