@@ -72,6 +72,7 @@ packages=(
     "run:postgres postgresql   is one of the two stores of the management plane"
     "promtool    prometheus    runs the queries of dashboards and tests the alerts"
     "amtool      prometheus-alertmanager  says who hears of an alert"
+    "systemd-analyze systemd   checks the units of a machine without containers"
     "run:haproxy haproxy       sends to the fleet that is restarted under load"
     "curl        curl          is one of the example senders"
     "jq          jq            reads replies for it"

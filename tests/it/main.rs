@@ -65,6 +65,7 @@ mod transcode;
 
 mod docs;
 mod release;
+mod machine;
 mod harness;
 mod log_page;
 mod tidy;
