@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::docs;
 use super::support::tool::{Ended, shell};
 use super::support::{fetched, folder, long};
 
@@ -31,12 +32,21 @@ fn a_release_has_an_archive_a_list_of_all_parts_and_checksums_that_fit() {
     let version = env!("CARGO_PKG_VERSION");
     let ended = release(&place, &format!("v{version}"));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let checked =
-        shell(&place, "cd dist && sha256sum --check --quiet SHA256SUMS && tar -tzf *.tar.gz | cut -d/ -f2- | sort");
-    let files = checked.printed();
-    for file in ["iguazu", "LICENSE", "iguazu.toml", "docs/settings.md", "examples/sender.py"] {
-        assert!(files.lines().any(|line| line == file), "{file} is missing in {files}");
+    let checked = "mkdir archive && cd dist && sha256sum --check --quiet SHA256SUMS && \
+                   tar -xzf *.tar.gz --strip-components=1 --directory=../archive";
+    assert_eq!(shell(&place, checked).printed(), "");
+    let archive = place.join("archive");
+    let kept = ["deploy/kafka/first-run.sh", "deploy/systemd/iguazu.service", "deploy/prometheus/alerts.yml"];
+    for file in ["iguazu", "LICENSE", "deploy/iguazu.toml", "deploy/examples/sender.py"].iter().chain(&kept) {
+        assert!(archive.join(file).exists(), "{file} is missing");
     }
+    let mut pages = Vec::new();
+    docs::collect(&archive, &mut pages);
+    assert!(pages.len() > 20, "{pages:?}");
+    let read = |page: &Path| std::fs::read_to_string(page).expect("a page is text");
+    let broken: Vec<_> = pages.iter().map(|page| (page, docs::broken_links(page, &read(page)))).collect();
+    let broken: Vec<_> = broken.iter().filter(|(_, links)| !links.is_empty()).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
     assert_eq!(place.join(format!("dist/iguazu-{version}.tgz")).exists(), long());
     let parts = std::fs::read_to_string(place.join(format!("dist/iguazu-{version}.cdx.json"))).expect("it was made");
     let parts: Value = serde_json::from_str(&parts).expect("it is JSON");
