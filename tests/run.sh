@@ -29,6 +29,7 @@ main() {
     done
 
     check_rust
+    check_rust_tools
     step "system packages" install_missing "to build and test Iguazu" "${packages[@]}"
     step "python packages" fetch_python_packages
     if [ -n "${IGUAZU_TESTS_LONG:-}" ]; then
@@ -71,6 +72,7 @@ packages=(
     "run:postgres postgresql   is one of the two stores of the management plane"
     "promtool    prometheus    runs the queries of dashboards and tests the alerts"
     "amtool      prometheus-alertmanager  says who hears of an alert"
+    "systemd-analyze systemd   checks the units of a machine without containers"
     "run:haproxy haproxy       sends to the fleet that is restarted under load"
     "curl        curl          is one of the example senders"
     "jq          jq            reads replies for it"
@@ -91,6 +93,14 @@ probe_postgres() { command -v initdb >/dev/null || compgen -G "/usr/lib/postgres
 
 # numpy and the Grafana SDK need Python 3.11.
 probe_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+# Rust's minimal profile, which images of containers have, comes without them.
+check_rust_tools() {
+    local missing=()
+    cargo fmt --version >/dev/null 2>&1 || missing+=(rustfmt)
+    cargo clippy --version >/dev/null 2>&1 || missing+=(clippy)
+    [ ${#missing[@]} -eq 0 ] || refuse "the checks need ${missing[*]}, and this Rust has no such thing; run: rustup component add ${missing[*]}"
+}
 
 # step NAME COMMAND...: runs it, keeps its time, and ends the run with its name if it fails.
 step() {

@@ -42,8 +42,11 @@ name=iguazu-$version-$(uname -m)-$(uname -s | tr '[:upper:]' '[:lower:]')
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage/$name"
+# Laid out as here, so that pages find what they link and their commands find the files that they name; of what is committed only, so that a
+# secret that lies about goes nowhere.
+beside=(LICENSE README.md .github/SECURITY.md deploy proto benches/README.md 'benches/*.svg' 'benches/*.png' tests/schema_changes)
+git ls-files -z -- "${beside[@]}" | xargs -0 cp --parents --no-dereference --target-directory="$stage/$name"
 install -m 755 "$binary" "$stage/$name/iguazu"
-cp -r LICENSE README.md deploy/iguazu.toml deploy/iguazu-control.toml deploy/iguazu-schemas.toml deploy/docs deploy/examples "$stage/$name/"
 # The same input gives the same archive.
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
     -C "$stage" -cf - "$name" | gzip -n >"$into/$name.tar.gz"

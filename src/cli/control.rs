@@ -10,7 +10,8 @@ use super::Failure;
 use super::interrupt::Interrupt;
 use super::ready_file::ReadyFile;
 use crate::config;
-use crate::control::node::Node;
+use crate::control::node::{self, Node};
+use crate::serve;
 use crate::telemetry::logs::{self, Level};
 
 /// Arguments of `iguazu control`.
@@ -44,6 +45,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for problem in &config.warnings {
         warn!(%problem, "configuration");
     }
+    serve::raise_open_files(node::CONNECTIONS_MAX);
     let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
     let node = Node::start(&config).map_err(Failure::because)?;
     if let Some(ready) = &mut ready {

@@ -15,6 +15,7 @@ use super::interrupt::{Interrupt, Signal};
 use super::ready_file::ReadyFile;
 use crate::outcome::Balance;
 use crate::proxy::{Extras, Proxy};
+use crate::serve;
 use crate::telemetry::logs::{self, Level};
 
 /// How soon a thread that listens for a second signal sees that there is nothing left to stop.
@@ -53,6 +54,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for problem in &config.warnings {
         warn!(%problem, "configuration");
     }
+    serve::raise_open_files(config.http.connections_max);
     let mut ready = args.ready_file.map(ReadyFile::at).transpose()?;
     let extras = Extras { file: Some(args.config), ..Extras::default() };
     let proxy = Proxy::start_with(config, extras).map_err(Failure::because)?;

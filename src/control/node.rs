@@ -53,7 +53,7 @@ use crate::telemetry::{certificates, export};
 /// Threads of a node: what it does is wait for Kafka and the store.
 const THREADS: usize = 2;
 /// Open connections of the API.
-const CONNECTIONS_MAX: usize = 1_024;
+pub const CONNECTIONS_MAX: usize = 1_024;
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stop waits for requests, and for the step that is being done.

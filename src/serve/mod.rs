@@ -19,6 +19,7 @@ mod connection;
 mod outgoing;
 mod drain;
 mod listener;
+mod open_files;
 mod tls;
 mod workers;
 
@@ -26,6 +27,7 @@ pub use accept::{Counts, Server};
 pub use connection::Handler;
 pub use drain::{Drain, Drained};
 pub use listener::{BindError, Listener};
+pub use open_files::raise_open_files;
 pub use tls::{Encryption, TlsError, encryption};
 pub use workers::{Seat, Workers};
 

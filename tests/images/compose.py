@@ -95,6 +95,15 @@ def check_configs(iguazu):
             (at / "secrets" / name).chmod(0o400)
         for file in (ROOT / "deploy/compose/config").iterdir():
             (at / file.name).write_text(file.read_text().replace("/run/secrets", f"{at}/secrets").replace("/etc/iguazu/", f"{at}/").replace("/var/lib/", f"{at}/"))
+        # The other source of event types, as the file shows it.
+        ours = (at / "iguazu.toml").read_text()
+        other = re.search(r"(?m)^#\[routes\]\n(?:#.*\n)+", ours)[0].replace("#", "")
+        (at / "other.toml").write_text(re.sub(r"(?ms)^#\[routes\].*", lambda _: other, ours))
+        (at / "proxy-token").write_text("a-token")
+        (at / "proxy-token").chmod(0o400)
+        told = subprocess.run([iguazu, "check", at / "other.toml"], capture_output=True, text=True, check=False)
+        if told.returncode or "event types and senders come from the control plane at http://control:8090" not in told.stdout:
+            problems.append(f"iguazu check with routes of the control plane: {told.stdout}{told.stderr}")
         for name in ("iguazu.toml", "iguazu-control.toml"):
             told = subprocess.run([iguazu, "check", at / name], capture_output=True, text=True, check=False)
             # What stays on one machine is not encrypted.

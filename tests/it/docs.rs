@@ -11,6 +11,8 @@ use iguazu::config;
 use super::support::tool::iguazu;
 use super::support::{folder, rules};
 
+mod run;
+
 /// Every page: the README, what is in `deploy` and `.github`, and the numbers.
 fn pages() -> Vec<(PathBuf, String)> {
     let mut found = vec![PathBuf::from("README.md"), PathBuf::from("benches/README.md")];
@@ -19,7 +21,8 @@ fn pages() -> Vec<(PathBuf, String)> {
     found.into_iter().map(|path| (path.clone(), fs::read_to_string(&path).expect("a page is text"))).collect()
 }
 
-fn collect(place: &Path, found: &mut Vec<PathBuf>) {
+/// The pages of a folder and of those in it.
+pub fn collect(place: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(place).expect("tests run in the package's folder").flatten() {
         let path = entry.path();
         if path.is_dir() {
@@ -62,21 +65,20 @@ fn check(wrong: impl Fn(&Path, &str) -> Vec<String>) {
 
 #[test]
 fn every_link_leads_somewhere() {
-    check(|path, text| {
-        let (prose, _) = split(text);
-        let links = prose.match_indices("](").filter_map(|(at, _)| prose[at + 2..].split(')').next());
-        let is_broken = |link: &&str| {
-            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { path.to_owned() } else { path.parent().expect("a folder").join(file) };
-            let Ok(target) = target.canonicalize() else { return true };
-            !anchor.is_empty() && !anchors(&fs::read_to_string(target).unwrap_or_default()).contains(anchor)
-        };
-        links
-            .filter(|link| !link.contains("://"))
-            .filter(is_broken)
-            .map(|link| format!("nothing is at {link}"))
-            .collect()
-    });
+    check(broken_links);
+}
+
+/// The links of a page behind which nothing is.
+pub fn broken_links(path: &Path, text: &str) -> Vec<String> {
+    let (prose, _) = split(text);
+    let links = prose.match_indices("](").filter_map(|(at, _)| prose[at + 2..].split(')').next());
+    let is_broken = |link: &&str| {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let target = if file.is_empty() { path.to_owned() } else { path.parent().expect("a folder").join(file) };
+        let Ok(target) = target.canonicalize() else { return true };
+        !anchor.is_empty() && !anchors(&fs::read_to_string(target).unwrap_or_default()).contains(anchor)
+    };
+    links.filter(|link| !link.contains("://")).filter(is_broken).map(|link| format!("nothing is at {link}")).collect()
 }
 
 /// The anchors of a page, as forges make them from headings.

@@ -57,7 +57,9 @@ async fn the_services_of_compose_work_together() {
     let site = Site::new(place, &secrets);
 
     let _brokers = start_brokers(&compose, &site);
-    first_run(&compose, &site);
+    first_run(&compose, &site, Way::Plain);
+    // It may run again at any time; here as on a network that is not one's own.
+    first_run(&compose, &site, Way::Tls);
 
     let mut proxy = Service::start("proxy", &compose, &site);
     let event = r#"{"page": "/"}"#;
@@ -85,13 +87,19 @@ async fn the_services_of_compose_work_together() {
     let (address, _) = control.addresses();
     let url = format!("http://{address}");
     let token = site.place.join("root.token");
-    let bootstrap = site.local("/var/lib/iguazu-control/bootstrap-token");
-    let create =
-        ["ctl", "token", "create", "root", "--role", "admin", "--out", text(&token), "--token-file", &bootstrap];
-    let made = tool::iguazu(&site.place, &[&create[..], &["--url", &url]].concat());
-    assert_eq!(made.code, Some(0), "{made:?}");
+    // As the file says it, in the container's place.
+    let shown = said.lines().find_map(|line| line.split_once("exec -T control ")).expect("it says how").1;
+    let shown = shown.replace("/usr/bin/iguazu", IGUAZU).replace("http://127.0.0.1:8090", &url);
+    let made = tool::shell(&site.place, &format!("(umask 077; {}", site.local(&shown)));
+    assert_eq!(made.printed(), "");
     let listed = tool::iguazu(&site.place, &["ctl", "list", "clusters", "--token-file", text(&token), "--url", &url]);
     assert!(listed.code == Some(0) && listed.stdout.contains("core"), "{listed:?}");
+    // What proxies that follow it need to know, as their file says it.
+    let config = read("deploy/compose/config/iguazu.toml");
+    let shown = config.lines().find_map(|line| line.strip_prefix("#   curl ")).expect("it says how");
+    let shown = format!("curl -sS --fail {}", shown.replace("http://127.0.0.1:8090", &url));
+    let keys: Value = serde_json::from_str(&tool::shell(&site.place, &shown).printed()).expect("it is JSON");
+    assert!(keys["public_keys"][0].as_str().is_some_and(|key| key.starts_with("ed25519:")), "{keys}");
 
     control.stop();
     proxy.stop();
@@ -119,10 +127,11 @@ struct Site {
 impl Site {
     fn new(place: PathBuf, secrets: &Path) -> Site {
         let mut names: Vec<(String, String)> = Vec::new();
-        let free = ports::free(6);
-        for (node, ports) in (1..).zip(free.chunks(2)) {
+        let free = ports::free(9);
+        for (node, ports) in (1..).zip(free.chunks(3)) {
             names.push((format!("kafka-{node}:9092"), format!("127.0.0.1:{}", ports[0])));
             names.push((format!("kafka-{node}:9093"), format!("127.0.0.1:{}", ports[1])));
+            names.push((format!("kafka-{node}:9094"), format!("127.0.0.1:{}", ports[2])));
         }
         let folder = text(&place).to_owned();
         names.extend([
@@ -180,6 +189,7 @@ fn start_brokers(compose: &Value, site: &Site) -> Vec<Process> {
                     properties.push_str(&line);
                 }
             }
+            properties.push_str(&encrypted(name, site, &properties));
             let file = site.place.join(format!("{name}.properties"));
             std::fs::write(&file, properties).expect("the folder is ours");
             let id = service["environment"]["CLUSTER_ID"].as_str().expect("the cluster has an id");
@@ -199,10 +209,40 @@ fn start_brokers(compose: &Value, site: &Site) -> Vec<Process> {
     brokers.iter().map(start).collect()
 }
 
+/// What gives a broker another listener, for the same logins by TLS.
+fn encrypted(name: &str, site: &Site, properties: &str) -> String {
+    let local = |port: &str| site.local(&format!("{name}:{port}"));
+    let (clients, controller, secure) = (local("9092"), local("9093"), local("9094"));
+    let logins = properties.lines().filter(|line| line.starts_with("listener.name.clients."));
+    let logins: Vec<String> = logins.map(|line| line.replacen("clients", "secure", 1)).collect();
+    assert_eq!(logins.len(), 2);
+    format!(
+        "
+listeners=CLIENTS://{clients},SECURE://{secure},CONTROLLER://{controller}
+advertised.listeners=CLIENTS://{clients},SECURE://{secure}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,CLIENTS:SASL_PLAINTEXT,SECURE:SASL_SSL
+ssl.keystore.type=PKCS12
+ssl.keystore.location={}
+ssl.keystore.password=test-secret
+ssl.key.password=test-secret
+{}
+",
+        text(&fetched("kafka/tls/server.p12")),
+        logins.join("\n")
+    )
+}
+
+/// How `first-run.sh` reaches the brokers.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Plain,
+    Tls,
+}
+
 /// The container `first-run`, with Kafka's tools on the path.
-fn first_run(compose: &Value, site: &Site) {
+fn first_run(compose: &Value, site: &Site, way: Way) {
     let tools = site.place.join("bin");
-    std::fs::create_dir(&tools).expect("the folder is ours");
+    std::fs::create_dir_all(&tools).expect("the folder is ours");
     for (name, class) in [
         ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
         ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
@@ -219,8 +259,15 @@ fn first_run(compose: &Value, site: &Site) {
     let words: Vec<_> = words.iter().map(|word| site.local(word.as_str().expect("a word"))).collect();
     assert_eq!((words[0].as_str(), words[3].as_str()), ("/first-run.sh", "/topics.txt"));
     let mut command = command("bash");
-    command.arg(format!("{ROOT}/deploy/kafka/first-run.sh")).args(&words[1..3]);
-    command.arg(format!("{ROOT}/deploy/compose/topics.txt"));
+    command.arg(format!("{ROOT}/deploy/kafka/first-run.sh"));
+    match way {
+        Way::Plain => command.args(&words[1..3]).arg(format!("{ROOT}/deploy/compose/topics.txt")),
+        // The topics are there.
+        Way::Tls => command
+            .args([&site.local("kafka-1:9094"), &words[2], "/dev/null"])
+            .env("KAFKA_PROTOCOL", "SASL_SSL")
+            .env("KAFKA_CA", fetched("kafka/tls/ca.pem")),
+    };
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", text(&tools))).env("TMPDIR", &site.place);
     let ended = site.spawn("first-run", command).wait();

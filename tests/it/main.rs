@@ -66,6 +66,7 @@ mod transcode;
 
 mod docs;
 mod release;
+mod machine;
 mod harness;
 mod log_page;
 mod tidy;
