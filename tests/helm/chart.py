@@ -47,6 +47,8 @@ REFUSED = [
     ("Postgres nowhere", "control", {"control": {"postgres": {"url": ""}}}, "control.postgres.url: missing"),
     ("a password in the address", "control", {"control": {"postgres": {"url": "postgres://iguazu:secret@db/iguazu"}}}, "does not match pattern"),
     ("a control plane in clear", "autoscaling", {"control": {"tls": {"elsewhere": False}}}, "must not cross the network in clear"),
+    ("a control plane that Prometheus cannot verify", "control", {"monitoring": {"serviceMonitor": {"tlsConfig": None}}}, "which no certificate names"),
+    ("callers without Prometheus", "control", {"networkPolicy": {"monitoring": []}}, "Prometheus would be shut out"),
     ("a key that is no hash", "production", {"proxy": {"routes": {"senders": {"everything": {"key_hashes": ["secret"]}}}}}, "does not match pattern"),
     ("a tag that is no digest", "minimal", {"image": {"digest": "latest"}}, "does not match pattern"),
 ]
@@ -245,6 +247,8 @@ class Release:
         for workload in self.of("Deployment", "StatefulSet"):
             self.check_workload(workload)
         self.check_selectors(workloads)
+        self.check_callers()
+        self.check_drains()
         self.check_references()
         self.check_configs(iguazu)
 
@@ -335,6 +339,36 @@ class Release:
             if ports != [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]]:
                 self.problem(monitor, f"chooses services with ports {ports}")
 
+    def check_callers(self):
+        """Whoever needs a control plane that is not open to everybody is let in: callers, Prometheus, and proxies that follow it."""
+        wanted = self.values.get("networkPolicy", {})
+        follows = self.values.get("proxy", {}).get("routes", {}).get("source") == "control"
+        proxies = [workload for workload in self.of("Deployment", "StatefulSet") if workload["metadata"]["name"].endswith("-proxy")]
+        for policy in self.of("NetworkPolicy"):
+            if not policy["metadata"]["name"].endswith("-control"):
+                continue
+            (rule,) = policy["spec"]["ingress"]
+            peers = rule.get("from")
+            if not wanted.get("callers"):
+                if peers is not None:
+                    self.problem(policy, f"shuts out whoever is not {peers}, and nobody asked for that")
+                continue
+            expected = wanted["callers"] + wanted.get("monitoring", [])
+            expected += [{"podSelector": proxy["spec"]["selector"]} for proxy in proxies if follows]
+            if peers != expected:
+                self.problem(policy, f"lets in {peers}, and not {expected}")
+
+    def check_drains(self):
+        """What a Job leaves behind is deleted with its claim: it must take the failed log, too."""
+        for job in self.of("Job"):
+            containers = {container["name"]: container["args"] for container in job["spec"]["template"]["spec"]["containers"]}
+            if set(containers) != {"drain", "redrive"} or job["spec"]["template"]["spec"]["restartPolicy"] != "OnFailure":
+                self.problem(job, f"does not empty a claim: {containers}")
+                continue
+            spool, failed = (arguments[arguments.index("--folder") + 1] for arguments in (containers["drain"], containers["redrive"]))
+            if failed != f"{spool}/failed":
+                self.problem(job, f"the failed log is below the spool ({spool}), and {failed} is taken")
+
     @staticmethod
     def selector(found):
         spec = found["spec"]
@@ -369,9 +403,10 @@ class Release:
         """Every configuration passes `iguazu check` without a warning, at the paths where its pod has its files."""
         for workload in self.of("Deployment", "StatefulSet", "Job"):
             pod = workload["spec"]["template"]["spec"]
-            (container,) = pod["containers"]
+            # All containers of a pod have all its volumes (check_pod), and each names the one configuration.
+            container = pod["containers"][0]
             mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-            (path,) = [argument for argument in container["args"] if argument.startswith("/etc/")]
+            (path,) = {argument for one in pod["containers"] for argument in one["args"] if argument.startswith("/etc/")}
             with tempfile.TemporaryDirectory() as root:
                 place = lambda inside: Path(root + inside)
                 for volume in pod["volumes"]:

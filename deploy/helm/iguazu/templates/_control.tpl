@@ -20,6 +20,14 @@
 {{- fail "control.tls: name a Secret with a certificate (secretName), or say that something in front of the pods ends TLS (elsewhere: true); one of both: tokens and passwords must not cross the network in clear" -}}
 {{- end -}}
 {{- end -}}
+{{- if .Values.monitoring.serviceMonitor.enabled -}}
+{{- if and .Values.control.tls.secretName (not .Values.monitoring.serviceMonitor.tlsConfig) -}}
+{{- fail (printf "monitoring.serviceMonitor.tlsConfig: missing: Prometheus asks each pod of the control plane by its IP address, which no certificate names; say `serverName: %s-control.%s` and the authority as `ca`" (include "iguazu.fullname" .) .Release.Namespace) -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.callers (not .Values.networkPolicy.monitoring) -}}
+{{- fail "networkPolicy.monitoring: empty, and networkPolicy.callers is not: metrics of the control plane are on the port of its API, so that Prometheus would be shut out; name its pods" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "iguazu.control.config" -}}
@@ -50,4 +58,20 @@
 {{- $secrets = append $secrets (dict "name" . "path" "tls") -}}
 {{- end -}}
 {{- toYaml $secrets -}}
+{{- end -}}
+
+{{/*
+Who may reach the API, as a list of peers; empty is everybody. Metrics are on its port, so that who scrapes is let in beside the callers; and so
+are the proxies of this release that follow it.
+*/}}
+{{- define "iguazu.control.peers" -}}
+{{- $peers := list -}}
+{{- with .Values.networkPolicy.callers -}}
+{{- $peers = concat . $.Values.networkPolicy.monitoring -}}
+{{- if and $.Values.proxy.enabled (eq $.Values.proxy.routes.source "control") -}}
+{{- $own := include "iguazu.selector" (dict "root" $ "component" "proxy") | fromYaml -}}
+{{- $peers = append $peers (dict "podSelector" (dict "matchLabels" $own)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $peers -}}
 {{- end -}}

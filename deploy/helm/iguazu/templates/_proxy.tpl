@@ -16,13 +16,17 @@
 {{- add .Values.proxy.preStopSeconds (include "iguazu.proxy.delaySeconds" . | int64) (include "iguazu.proxy.drainSeconds" . | int64) .Values.proxy.terminationMarginSeconds -}}
 {{- end -}}
 
+{{/* `failed.bytes_max`; 0: nothing is kept. */}}
+{{- define "iguazu.proxy.failedBytes" -}}
+{{- int64 (dig "bytes_max" 1073741824 (default dict .Values.proxy.settings.failed)) -}}
+{{- end -}}
+
 {{/* What the volume must hold: for each cluster spool, wal and failed log, and a twentieth. In MiB. */}}
 {{- define "iguazu.proxy.volumeSize" -}}
 {{- if .Values.proxy.spool.size -}}
 {{- .Values.proxy.spool.size -}}
 {{- else -}}
-{{- $failed := default dict .Values.proxy.settings.failed -}}
-{{- $failedBytes := ternary (int64 $failed.bytes_max) 1073741824 (hasKey $failed "bytes_max") -}}
+{{- $failedBytes := int64 (include "iguazu.proxy.failedBytes" .) -}}
 {{- $spoolBytes := ternary 0 (int64 .Values.proxy.spool.bytesMax) (eq .Values.proxy.spool.kind "none") -}}
 {{- $bytes := mul (len .Values.proxy.settings.clusters) (add (mul 2 $spoolBytes) $failedBytes) -}}
 {{- printf "%dMi" (add1 (div (mul $bytes 21) (mul 20 1048576))) -}}
