@@ -23,6 +23,7 @@ CHART = ROOT / "deploy/helm/iguazu"
 RULES = ROOT / "deploy/prometheus"
 DASHBOARDS = ROOT / "deploy/grafana/dashboards"
 GOLDEN = ROOT / "tests/golden/helm"
+RUNBOOKS = "deploy/docs/runbooks.md#"
 SCHEMAS = Path(__file__).parent / "schemas"
 NAMES = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
 # The oldest that Chart.yaml allows, and the newest that the validator knows.
@@ -36,7 +37,7 @@ REFUSED = [
     ("more at least than at most", "autoscaling", {"proxy": {"autoscaling": {"minReplicas": 41}}}, "minReplicas is more than maxReplicas"),
     ("durable on a volume that goes with its pod", "production", {"proxy": {"spool": {"kind": "ephemeral"}}}, "promises what is on disk beyond the end of a pod"),
     ("ordered without a spool", "production",
-     {"proxy": {"spool": {"kind": "none"}, "routes": {"events": {"payments.captured": {"reply": "enqueued"}}}}}, "`ordered = true` promises"),
+     {"proxy": {"spool": {"kind": "none"}, "routes": {"events": {"payments.captured": {"reply": "enqueued"}}}}}, "`ordered = true` needs a disk"),
     ("no cluster", None, {"proxy": {"settings": {"http": {"unauthenticated": True}}}}, "proxy.settings.clusters: there is none"),
     ("a listener of one's own", "minimal", {"proxy": {"settings": {"http": {"listen": "127.0.0.1:1"}}}}, "proxy.settings.http.listen is the chart's"),
     ("a drain shorter than a read", "minimal", {"proxy": {"settings": {"http": {"drain_seconds": 9}}}}, "must be more than read_timeout_seconds"),
@@ -117,6 +118,10 @@ def reduced(name, text):
     for index, document in enumerate(documents):
         parsed = yaml.safe_load(document)
         if parsed and parsed["kind"] == "PrometheusRule":
+            runbooks = yaml.safe_load((CHART / f"ci/{name}.yaml").read_text())["monitoring"]["prometheusRule"]["runbookUrl"]
+            if f"runbook_url: {RUNBOOKS}" in document or f"runbook_url: {runbooks}#" not in document:
+                problem(name, f"the runbooks are not at {runbooks}")
+            parsed = yaml.safe_load(document.replace(f"{runbooks}#", RUNBOOKS))
             own, *others = parsed["spec"]["groups"]
             if others != rule_groups():
                 problem(name, "the groups of the PrometheusRule are not those of deploy/prometheus/*.yml")
@@ -187,6 +192,7 @@ def check(iguazu):
     for what, _, _, words in REFUSED:
         if not re.search(rf"^{re.escape(what)}:\n  .*{re.escape(words)}", (GOLDEN / "refused.txt").read_text(), re.M):
             problem("tests/golden/helm/refused.txt", f"`{what}` is not recorded as refused with `{words}`")
+    check_schema()
     recorded = set(re.findall(r"^  (\S+\.json):", (GOLDEN / "autoscaling.yaml").read_text(), re.M))
     if recorded != {path.name for path in DASHBOARDS.glob("*.json")}:
         problem("tests/golden/helm/autoscaling.yaml", "has other dashboards than deploy/grafana; record again: tests/helm/run.sh --record")
@@ -201,6 +207,70 @@ def check(iguazu):
               "ServiceMonitor", "PrometheusRule", "ServiceAccount", "Job"}
     if wanted - seen:
         problem("tests/golden/helm", f"no render has {sorted(wanted - seen)}")
+
+
+# Settings that are not to be written below `proxy.settings` or `control.settings`, since the chart writes them from values of its own.
+OF_THE_CHART = {
+    "proxy.settings": ["state_dir", "schemas_file", "admin", "spool", "routes", "events", "senders", "failed.folder"],
+    "control.settings": [],
+}
+
+
+def check_schema():
+    """values.schema.json has every setting of the reference where it lists settings one by one, and no other."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    proxy, control = (settings_of(title) for title in ("The proxy", "The management plane"))
+    # The plane reaches clusters and registries by the words of the proxy.
+    control |= {setting for setting in proxy if setting.startswith(("clusters.", "registries."))}
+    for value, listed in (("proxy.settings", proxy), ("control.settings", control)):
+        place = schema
+        for part in value.split("."):
+            place = place["properties"][part]
+        ours = OF_THE_CHART[value]
+        for setting in sorted(listed):
+            is_ours = any(f"{setting}.".startswith(f"{one}.") for one in ours)
+            if is_ours == allows(place, setting.split(".")):
+                problem("values.schema.json", f"{value}: `{setting}` is {'the chart’s own, and can be set' if is_ours else 'a setting, and cannot be set'}")
+        for setting in sorted(".".join(path) for path in leaves(place)):
+            if not any(f"{one}.".startswith(f"{setting}.") for one in listed):
+                problem("values.schema.json", f"{value}: `{setting}` is no setting")
+
+
+def settings_of(title):
+    """The settings that a part of the reference lists, which is made from the code: `http.listen`, `clusters.NAME.brokers`."""
+    _, _, section = (ROOT / "deploy/docs/settings.md").read_text().partition(f"\n## {title}\n")
+    listed, table = set(), ""
+    for line in section.partition("\n## ")[0].splitlines():
+        if heading := re.match(r"### `\[(.*)\]`", line):
+            table = heading[1] + "."
+        elif row := re.match(r"\| `([a-z_.]+)` \|", line):
+            listed.add(table + row[1])
+    if not listed:
+        problem("deploy/docs/settings.md", f"lists no settings below `{title}`")
+    return listed
+
+
+def allows(schema, path):
+    for part in path:
+        known = schema.get("properties", {})
+        if part in known:
+            schema = known[part]
+        else:
+            other = schema.get("additionalProperties", True)
+            if not isinstance(other, dict):
+                return other
+            schema = other
+    return True
+
+
+def leaves(schema, path=()):
+    known = schema.get("properties", {})
+    for part, inner in known.items():
+        yield from leaves(inner, (*path, part))
+    if isinstance(schema.get("additionalProperties"), dict) and path:
+        yield from leaves(schema["additionalProperties"], (*path, "NAME"))
+    elif not known:
+        yield path
 
 
 def validate(name, found):
@@ -247,6 +317,7 @@ class Release:
         for workload in self.of("Deployment", "StatefulSet"):
             self.check_workload(workload)
         self.check_selectors(workloads)
+        self.check_process_settings()
         self.check_callers()
         self.check_drains()
         self.check_references()
@@ -305,7 +376,8 @@ class Release:
 
     def setting(self, workload, name, default):
         """What the configuration of a workload says; those of the control plane are constants of its own (`control::node`)."""
-        text = "".join(found["data"].get("iguazu.toml", "") for found in self.of("ConfigMap") if found["metadata"]["name"] == workload["metadata"]["name"])
+        names = [volume.get("configMap", {}).get("name") for volume in workload["spec"]["template"]["spec"]["volumes"]]
+        text = "".join(found["data"].get("iguazu.toml", "") for found in self.of("ConfigMap") if found["metadata"]["name"] in names)
         found = re.search(rf"^{name} = (\d+)$", text, re.M)
         return int(found[1]) if found else default
 
@@ -338,6 +410,15 @@ class Release:
             ports = [port["name"] for service in chosen for port in service["spec"]["ports"]]
             if ports != [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]]:
                 self.problem(monitor, f"chooses services with ports {ports}")
+
+    def check_process_settings(self):
+        """They reach a pod by a roll and in no other way: a proxy takes a changed file up while it runs."""
+        for found in self.of("ConfigMap"):
+            if "iguazu.toml" not in found["data"]:
+                continue
+            kept = found["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+            if not (found.get("immutable") and kept and re.search("-proxy-[0-9a-f]{10}$", found["metadata"]["name"])):
+                self.problem(found, f"is changed below pods that run, or goes while they do")
 
     def check_callers(self):
         """Whoever needs a control plane that is not open to everybody is let in: callers, Prometheus, and proxies that follow it."""

@@ -5,9 +5,9 @@
 {{- if not .settings.clusters -}}
 {{- fail "control.settings.clusters: there is none; say how each cluster is reached: `clusters: {core: {brokers: [\"kafka:9092\"]}}`" -}}
 {{- end -}}
-{{- range $key := list "listen" "state_dir" "store" "store_password_file" "seal_key_file" "snapshot_key_file" "tls" "tls_elsewhere" -}}
+{{- range $key := list "listen" "state_dir" "store" "store_password_file" "seal_key_file" "snapshot_key_file" "bootstrap_token_file" "tls" "tls_elsewhere" -}}
 {{- if hasKey (default dict $.Values.control.settings.control) $key -}}
-{{- fail (printf "control.settings.control.%s is the chart's: see control.%s of the values" $key (get (dict "listen" "port" "state_dir" "persistence" "store" "store and postgres.url" "store_password_file" "postgres.passwordFile" "seal_key_file" "sealKeyFile" "snapshot_key_file" "snapshotKeyFile" "tls" "tls" "tls_elsewhere" "tls.elsewhere") $key)) -}}
+{{- fail (printf "control.settings.control.%s is the chart's: see control.%s of the values" $key (get (dict "listen" "port" "state_dir" "persistence" "store" "store and postgres.url" "store_password_file" "postgres.passwordFile" "seal_key_file" "sealKeyFile" "snapshot_key_file" "snapshotKeyFile" "bootstrap_token_file" "bootstrapTokenFile" "tls" "tls" "tls_elsewhere" "tls.elsewhere") $key)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (gt (int .replicas) 1) (ne .store "postgres") -}}
@@ -42,6 +42,7 @@
 {{- $_ := set $control "seal_key_file" $values.sealKeyFile -}}
 {{- $_ := set $control "snapshot_key_file" $values.snapshotKeyFile -}}
 {{- end -}}
+{{- with $values.bootstrapTokenFile -}}{{- $_ := set $control "bootstrap_token_file" . -}}{{- end -}}
 {{- if $values.tls.secretName -}}
 {{- $_ := set $control "tls" (dict "certificate_file" "/run/secrets/tls/tls.crt" "key_file" "/run/secrets/tls/tls.key") -}}
 {{- else -}}
