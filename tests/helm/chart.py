@@ -187,6 +187,9 @@ def check(iguazu):
         problem("tests/golden/helm", "the chart or its values have changed since; record again: tests/helm/run.sh --record")
     if (CHART / "README.md").read_text() != readme():
         problem("deploy/helm/iguazu/README.md", "its table is not that of values.yaml; make it again: tests/helm/run.sh --record")
+    _, _, values = (CHART / "ci/events.yaml").read_text().partition("\n")
+    if f"```yaml\n{values}```\n" not in (CHART / "README.md").read_text():
+        problem("deploy/helm/iguazu/README.md", "the walk has other values than ci/events.yaml")
     if sorted(path.stem for path in GOLDEN.glob("*.yaml")) != NAMES:
         problem("tests/golden/helm", f"there must be one render for each of {NAMES}")
     for what, _, _, words in REFUSED:
