@@ -23,6 +23,7 @@ CHART = ROOT / "deploy/helm/iguazu"
 RULES = ROOT / "deploy/prometheus"
 DASHBOARDS = ROOT / "deploy/grafana/dashboards"
 GOLDEN = ROOT / "tests/golden/helm"
+RUNBOOKS = "deploy/docs/runbooks.md#"
 SCHEMAS = Path(__file__).parent / "schemas"
 NAMES = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
 # The oldest that Chart.yaml allows, and the newest that the validator knows.
@@ -36,7 +37,7 @@ REFUSED = [
     ("more at least than at most", "autoscaling", {"proxy": {"autoscaling": {"minReplicas": 41}}}, "minReplicas is more than maxReplicas"),
     ("durable on a volume that goes with its pod", "production", {"proxy": {"spool": {"kind": "ephemeral"}}}, "promises what is on disk beyond the end of a pod"),
     ("ordered without a spool", "production",
-     {"proxy": {"spool": {"kind": "none"}, "routes": {"events": {"payments.captured": {"reply": "enqueued"}}}}}, "`ordered = true` promises"),
+     {"proxy": {"spool": {"kind": "none"}, "routes": {"events": {"payments.captured": {"reply": "enqueued"}}}}}, "`ordered = true` needs a disk"),
     ("no cluster", None, {"proxy": {"settings": {"http": {"unauthenticated": True}}}}, "proxy.settings.clusters: there is none"),
     ("a listener of one's own", "minimal", {"proxy": {"settings": {"http": {"listen": "127.0.0.1:1"}}}}, "proxy.settings.http.listen is the chart's"),
     ("a drain shorter than a read", "minimal", {"proxy": {"settings": {"http": {"drain_seconds": 9}}}}, "must be more than read_timeout_seconds"),
@@ -47,6 +48,8 @@ REFUSED = [
     ("Postgres nowhere", "control", {"control": {"postgres": {"url": ""}}}, "control.postgres.url: missing"),
     ("a password in the address", "control", {"control": {"postgres": {"url": "postgres://iguazu:secret@db/iguazu"}}}, "does not match pattern"),
     ("a control plane in clear", "autoscaling", {"control": {"tls": {"elsewhere": False}}}, "must not cross the network in clear"),
+    ("a control plane that Prometheus cannot verify", "control", {"monitoring": {"serviceMonitor": {"tlsConfig": None}}}, "which no certificate names"),
+    ("callers without Prometheus", "control", {"networkPolicy": {"monitoring": []}}, "Prometheus would be shut out"),
     ("a key that is no hash", "production", {"proxy": {"routes": {"senders": {"everything": {"key_hashes": ["secret"]}}}}}, "does not match pattern"),
     ("a tag that is no digest", "minimal", {"image": {"digest": "latest"}}, "does not match pattern"),
 ]
@@ -113,6 +116,7 @@ def reduced(name, text):
     """The render as it is recorded: rules and dashboards are compared with their files here, and left out."""
     documents = re.split(r"^---$", text, flags=re.M)
     for index, document in enumerate(documents):
+        document = with_runbooks_of_here(name, document)
         parsed = yaml.safe_load(document)
         if parsed and parsed["kind"] == "PrometheusRule":
             if parsed["spec"]["groups"] != rule_groups():
@@ -128,6 +132,17 @@ def reduced(name, text):
         source = document.strip().splitlines()[0]
         documents[index] = f"\n{source}\n# Left out: {left_out}.\n{yaml.safe_dump(parsed, sort_keys=False, width=1000)}"
     return "---".join(documents)
+
+
+def with_runbooks_of_here(name, document):
+    """A document with the `runbook_url` of our own files, after a look that it was the address that the values say."""
+    monitoring = yaml.safe_load((CHART / f"ci/{name}.yaml").read_text()).get("monitoring", {})
+    runbooks = monitoring.get("prometheusRule", {}).get("runbookUrl")
+    if runbooks and "kind: PrometheusRule" in document:
+        if f"runbook_url: {RUNBOOKS}" in document or f"runbook_url: {runbooks}#" not in document:
+            problem(name, f"the runbooks are not at {runbooks}")
+        return document.replace(f"{runbooks}#", RUNBOOKS)
+    return document
 
 
 def with_helm(binary, record):
@@ -179,11 +194,15 @@ def check(iguazu):
         problem("tests/golden/helm", "the chart or its values have changed since; record again: tests/helm/run.sh --record")
     if (CHART / "README.md").read_text() != readme():
         problem("deploy/helm/iguazu/README.md", "its table is not that of values.yaml; make it again: tests/helm/run.sh --record")
+    _, _, values = (CHART / "ci/events.yaml").read_text().partition("\n")
+    if f"```yaml\n{values}```\n" not in (CHART / "README.md").read_text():
+        problem("deploy/helm/iguazu/README.md", "the walk has other values than ci/events.yaml")
     if sorted(path.stem for path in GOLDEN.glob("*.yaml")) != NAMES:
         problem("tests/golden/helm", f"there must be one render for each of {NAMES}")
     for what, _, _, words in REFUSED:
         if not re.search(rf"^{re.escape(what)}:\n  .*{re.escape(words)}", (GOLDEN / "refused.txt").read_text(), re.M):
             problem("tests/golden/helm/refused.txt", f"`{what}` is not recorded as refused with `{words}`")
+    check_schema()
     recorded = set(re.findall(r"^  (\S+\.json):", (GOLDEN / "autoscaling.yaml").read_text(), re.M))
     if recorded != {path.name for path in DASHBOARDS.glob("*.json")}:
         problem("tests/golden/helm/autoscaling.yaml", "has other dashboards than deploy/grafana; record again: tests/helm/run.sh --record")
@@ -198,6 +217,70 @@ def check(iguazu):
               "ServiceMonitor", "PrometheusRule", "ServiceAccount", "Job"}
     if wanted - seen:
         problem("tests/golden/helm", f"no render has {sorted(wanted - seen)}")
+
+
+# Settings that are not to be written below `proxy.settings` or `control.settings`, since the chart writes them from values of its own.
+OF_THE_CHART = {
+    "proxy.settings": ["state_dir", "schemas_file", "admin", "spool", "routes", "events", "senders", "failed.folder"],
+    "control.settings": [],
+}
+
+
+def check_schema():
+    """values.schema.json has every setting of the reference where it lists settings one by one, and no other."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    proxy, control = (settings_of(title) for title in ("The proxy", "The management plane"))
+    # The plane reaches clusters and registries by the words of the proxy.
+    control |= {setting for setting in proxy if setting.startswith(("clusters.", "registries."))}
+    for value, listed in (("proxy.settings", proxy), ("control.settings", control)):
+        place = schema
+        for part in value.split("."):
+            place = place["properties"][part]
+        ours = OF_THE_CHART[value]
+        for setting in sorted(listed):
+            is_ours = any(f"{setting}.".startswith(f"{one}.") for one in ours)
+            if is_ours == allows(place, setting.split(".")):
+                problem("values.schema.json", f"{value}: `{setting}` is {'the chart’s own, and can be set' if is_ours else 'a setting, and cannot be set'}")
+        for setting in sorted(".".join(path) for path in leaves(place)):
+            if not any(f"{one}.".startswith(f"{setting}.") for one in listed):
+                problem("values.schema.json", f"{value}: `{setting}` is no setting")
+
+
+def settings_of(title):
+    """The settings that a part of the reference lists, which is made from the code: `http.listen`, `clusters.NAME.brokers`."""
+    _, _, section = (ROOT / "deploy/docs/settings.md").read_text().partition(f"\n## {title}\n")
+    listed, table = set(), ""
+    for line in section.partition("\n## ")[0].splitlines():
+        if heading := re.match(r"### `\[(.*)\]`", line):
+            table = heading[1] + "."
+        elif row := re.match(r"\| `([a-z_.]+)` \|", line):
+            listed.add(table + row[1])
+    if not listed:
+        problem("deploy/docs/settings.md", f"lists no settings below `{title}`")
+    return listed
+
+
+def allows(schema, path):
+    for part in path:
+        known = schema.get("properties", {})
+        if part in known:
+            schema = known[part]
+        else:
+            other = schema.get("additionalProperties", True)
+            if not isinstance(other, dict):
+                return other
+            schema = other
+    return True
+
+
+def leaves(schema, path=()):
+    known = schema.get("properties", {})
+    for part, inner in known.items():
+        yield from leaves(inner, (*path, part))
+    if isinstance(schema.get("additionalProperties"), dict) and path:
+        yield from leaves(schema["additionalProperties"], (*path, "NAME"))
+    elif not known:
+        yield path
 
 
 def validate(name, found):
@@ -244,6 +327,9 @@ class Release:
         for workload in self.of("Deployment", "StatefulSet"):
             self.check_workload(workload)
         self.check_selectors(workloads)
+        self.check_process_settings()
+        self.check_callers()
+        self.check_drains()
         self.check_references()
         self.check_configs(iguazu)
 
@@ -300,7 +386,8 @@ class Release:
 
     def setting(self, workload, name, default):
         """What the configuration of a workload says; those of the control plane are constants of its own (`control::node`)."""
-        text = "".join(found["data"].get("iguazu.toml", "") for found in self.of("ConfigMap") if found["metadata"]["name"] == workload["metadata"]["name"])
+        names = [volume.get("configMap", {}).get("name") for volume in workload["spec"]["template"]["spec"]["volumes"]]
+        text = "".join(found["data"].get("iguazu.toml", "") for found in self.of("ConfigMap") if found["metadata"]["name"] in names)
         found = re.search(rf"^{name} = (\d+)$", text, re.M)
         return int(found[1]) if found else default
 
@@ -333,6 +420,45 @@ class Release:
             ports = [port["name"] for service in chosen for port in service["spec"]["ports"]]
             if ports != [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]]:
                 self.problem(monitor, f"chooses services with ports {ports}")
+
+    def check_process_settings(self):
+        """They reach a pod by a roll and in no other way: a proxy takes a changed file up while it runs."""
+        for found in self.of("ConfigMap"):
+            if "iguazu.toml" not in found["data"]:
+                continue
+            kept = found["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+            if not (found.get("immutable") and kept and re.search("-proxy-[0-9a-f]{10}$", found["metadata"]["name"])):
+                self.problem(found, f"is changed below pods that run, or goes while they do")
+
+    def check_callers(self):
+        """Whoever needs a control plane that is not open to everybody is let in: callers, Prometheus, and proxies that follow it."""
+        wanted = self.values.get("networkPolicy", {})
+        follows = self.values.get("proxy", {}).get("routes", {}).get("source") == "control"
+        proxies = [workload for workload in self.of("Deployment", "StatefulSet") if workload["metadata"]["name"].endswith("-proxy")]
+        for policy in self.of("NetworkPolicy"):
+            if not policy["metadata"]["name"].endswith("-control"):
+                continue
+            (rule,) = policy["spec"]["ingress"]
+            peers = rule.get("from")
+            if not wanted.get("callers"):
+                if peers is not None:
+                    self.problem(policy, f"shuts out whoever is not {peers}, and nobody asked for that")
+                continue
+            expected = wanted["callers"] + wanted.get("monitoring", [])
+            expected += [{"podSelector": proxy["spec"]["selector"]} for proxy in proxies if follows]
+            if peers != expected:
+                self.problem(policy, f"lets in {peers}, and not {expected}")
+
+    def check_drains(self):
+        """What a Job leaves behind is deleted with its claim: it must take the failed log, too."""
+        for job in self.of("Job"):
+            containers = {container["name"]: container["args"] for container in job["spec"]["template"]["spec"]["containers"]}
+            if set(containers) != {"drain", "redrive"} or job["spec"]["template"]["spec"]["restartPolicy"] != "OnFailure":
+                self.problem(job, f"does not empty a claim: {containers}")
+                continue
+            spool, failed = (arguments[arguments.index("--folder") + 1] for arguments in (containers["drain"], containers["redrive"]))
+            if failed != f"{spool}/failed":
+                self.problem(job, f"the failed log is below the spool ({spool}), and {failed} is taken")
 
     @staticmethod
     def selector(found):
@@ -368,9 +494,10 @@ class Release:
         """Every configuration passes `iguazu check` without a warning, at the paths where its pod has its files."""
         for workload in self.of("Deployment", "StatefulSet", "Job"):
             pod = workload["spec"]["template"]["spec"]
-            (container,) = pod["containers"]
+            # All containers of a pod have all its volumes (check_pod), and each names the one configuration.
+            container = pod["containers"][0]
             mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-            (path,) = [argument for argument in container["args"] if argument.startswith("/etc/")]
+            (path,) = {argument for one in pod["containers"] for argument in one["args"] if argument.startswith("/etc/")}
             with tempfile.TemporaryDirectory() as root:
                 place = lambda inside: Path(root + inside)
                 for volume in pod["volumes"]:

@@ -241,20 +241,7 @@ enum Way {
 
 /// The container `first-run`, with Kafka's tools on the path.
 fn first_run(compose: &Value, site: &Site, way: Way) {
-    let tools = site.place.join("bin");
-    std::fs::create_dir_all(&tools).expect("the folder is ours");
-    for (name, class) in [
-        ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
-        ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
-        ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
-    ] {
-        let tool = kafka(class);
-        let words: Vec<_> = tool.get_args().map(|word| format!("'{}'", word.to_string_lossy())).collect();
-        let line = format!("#!/bin/sh\nexec '{}' {} \"$@\"\n", tool.get_program().to_string_lossy(), words.join(" "));
-        let file = tools.join(name);
-        std::fs::write(&file, line).expect("the folder is ours");
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("it is ours");
-    }
+    let tools = kafka_tools(&site.place);
     let words = compose["services"]["first-run"]["entrypoint"].as_array().expect("it has an entrypoint");
     let words: Vec<_> = words.iter().map(|word| site.local(word.as_str().expect("a word"))).collect();
     assert_eq!((words[0].as_str(), words[3].as_str()), ("/first-run.sh", "/topics.txt"));
@@ -331,6 +318,25 @@ impl Service {
         let status = self.process.wait();
         assert!(status.success(), "{} ended: {status}; see {}", self.name, self.place.display());
     }
+}
+
+/// A folder with Kafka's command line tools, to be put on the path.
+pub fn kafka_tools(place: &Path) -> PathBuf {
+    let tools = place.join("bin");
+    std::fs::create_dir(&tools).expect("the folder is ours");
+    for (name, class) in [
+        ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
+        ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
+        ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
+    ] {
+        let tool = kafka(class);
+        let words: Vec<_> = tool.get_args().map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let line = format!("#!/bin/sh\nexec '{}' {} \"$@\"\n", tool.get_program().to_string_lossy(), words.join(" "));
+        let file = tools.join(name);
+        std::fs::write(&file, line).expect("the folder is ours");
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("it is ours");
+    }
+    tools
 }
 
 fn kafka(class: &str) -> std::process::Command {

@@ -53,6 +53,7 @@ mod kafka_admin;
 mod kafka_admin_faults;
 mod dev;
 mod images;
+mod chart;
 mod tools;
 mod find;
 mod schemas;

@@ -16,13 +16,17 @@
 {{- add .Values.proxy.preStopSeconds (include "iguazu.proxy.delaySeconds" . | int64) (include "iguazu.proxy.drainSeconds" . | int64) .Values.proxy.terminationMarginSeconds -}}
 {{- end -}}
 
+{{/* `failed.bytes_max`; 0: nothing is kept. */}}
+{{- define "iguazu.proxy.failedBytes" -}}
+{{- int64 (dig "bytes_max" 1073741824 (default dict .Values.proxy.settings.failed)) -}}
+{{- end -}}
+
 {{/* What the volume must hold: for each cluster spool, wal and failed log, and a twentieth. In MiB. */}}
 {{- define "iguazu.proxy.volumeSize" -}}
 {{- if .Values.proxy.spool.size -}}
 {{- .Values.proxy.spool.size -}}
 {{- else -}}
-{{- $failed := default dict .Values.proxy.settings.failed -}}
-{{- $failedBytes := ternary (int64 $failed.bytes_max) 1073741824 (hasKey $failed "bytes_max") -}}
+{{- $failedBytes := int64 (include "iguazu.proxy.failedBytes" .) -}}
 {{- $spoolBytes := ternary 0 (int64 .Values.proxy.spool.bytesMax) (eq .Values.proxy.spool.kind "none") -}}
 {{- $bytes := mul (len .Values.proxy.settings.clusters) (add (mul 2 $spoolBytes) $failedBytes) -}}
 {{- printf "%dMi" (add1 (div (mul $bytes 21) (mul 20 1048576))) -}}
@@ -54,10 +58,11 @@
 {{- end -}}
 {{- $kind := .spool.kind -}}
 {{- range $name, $event := .routes.events -}}
-{{- range $setting, $is := dict "reply = \"durable\"" (eq (default "" $event.reply) "durable") "ordered = true" (default false $event.ordered) -}}
-{{- if and $is (ne $kind "persistent") -}}
-{{- fail (printf "proxy.routes.events.%s: `%s` promises what is on disk beyond the end of a pod, and proxy.spool.kind is %s; make it persistent, or take the promise back" $name $setting $kind) -}}
+{{- if and (eq (default "" $event.reply) "durable") (ne $kind "persistent") -}}
+{{- fail (printf "proxy.routes.events.%s: `reply = \"durable\"` promises what is on disk beyond the end of a pod, and proxy.spool.kind is %s; make it persistent, or take the promise back" $name $kind) -}}
 {{- end -}}
+{{- if and (default false $event.ordered) (eq $kind "none") -}}
+{{- fail (printf "proxy.routes.events.%s: `ordered = true` needs a disk, from which one sender delivers in order, and proxy.spool.kind is none; make it persistent or ephemeral, or take the promise back" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) -}}
@@ -82,8 +87,11 @@
 {{- $_ := set $all "http" $http -}}
 {{- $_ := set $all "admin" (dict "listen" (printf "%s:%d" $proxy.listenAddress (int $proxy.ports.admin))) -}}
 {{- $_ := set $all "state_dir" "/var/lib/iguazu/state" -}}
+{{- if $proxy.schemas -}}
+{{- $_ := set $all "schemas_file" "iguazu-schemas.toml" -}}
+{{- end -}}
 {{- if ne $proxy.spool.kind "none" -}}
-{{- $_ := set $all "spool" (dict "folder" "/var/lib/iguazu/spool" "bytes_max" $proxy.spool.bytesMax "ephemeral" (eq $proxy.spool.kind "ephemeral")) -}}
+{{- $_ := set $all "spool" (dict "folder" "/var/lib/iguazu/spool" "bytes_max" $proxy.spool.bytesMax "fsync_interval_ms" $proxy.spool.fsyncIntervalMs "ephemeral" (eq $proxy.spool.kind "ephemeral")) -}}
 {{- end -}}
 {{- if eq $proxy.routes.source "control" -}}
 {{- $_ := set $all "routes" (merge (dict "source" "control") $proxy.routes.control) -}}
@@ -107,6 +115,20 @@
 {{- end }}
 {{ end -}}
 
+{{/* The files that need a roll: iguazu.toml, and the schemas file. */}}
+{{- define "iguazu.proxy.process" -}}
+iguazu.toml: |
+  {{- include "iguazu.proxy.config" . | nindent 2 }}
+{{- with .Values.proxy.schemas }}
+iguazu-schemas.toml: |
+  {{- . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "iguazu.proxy.processConfigMap" -}}
+{{- printf "%s-proxy-%s" (include "iguazu.fullname" .) (include "iguazu.proxy.process" . | sha256sum | trunc 10) -}}
+{{- end -}}
+
 {{- define "iguazu.proxy.routesConfigMap" -}}
 {{- default (printf "%s-proxy-routes" (include "iguazu.fullname" .)) .Values.proxy.routes.existingConfigMap -}}
 {{- end -}}
@@ -126,7 +148,7 @@
 {{- define "iguazu.proxy.configVolumes" -}}
 - name: config
   configMap:
-    name: {{ include "iguazu.fullname" . }}-proxy
+    name: {{ include "iguazu.proxy.processConfigMap" . }}
 {{- if eq .Values.proxy.routes.source "file" }}
 - name: routes
   configMap:
