@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iguazu::control::actor::Actor;
-use iguazu::control::kafka::KafkaAdmin as _;
+use iguazu::control::apply::{Applier, ApplyError};
+use iguazu::control::kafka::{KafkaAdmin as _, Timeouts};
 use iguazu::control::provider::Providers;
 use iguazu::control::quiet::Quiet;
 use iguazu::control::request::{Request, RequestError, RequestState};
@@ -17,8 +18,8 @@ use serde_json::{Value, json};
 
 use super::control_reconcile::root;
 use super::control_requests::{Killed, Plane, ann, as_user, ask, change, produce, topic_spec};
-use super::kafka_admin::{admin, codes, describe};
-use super::support::kafka::{self, Cluster, Topic};
+use super::kafka_admin::{admin, client, codes, describe, password};
+use super::support::kafka::{self, Cluster, STRANGER, Topic};
 use super::support::{referee, unique, wait_until};
 
 fn bob() -> Actor {
@@ -175,6 +176,35 @@ async fn a_topic_is_closed_at_once_and_called_off_it_is_as_it_was() {
         assert_eq!(shop.plane.resource(&id).await.unwrap().state, ResourceState::Ready, "{id}");
     }
     assert_eq!(shop.plane.store.verify_audit().await.unwrap().map(|lines| lines > 0), Ok(true));
+}
+
+/// What the page for operators has them do with a store that was put back: the node is kept from Kafka until they have looked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_reaches_no_kafka_deletes_nothing_and_what_is_overdue_can_be_called_off_there() {
+    let cluster = kafka::shared();
+    let shop = Shop::open(&cluster, Some(0.0001)).await;
+    let request = shop.agreed().await;
+    shop.plane.applier.run_once().await.unwrap();
+    shop.quiet_is_over(&request.id).await;
+
+    let nowhere = Timeouts {
+        connect: Duration::from_millis(200),
+        answer: Duration::from_millis(300),
+        call: Duration::from_millis(500),
+    };
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut reach = shop.plane.reach.clone();
+    reach.clusters.insert("core".into(), Arc::new(client(&closed, None, password("PLAIN", STRANGER), nowhere)));
+    let Plane { store, desk, .. } = &shop.plane;
+    let apart = Applier::new(store.clone(), desk.clone(), Providers::default(), reach, "apart");
+    let waits = apart.apply(&request.id).await;
+    assert!(matches!(waits, Err(ApplyError::Later { .. })), "{waits:?}");
+    assert_eq!(shop.plane.request(&request.id).await.state, RequestState::Quiet);
+    desk.call_off(&ops(), &request.id, "it was called off before", "").await.unwrap();
+    shop.plane.applier.run_once().await.unwrap();
+    assert_eq!(shop.plane.request(&request.id).await.state, RequestState::Withdrawn);
+    assert!(shop.exists(&cluster).await);
+    assert_eq!(shop.produce(&shop.topic).await, Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
