@@ -1,42 +1,40 @@
 //! `iguazu spool ls|verify|drain`: looks at a folder of spools and wals, and empties one whose proxy is gone.
 //!
-//! In: the folder; to drain it, a configuration with its clusters. Out: what waits, for which cluster, whether its files are
-//! sound; events in Kafka. Never: changes a folder that it only looks at, or takes one from a proxy that runs.
+//! In: the folder; to drain it, a configuration with its clusters. Out: what waits, for which cluster, what was given up, whether
+//! the files are sound; events in Kafka. Never: changes a folder that it only looks at, or takes one from a proxy that runs.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Subcommand;
 
 use super::Failure;
-use super::interrupt::Interrupt;
-use crate::config::Config;
+use crate::config::FAILED_FOLDER;
 use crate::envelope::time;
-use crate::outcome::{Balance, Ledger};
-use crate::produce::wal::{self, Volume};
-use crate::produce::{Destination, Producers, Replay, Rest, Wal, WalSender};
+use crate::produce::wal;
 use crate::spool::inspect::{self, Contents};
-use crate::spool::{Settings, Spool};
 
-/// How soon ^C and the end are seen.
-const POLL: Duration = Duration::from_millis(50);
-/// How long what is on its way to Kafka may take once everything was handed out, or after ^C.
-const FLUSH: Duration = Duration::from_secs(10);
+mod drain;
 
 /// Arguments of `iguazu spool`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 FOLDER is the configuration's `spool.folder`. `ls` and `verify` read every entry and may run
-beside the proxy; what it is writing at the moment shows as torn. `drain` needs the folder for
-itself: it is for the volume of a proxy that is gone. Each event goes to the cluster that it was
-meant for, as the configuration reaches it, and is removed once Kafka has acknowledged it.
+beside the proxy; what it is writing at the moment shows as torn. They look at the failed log in
+FOLDER/failed as well.
+
+`drain` needs the folder for itself: it is for the volume of a proxy that is gone. Each event goes
+to the cluster that it was meant for, as the configuration reaches it, and is removed once Kafka
+has acknowledged it. What Kafka refuses for good goes to the failed log of that folder:
+FOLDER/failed, or the configuration's `failed.folder` if FOLDER is its `spool.folder`. Exit code 0
+means that nothing is left, in that log either, and that the folder can go; 1, on every run, that
+something is: `redrive --failed` takes back what is in the failed log.
 
 Examples:
   iguazu spool ls /var/lib/iguazu/spool
   iguazu spool verify /var/lib/iguazu/spool
-  iguazu spool drain /etc/iguazu.toml --folder /mnt/orphan/spool")]
+  iguazu spool drain /etc/iguazu.toml --folder /mnt/orphan/spool
+  iguazu redrive /etc/iguazu.toml --failed --folder /mnt/orphan/spool/failed")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -44,7 +42,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// What waits, by cluster and event.
+    /// What waits, and what was given up, by cluster and event.
     Ls {
         /// The spool's folder
         folder: PathBuf,
@@ -54,7 +52,7 @@ enum Command {
         /// The spool's folder
         folder: PathBuf,
     },
-    /// Produce what is left in a folder.
+    /// Produce what is left in a folder; exit code 1 while something is.
     Drain {
         /// Configuration with the clusters
         config: PathBuf,
@@ -69,42 +67,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Ls { folder } => ls(&folder),
         Command::Verify { folder } => verify(&folder),
-        Command::Drain { config, folder } => drain(&super::check::load(&config)?, folder),
+        Command::Drain { config, folder } => drain::run(&super::check::load(&config)?, folder),
     }
 }
 
 fn ls(folder: &Path) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    for (log, contents) in look(folder)? {
+    for (log, contents) in look(folder, &folder.join(FAILED_FOLDER))? {
         write!(out, "{}", Shown(log, &contents))?;
     }
     Ok(())
 }
 
 fn verify(folder: &Path) -> Result<(), Failure> {
-    let all = look(folder)?;
+    let all = look(folder, &folder.join(FAILED_FOLDER))?;
     let mut out = io::stdout().lock();
-    for (log, contents) in &all {
-        let Contents { torn_bytes, damaged_bytes, put_aside, problems, .. } = contents;
-        let verdict = if contents.is_sound() { "sound" } else { "NOT sound" };
-        let entries = waiting(contents) + contents.settled;
-        writeln!(out, "{}{}: {verdict}; {entries} entries", name(contents), log.mark())?;
-        if *torn_bytes > 0 {
-            writeln!(out, "  {torn_bytes} bytes at an end are being written, or were when the writer was cut off")?;
-        }
-        if *damaged_bytes > 0 {
-            writeln!(out, "  {damaged_bytes} bytes were changed by something; the events in them are lost")?;
-        }
-        if *put_aside > 0 {
-            writeln!(
-                out,
-                "  {put_aside} damaged segments were put aside (*.damaged); remove them when they are of no use"
-            )?;
-        }
-        for problem in problems {
-            writeln!(out, "  {problem}")?;
-        }
-    }
+    all.iter().try_for_each(|(log, contents)| write!(out, "{}", Verdict(*log, contents)))?;
     if all.iter().all(|(_, contents)| contents.is_sound()) { Ok(()) } else { Err(Failure::Told) }
 }
 
@@ -113,6 +91,7 @@ fn verify(folder: &Path) -> Result<(), Failure> {
 enum Log {
     Spool,
     Wal,
+    Failed,
 }
 
 impl Log {
@@ -121,22 +100,36 @@ impl Log {
         match self {
             Log::Spool => "",
             Log::Wal => " (wal)",
+            Log::Failed => " (failed)",
+        }
+    }
+
+    /// What its events do.
+    fn verb(self) -> &'static str {
+        match self {
+            Log::Spool | Log::Wal => "wait",
+            Log::Failed => "were given up",
         }
     }
 }
 
-fn look(folder: &Path) -> Result<Vec<(Log, Contents)>, Failure> {
+/// What is in a folder of spools, in the wals below it, and in this folder of failed logs.
+fn look(folder: &Path, failed: &Path) -> Result<Vec<(Log, Contents)>, Failure> {
     let read = |log, folder: &Path| {
         let unreadable = |error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
         let contents = inspect::contents(folder).map_err(unreadable)?;
         Ok::<_, Failure>(contents.into_iter().map(move |contents| (log, contents)))
     };
     let wals = wal::folder(folder);
-    let spools = read(Log::Spool, folder)?;
-    match wals.exists() {
-        true => Ok(spools.chain(read(Log::Wal, &wals)?).collect()),
-        false => Ok(spools.collect()),
+    let mut found: Vec<_> = read(Log::Spool, folder)?.collect();
+    if wals.exists() {
+        found.extend(read(Log::Wal, &wals)?);
     }
+    if failed.exists() {
+        // A proxy makes one for each cluster, and hopes that it stays empty.
+        found.extend(read(Log::Failed, failed)?.filter(|(_, contents)| contents.segments > 0 || !contents.is_sound()));
+    }
+    Ok(found)
 }
 
 fn waiting(contents: &Contents) -> u64 {
@@ -156,7 +149,8 @@ impl std::fmt::Display for Shown<'_> {
         let Shown(log, contents) = self;
         let Contents { segments, bytes, received_ms, .. } = contents;
         let (name, events) = (name(contents), waiting(contents));
-        write!(f, "{name}{}: {events} events wait, {bytes} bytes in {segments} segments", log.mark())?;
+        let (mark, verb) = (log.mark(), log.verb());
+        write!(f, "{name}{mark}: {events} events {verb}, {bytes} bytes in {segments} segments")?;
         if let Some((first, last)) = received_ms {
             write!(f, ", received from {} to {}", at(*first), at(*last))?;
         }
@@ -165,73 +159,33 @@ impl std::fmt::Display for Shown<'_> {
     }
 }
 
+/// Whether its files are as they were written, as lines.
+struct Verdict<'a>(Log, &'a Contents);
+
+impl std::fmt::Display for Verdict<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Verdict(log, contents) = self;
+        let Contents { torn_bytes, damaged_bytes, put_aside, problems, .. } = contents;
+        let verdict = if contents.is_sound() { "sound" } else { "NOT sound" };
+        let entries = waiting(contents) + contents.settled;
+        writeln!(f, "{}{}: {verdict}; {entries} entries", name(contents), log.mark())?;
+        if *torn_bytes > 0 {
+            writeln!(f, "  {torn_bytes} bytes at an end are being written, or were when the writer was cut off")?;
+        }
+        if *damaged_bytes > 0 {
+            writeln!(f, "  {damaged_bytes} bytes were changed by something; the events in them are lost")?;
+        }
+        if *put_aside > 0 {
+            writeln!(
+                f,
+                "  {put_aside} damaged segments were put aside (*.damaged); remove them when they are of no use"
+            )?;
+        }
+        problems.iter().try_for_each(|problem| writeln!(f, "  {problem}"))
+    }
+}
+
 fn at(milliseconds: i64) -> String {
     let nanos = milliseconds.rem_euclid(1_000) * 1_000_000;
     time::from_timestamp(milliseconds.div_euclid(1_000), nanos as i32).unwrap_or_else(|| format!("{milliseconds} ms"))
-}
-
-/// One spool or wal that is being emptied.
-enum Emptying {
-    Spool(Replay),
-    Wal(WalSender),
-}
-
-impl Emptying {
-    fn is_empty(&self) -> bool {
-        match self {
-            Emptying::Spool(replay) => replay.is_empty(),
-            Emptying::Wal(sender) => sender.is_empty(),
-        }
-    }
-
-    fn stop(self) -> (Arc<Spool>, Option<Rest>) {
-        match self {
-            Emptying::Spool(replay) => (Arc::clone(replay.spool()), replay.stop()),
-            Emptying::Wal(sender) => (Arc::clone(sender.wal().log()), sender.stop()),
-        }
-    }
-}
-
-fn drain(config: &Config, folder: Option<PathBuf>) -> Result<(), Failure> {
-    let interrupt = Interrupt::listen()?;
-    let folder = folder.or_else(|| config.spool.as_ref().map(|spool| spool.folder.clone()));
-    let no_folder = || Failure::Usage("the configuration has no `[spool]`; name the folder with `--folder`".to_owned());
-    let folder = folder.ok_or_else(no_folder)?;
-    let (ledger, producers) = (Arc::new(Ledger::default()), Arc::new(Producers::default()));
-    let of_spool = Settings { folder: folder.clone(), bytes_max: u64::MAX, sync_interval: Duration::ZERO };
-    let of_wal = Settings { folder: wal::folder(&folder), ..of_spool.clone() };
-    let mut emptying = Vec::new();
-    for (log, contents) in look(&folder)?.iter().filter(|(_, contents)| contents.segments > 0) {
-        let cluster = contents.cluster.as_ref().and_then(|name| config.clusters.iter().find(|c| c.name == *name));
-        let Some(cluster) = cluster.cloned() else {
-            let name = name(contents);
-            return Err(Failure::Usage(format!(
-                "events wait for `{name}`, of which the configuration knows no cluster"
-            )));
-        };
-        let settings = if *log == Log::Wal { &of_wal } else { &of_spool };
-        let (spool, reader) = Spool::open(settings, &cluster.name).map_err(Failure::because)?;
-        let to = Destination { cluster, producers: Arc::clone(&producers), ledger: Arc::clone(&ledger) };
-        emptying.push(match log {
-            Log::Spool => Emptying::Spool(Replay::start(spool, reader, to)?),
-            Log::Wal => Emptying::Wal(WalSender::start(Arc::new(Wal::new(spool, Volume::Lasting)), reader, to)?),
-        });
-    }
-    while !interrupt.happened() && !emptying.iter().all(Emptying::is_empty) {
-        std::thread::sleep(POLL);
-    }
-    let (spools, rests): (Vec<_>, Vec<_>) = emptying.into_iter().map(Emptying::stop).unzip();
-    producers.stop(FLUSH);
-    spools.iter().for_each(|spool| spool.close());
-    rests.into_iter().flatten().for_each(Rest::finish);
-    let Balance { recovered, delivered, failed, in_spool, .. } = ledger.total();
-    writeln!(
-        io::stdout(),
-        "{recovered} events found: {delivered} delivered, {failed} refused for good, {in_spool} left"
-    )?;
-    match (failed, in_spool) {
-        _ if interrupt.happened() => Err(Failure::Interrupted),
-        (0, 0) => Ok(()),
-        _ => Err(Failure::Told),
-    }
 }

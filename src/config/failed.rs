@@ -5,8 +5,8 @@ use std::path::Path;
 use super::reader::{Item, Table};
 use super::{Failed, Spool};
 
-/// Below the spool's folder or `state_dir`, where no folder is named.
-const FOLDER: &str = "failed";
+/// The failed log's folder below that of the spool or `state_dir`, where none is named.
+pub const FOLDER: &str = "failed";
 /// The least that is of use: a few segments.
 const BYTES_LEAST: u64 = 16_777_216;
 

@@ -38,6 +38,7 @@ pub use control::{
     Certificate, Control, ControlConfig, IsFor, ManagedCluster, Oidc, Roles, Sink, SinkPlace, VaultSettings, is_for,
     load_control,
 };
+pub use failed::FOLDER as FAILED_FOLDER;
 pub use files::Files;
 pub use http::RESULT_BYTES;
 pub use nearest::nearest;

@@ -229,6 +229,12 @@ impl Context {
                 }
                 taken.kept_in()
             }
+            Err(mut tracked) if self.keep.leaves(&tracked) => {
+                tracked.try_again();
+                self.release(&tracked);
+                self.spooled.fetch_add(1, Relaxed);
+                return tracked.settle(Delivery::Spooled);
+            }
             Err(tracked) => {
                 self.release(&tracked);
                 tracked.settle(Delivery::Failed(failure.code()));

@@ -5,7 +5,7 @@
 //! makes a dead letter of a dead letter.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,6 +29,8 @@ const LOG_EVERY_MS: u32 = 10_000;
 #[derive(Debug, Default)]
 pub struct Keeper {
     log: OnceLock<Arc<Spool>>,
+    /// Whether a record out of a spool that no place takes stays in that spool.
+    leaves_in_spool: AtomicBool,
     /// Dead-letter topics, by event name.
     letters: ArcSwap<HashMap<String, Arc<DeadLetters>>>,
 }
@@ -37,6 +39,17 @@ impl Keeper {
     /// Keeps in this log what is given up from now on, by clients that are started from now on.
     pub fn keep_in(&self, log: &Arc<Spool>) {
         let _ = self.log.set(Arc::clone(log));
+    }
+
+    /// The same, and what the log does not take is not given up: it stays in the spool that it comes from, and is tried again.
+    /// For a spool that nobody adds to: one that a proxy fills would be full of it one day.
+    pub fn keep_all_in(&self, log: &Arc<Spool>) {
+        self.leaves_in_spool.store(true, Relaxed);
+        self.keep_in(log);
+    }
+
+    pub(super) fn leaves_in_spool(&self) -> bool {
+        self.leaves_in_spool.load(Relaxed)
     }
 
     /// Sends what is given up to these dead-letter topics from now on, by event name.
@@ -90,6 +103,11 @@ impl Keep {
         Keep { keeper: Arc::clone(keeper), way: keeper.log.get().map(Beside::new), logged_ms: AtomicU32::new(0) }
     }
 
+    /// Whether a record that nothing keeps goes on waiting in the spool that it comes from.
+    pub(super) fn leaves(&self, tracked: &Tracked) -> bool {
+        tracked.is_from_spool() && self.keeper.leaves_in_spool()
+    }
+
     /// Takes a record that is given up, or gives it back when nothing keeps it.
     pub(super) fn take(
         &self,
@@ -127,7 +145,9 @@ impl Keep {
             value: message.payload().unwrap_or_default(),
         };
         way.take_lent(&entry, tracked).map(|()| Taken::Lent).map_err(|NotTaken { tracked, refusal }| {
-            self.note_refusal(&account.cluster, refusal);
+            if !self.leaves(&tracked) {
+                self.note_refusal(&account.cluster, refusal);
+            }
             tracked
         })
     }

@@ -53,12 +53,13 @@ pub struct Destination {
 
 impl Destination {
     /// Ends an entry that its client refuses for good: it goes where the cluster's keeper puts it, or has failed. False while
-    /// the keeper has no room for it, and the entry is to be tried again.
+    /// the keeper has no room for it, or leaves it in the spool, and the entry is to be tried again.
     pub(super) fn give_up(&self, entry: &Entry<'_>, mut tracked: Box<Tracked>, code: Code) -> bool {
         tracked.give_up(code);
-        match self.producers.keeper(&self.cluster.name).take_entry(entry, code, tracked) {
+        let keeper = self.producers.keeper(&self.cluster.name);
+        match keeper.take_entry(entry, code, tracked) {
             Ok(()) => true,
-            Err(NotTaken { mut tracked, refusal: Refusal::Behind }) => {
+            Err(NotTaken { mut tracked, refusal }) if refusal == Refusal::Behind || keeper.leaves_in_spool() => {
                 tracked.try_again();
                 tracked.refused();
                 false

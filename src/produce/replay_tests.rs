@@ -221,6 +221,26 @@ fn what_kafka_refuses_for_good_does_not_come_again() {
 }
 
 #[test]
+fn what_is_refused_for_good_and_finds_no_place_stays_in_the_spool_where_that_is_asked_for() {
+    let mut bench = Bench::new(10_000_000);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let settings = Settings { folder: elsewhere.path().to_owned(), ..bench.spool.settings().clone() };
+    let log = crate::spool::failed::open(&settings, "core").unwrap();
+    bench.to.producers.keeper("core").keep_all_in(&log);
+    log.close();
+    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+    (0..3).for_each(|_| bench.send("orders", b"o").expect("there is room"));
+    bench.until(|balance| balance.in_spool == 3);
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    bench.brokers.fail_requests(RDKafkaApiKey::Produce, vec![refusal]).expect("the brokers obey");
+    bench.brokers.bring_up(ALL_BROKERS).expect("the brokers obey");
+    let replay = bench.replay();
+    bench.until(|balance| balance.delivered == 3);
+    assert_eq!(bench.stop(Some(replay)), Balance { received: 3, delivered: 3, ..Balance::default() });
+    assert!(!log.stats().refused.contains(&(Refusal::Closed, 0)), "it was refused, and found no place");
+}
+
+#[test]
 fn a_topic_that_takes_nothing_is_tried_with_one_record_now_and_then() {
     let (mut pace, now) = (Pace::default(), Instant::now());
     for _ in 0..WINDOW_FIRST {

@@ -57,6 +57,11 @@ pub fn visit(root: &Path, look: &mut dyn FnMut(&str, &Entry<'_>)) -> io::Result<
     folder::clusters(root)?.into_iter().map(|folder| read(&folder, look)).collect()
 }
 
+/// Whether it is a folder of spools, of wals or of failed logs: whoever opens one makes a folder of each cluster in it.
+pub fn is_folder_of_logs(root: &Path) -> bool {
+    folder::clusters(root).is_ok_and(|found| !found.is_empty())
+}
+
 /// The folder of a cluster's spool, whether there is one or not.
 pub fn folder_of(root: &Path, cluster: &str) -> PathBuf {
     folder::of_cluster(root, cluster)

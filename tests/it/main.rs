@@ -19,6 +19,7 @@ mod chaos;
 mod drain;
 mod roll;
 mod spool;
+mod orphaned;
 mod outage;
 mod wal;
 mod ctl;

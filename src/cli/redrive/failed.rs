@@ -15,8 +15,8 @@ use crate::envelope::headers::{self, HeaderBuffer};
 use crate::outcome::{Account, BatchState, Code, Delivery, Ledger, Tracked};
 use crate::produce::{Producers, Record, Refused, TopicHandle};
 use crate::route::Lane;
-use crate::spool::Entry;
 use crate::spool::failed::{EntryId, FailedReader};
+use crate::spool::{Entry, inspect};
 
 /// The strongest: what is taken back is not in the log any more.
 const LANE: Lane = Lane::All;
@@ -37,13 +37,18 @@ pub(super) fn run(config: &Config, folder: Option<PathBuf>, filter: &Filter, dry
     let no_folder =
         || Failure::Usage("the configuration has no failed log; name its folder with `--folder`".to_owned());
     let folder = folder.ok_or_else(no_folder)?;
+    // A mistaken name must not look like a log of which everything was taken back.
+    if !inspect::is_folder_of_logs(&folder) {
+        let folder = folder.display();
+        return Err(Failure::Usage(format!(
+            "`{folder}` holds no failed log; by default it is the folder `failed` below `spool.folder` or `state_dir`"
+        )));
+    }
     let mut tally = Tally::default();
-    if folder.exists() {
-        for reader in FailedReader::open_all(&folder).map_err(Failure::because)? {
-            match dry_run {
-                true => count(reader, filter, &mut tally)?,
-                false => take_back(reader, config, filter, &interrupt, &mut tally)?,
-            }
+    for reader in FailedReader::open_all(&folder).map_err(Failure::because)? {
+        match dry_run {
+            true => count(reader, filter, &mut tally)?,
+            false => take_back(reader, config, filter, &interrupt, &mut tally)?,
         }
     }
     match tally.tell(dry_run) {

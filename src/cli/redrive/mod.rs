@@ -41,7 +41,7 @@ set of filters.
 Examples:
   iguazu redrive iguazu.toml --failed --dry-run
   iguazu redrive iguazu.toml --failed --event orders.placed --since 2026-01-31T08:00:00Z
-  iguazu redrive iguazu.toml --failed --folder /mnt/orphan/failed
+  iguazu redrive iguazu.toml --failed --folder /mnt/orphan/spool/failed
   iguazu redrive iguazu.toml --dead-letters orders.placed --code invalid_payload \\
                  --to http://127.0.0.1:8080")]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["failed", "dead_letters"]))]
