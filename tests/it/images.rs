@@ -323,7 +323,7 @@ impl Service {
 /// A folder with Kafka's command line tools, to be put on the path.
 pub fn kafka_tools(place: &Path) -> PathBuf {
     let tools = place.join("bin");
-    std::fs::create_dir(&tools).expect("the folder is ours");
+    std::fs::create_dir_all(&tools).expect("the folder is ours");
     for (name, class) in [
         ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
         ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
