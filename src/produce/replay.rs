@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,7 @@ struct Signals {
     stop: AtomicBool,
     /// There was nothing left to produce when it last looked.
     is_empty: AtomicBool,
+    settled: AtomicU64,
 }
 
 impl Replay {
@@ -114,6 +115,11 @@ impl Replay {
     /// Whether there was nothing left to produce when it last looked.
     pub fn is_empty(&self) -> bool {
         self.signals.is_empty.load(Relaxed)
+    }
+
+    /// Entries settled since the start.
+    pub fn settled(&self) -> u64 {
+        self.signals.settled.load(Relaxed)
     }
 
     /// Produces nothing more. To be called before the producers stop; what is on its way is settled by [`Rest::finish`].
@@ -229,7 +235,10 @@ impl Run {
         while !signals.stop.load(Relaxed) {
             let now = Instant::now();
             let Run { rest, flows, .. } = &mut self;
-            rest.settle(|sent, fate| flows[sent.flow].pace.settle(fate, now));
+            rest.settle(|sent, fate| {
+                flows[sent.flow].pace.settle(fate, now);
+                signals.settled.fetch_add(u64::from(fate == Fate::Settled), Relaxed);
+            });
             let halt = if now < resume { Halt::Enough } else { self.hand_out(now) };
             self.keep_books();
             let is_through = matches!(halt, Halt::Empty) && self.rest.in_flight.is_empty();

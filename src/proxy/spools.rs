@@ -16,10 +16,11 @@ use crate::spool::{self, Reader, Spool, SpoolError, inspect};
 use crate::telemetry::health::{Health, SpoolLevel};
 use crate::telemetry::sources;
 
-/// How soon a stop sees that an ephemeral spool or a wal is empty.
+/// How soon a stop sees that the spools and the wals are empty.
 const POLL: Duration = Duration::from_millis(10);
-/// A wal that has delivered nothing for so long is left as it is by a stop.
-const STUCK: Duration = Duration::from_secs(1);
+/// When nothing of them was delivered for so long, a stop leaves what is on a disk that stays. Longer than a linger, and than a
+/// partition without a leader while its brokers are well.
+const STUCK: Duration = Duration::from_secs(3);
 
 /// The spools and the wals, one of each a cluster; none when nothing is spooled.
 #[derive(Debug, Default)]
@@ -34,6 +35,19 @@ struct Opened {
     wals: Vec<Arc<Wal>>,
     replays: Vec<Replay>,
     senders: Vec<WalSender>,
+}
+
+impl Opened {
+    /// Whether everything in them is delivered.
+    fn is_empty(&self) -> bool {
+        self.replays.iter().all(Replay::is_empty) && self.senders.iter().all(WalSender::is_empty)
+    }
+
+    /// Entries that are done with since the start.
+    fn settled(&self) -> u64 {
+        let replayed: u64 = self.replays.iter().map(Replay::settled).sum();
+        replayed + self.senders.iter().map(WalSender::settled).sum::<u64>()
+    }
 }
 
 /// What is to be read from the spools and the wals, in the order of the clusters.
@@ -126,17 +140,14 @@ impl Spools {
         Ok(())
     }
 
-    /// Produces nothing more. What goes with the process, and a wal that is being delivered, are given a chance before, until
-    /// then or until there is a hurry.
+    /// Produces nothing more. What waits is given a chance before, until then or until there is a hurry: all of it where the disk
+    /// goes with the process, else for as long as some of it is delivered.
     pub(super) fn stop_replays(&self, until: Instant, hurry: &Hurry) -> Vec<Rest> {
         let mut open = self.opened();
         let is_time = || Instant::now() < until && !hurry.is_told();
-        while self.is_ephemeral && is_time() && !open.replays.iter().all(Replay::is_empty) {
-            std::thread::sleep(POLL);
-        }
         let (mut settled, mut moved) = (0, Instant::now());
-        while is_time() && !open.senders.iter().all(WalSender::is_empty) {
-            let so_far = open.senders.iter().map(WalSender::settled).sum();
+        while is_time() && !open.is_empty() {
+            let so_far = open.settled();
             if std::mem::replace(&mut settled, so_far) != so_far {
                 moved = Instant::now();
             } else if moved.elapsed() > STUCK && !self.is_ephemeral {

@@ -226,3 +226,45 @@ async fn what_waits_on_disk_outlives_the_proxy_however_it_ends() {
         findings.events
     );
 }
+
+#[tokio::test]
+async fn a_stop_empties_what_is_on_disk_as_long_as_kafka_takes_it_and_says_what_goes_with_the_pod() {
+    let outage = Outage::new(EVENT);
+    let config = |drain: u32| {
+        let http = format!("drain_seconds = {drain}\nread_timeout_seconds = 5\nworkers = 1");
+        // So long a linger that thousands of events take a second.
+        outage.config("buffer_bytes_max = 16777216\nmessage_timeout_ms = 2000\nlinger_ms = 200", &http)
+    };
+    let ephemeral = |config: String| config.replace("[spool]", "[spool]\nephemeral = true");
+    // Kafka stays away for one of them, comes back during the stop of another, and is there for the one that has its disk again.
+    let elsewhere = outage.cluster.topic(EVENT, Topic::default());
+    let mut away = outage.proxy(&ephemeral(config(6)).replace(&outage.topic, &elsewhere)).await;
+    let mut back = outage.proxy(&ephemeral(config(120))).await;
+    let lasting = outage.proxy(&config(120)).await;
+    let (mut oracle, mut gone) = (Oracle::default(), Oracle::default());
+    (1..=3).for_each(|node| outage.cluster.pause(node));
+    send(&away, &mut gone, 1..101).await;
+    send(&back, &mut oracle, 1..201).await;
+    send(&lasting, &mut oracle, 201..6_201).await;
+    for (proxy, events) in [(&away, 100), (&back, 200), (&lasting, 6_000)] {
+        until(proxy, "the events are on disk", |ledger| ledger.in_memory <= 1 && ledger.received == events).await;
+    }
+
+    away.expect_log("events are left in a spool that is ephemeral");
+    let ledger = away.finish();
+    assert_eq!((ledger.delivered, ledger.in_spool), (0, 100), "{ledger:?}");
+    let folder = lasting.folder().to_owned();
+    lasting.kill();
+    back.terminate();
+    outage.cluster.restore();
+    let ledger = back.finish();
+    assert_eq!((ledger.delivered, ledger.in_spool), (200, 0), "{ledger:?}");
+
+    let mut lasting = Proxy::start_in(folder, &config(120));
+    until(&lasting, "some are delivered", |ledger| ledger.delivered > 0).await;
+    lasting.terminate();
+    let ledger = lasting.finish();
+    assert_eq!((ledger.recovered, ledger.delivered, ledger.in_spool), (6_000, 6_000, 0), "{ledger:?}");
+    let findings = outage.read(&oracle);
+    assert!(findings.unacknowledged.is_empty(), "{findings:?}");
+}
