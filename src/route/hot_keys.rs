@@ -79,6 +79,9 @@ mod tests {
             let threads = [(); 4].map(|()| scope.spawn(count));
             threads.into_iter().map(|thread| thread.join().expect("it only counts")).sum()
         });
-        assert_eq!(hot, 3_000);
+        // Two that count at once may pass each other between the rows, and each then sees the lower count of both: at the limit one
+        // of them counts as cold for each other thread.
+        assert!((2_997..=3_000).contains(&hot), "{hot}");
+        assert!(keys.is_hot(b"a", 1_000), "none is lost");
     }
 }
