@@ -137,7 +137,7 @@ async fn tools(dev: &Dev) {
     ];
     let blocks = only("deploy/docs/delivery.md", "iguazu spool ls") + &only("deploy/docs/delivery.md", "iguazu find");
     assert_eq!(blocks.lines().count(), expected.len(), "the page has other lines now: {blocks}");
-    let copy = run(&place, "cp -r spool orphan");
+    let copy = run(&place, "mkdir orphan && cp -r spool orphan/spool");
     assert_eq!(copy.code, Some(0), "{}", copy.stderr);
     for (line, (named, code, text)) in blocks.lines().zip(expected) {
         let here = line.replace("/var/lib/iguazu/spool", "spool").replace("/mnt/orphan", "orphan").replace(DOOR, &door);

@@ -185,17 +185,17 @@ impl Cluster {
         wait_for(&format!("topic {name}"), || ready(self.metadata(Some(name))?));
         for broker in self.brokers().split(',') {
             wait_for(&format!("topic {name} at {broker}"), || {
-                self.metadata_of(broker, Some(name)).map_or(Ok(()), ready)
+                self.metadata_of(broker, Some(name), Duration::from_secs(1)).map_or(Ok(()), ready)
             });
         }
     }
 
     /// What one broker says of itself and the others, which need not know the same.
-    fn metadata_of(&self, broker: &str, topic: Option<&str>) -> Result<Metadata, String> {
+    fn metadata_of(&self, broker: &str, topic: Option<&str>, timeout: Duration) -> Result<Metadata, String> {
         let mut config = self.client();
         config.set("bootstrap.servers", broker);
         let client: BaseProducer = config.create().map_err(|e| e.to_string())?;
-        client.client().fetch_metadata(topic, Duration::from_secs(1)).map_err(|e| e.to_string())
+        client.client().fetch_metadata(topic, timeout).map_err(|e| e.to_string())
     }
 
     fn try_create_topic(&self, name: &str, topic: Topic<'_>) -> Result<(), String> {
@@ -347,7 +347,8 @@ impl Cluster {
         };
         // Each is asked: the others may not have noticed yet that one was killed, and then say that all is well.
         for broker in self.brokers().split(',') {
-            try_wait_for(&format!("all replicas in sync at {broker}"), || in_sync(self.metadata_of(broker, None)?))?;
+            let ask = || self.metadata_of(broker, None, Duration::from_secs(5));
+            try_wait_for(&format!("all replicas in sync at {broker}"), || in_sync(ask()?))?;
         }
         Ok(())
     }
