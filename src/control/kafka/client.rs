@@ -230,6 +230,10 @@ impl KafkaClient {
                 Err(CallError::NotSent(error)) if error.is_transient() => {
                     self.known().turn += 1;
                     last_error = Some(error);
+                    // It took all the time that there was. The others get theirs at the next try, which begins with the next one.
+                    if Instant::now() >= until {
+                        break;
+                    }
                 }
                 Err(error @ CallError::Unanswered(_)) => {
                     self.known().turn += 1;
