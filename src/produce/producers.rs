@@ -184,8 +184,9 @@ impl Producers {
             wal: self.wals().get(&cluster.name).filter(|_| lane == Lane::Wal).cloned(),
         };
         let client = Client::start_amid(&cluster, lane, &surroundings)?;
-        if of_events {
-            self.watches().get(&cluster.name).expect("its gate was just asked for").add(&client);
+        // Where there is none any more, a stop has taken it, and takes the client as soon as this has let go of them.
+        if of_events && let Some(watch) = self.watches().get(&cluster.name) {
+            watch.add(&client);
         }
         let before = clients.insert((cluster.name, lane), Arc::clone(&client));
         self.displaced.lock().expect("no code panics while it holds this lock").extend(before);

@@ -130,19 +130,31 @@ async fn tools(dev: &Dev) {
         ("spool drain", 0, "0 events found"),
         ("--failed --dry-run", 0, "0 found"),
         // Its sender's mistake is still one.
-        ("--dead-letters", 1, "1 found, 0 left out by the filters: 0 sent, 1 refused again"),
+        ("--dead-letters", 1, " refused again"),
         ("find", 0, "in Kafka: cluster dev, topic orders.v1.OrderPlaced, partition"),
         ("audit", 0, "orders.placed: 1 acknowledged, 1 found, 0 missing, 0 duplicates"),
         ("--ids ids", 0, "orders.placed: 1 acknowledged, 1 found, 0 missing, 0 duplicates"),
     ];
+    let wrong = events[1].to_string();
     let blocks = only("deploy/docs/delivery.md", "iguazu spool ls") + &only("deploy/docs/delivery.md", "iguazu find");
     assert_eq!(blocks.lines().count(), expected.len(), "the page has other lines now: {blocks}");
     let copy = run(&place, "mkdir orphan && cp -r spool orphan/spool");
     assert_eq!(copy.code, Some(0), "{}", copy.stderr);
     for (line, (named, code, text)) in blocks.lines().zip(expected) {
         let here = line.replace("/var/lib/iguazu/spool", "spool").replace("/mnt/orphan", "orphan").replace(DOOR, &door);
-        let said = run(&place, &here);
-        assert!(line.contains(named) && said.code == Some(code) && said.stdout.contains(text), "{line}\n{said:?}");
+        assert!(line.contains(named), "the page has other lines now: {line}");
+        wait_for(line, || {
+            if named == "--dead-letters" {
+                // What is rejected before its topic is known becomes no letter.
+                run(
+                    &place,
+                    &format!("curl -s -o rejected -H 'content-type: application/json' -d '{wrong}' {door}/v1/events"),
+                );
+            }
+            let said = run(&place, &here);
+            let is_so = said.code == Some(code) && said.stdout.contains(text);
+            if is_so { Ok(()) } else { Err(format!("{said:?}")) }
+        });
     }
     proxy.stop();
 }
