@@ -72,6 +72,17 @@ impl Bench {
         }
     }
 
+    /// So many events wait in the spool; the brokers are up again, and refuse the first batch for good that they are asked to take.
+    #[track_caller]
+    fn spool_what_is_refused_once(&mut self, events: u64) {
+        self.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
+        (0..events).for_each(|_| self.send("orders", b"o").expect("there is room"));
+        self.until(|balance| balance.in_spool == events);
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        self.brokers.fail_requests(RDKafkaApiKey::Produce, vec![refusal]).expect("the brokers obey");
+        self.brokers.bring_up(ALL_BROKERS).expect("the brokers obey");
+    }
+
     /// Stops everything in order; the ledger.
     #[track_caller]
     fn stop(&self, replay: Option<Replay>) -> Balance {
@@ -208,12 +219,7 @@ fn a_topic_that_takes_nothing_holds_up_no_other_and_is_served_once_it_does() {
 #[test]
 fn what_kafka_refuses_for_good_does_not_come_again() {
     let mut bench = Bench::new(10_000_000);
-    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
-    (0..3).for_each(|_| bench.send("orders", b"o").expect("there is room"));
-    bench.until(|balance| balance.in_spool == 3);
-    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    bench.brokers.fail_requests(RDKafkaApiKey::Produce, vec![refusal]).expect("the brokers obey");
-    bench.brokers.bring_up(ALL_BROKERS).expect("the brokers obey");
+    bench.spool_what_is_refused_once(3);
     let replay = bench.replay();
     bench.until(|balance| balance.delivered + balance.failed == 3);
     let balance = bench.stop(Some(replay));
@@ -228,12 +234,7 @@ fn what_is_refused_for_good_and_finds_no_place_stays_in_the_spool_where_that_is_
     let log = crate::spool::failed::open(&settings, "core").unwrap();
     bench.to.producers.keeper("core").keep_all_in(&log);
     log.close();
-    bench.brokers.take_down(ALL_BROKERS).expect("the brokers obey");
-    (0..3).for_each(|_| bench.send("orders", b"o").expect("there is room"));
-    bench.until(|balance| balance.in_spool == 3);
-    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    bench.brokers.fail_requests(RDKafkaApiKey::Produce, vec![refusal]).expect("the brokers obey");
-    bench.brokers.bring_up(ALL_BROKERS).expect("the brokers obey");
+    bench.spool_what_is_refused_once(3);
     let replay = bench.replay();
     bench.until(|balance| balance.delivered == 3);
     assert_eq!(bench.stop(Some(replay)), Balance { received: 3, delivered: 3, ..Balance::default() });

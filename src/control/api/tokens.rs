@@ -151,15 +151,13 @@ pub async fn create(
     })
     .await?;
     tx.commit().await?;
-    if is_first && let Some(file) = &api.bootstrap_file {
-        match std::fs::remove_file(file) {
-            // It is another node's, and of no use any more.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => {
-                warn!(file = %file.display(), %error, "the file of the used bootstrap token cannot be removed");
-            }
-            Ok(()) => {}
-        }
+    // One that is not there is another node's, and of no use any more.
+    if is_first
+        && let Some(file) = &api.bootstrap_file
+        && let Err(error) = std::fs::remove_file(file)
+        && error.kind() != ErrorKind::NotFound
+    {
+        warn!(file = %file.display(), %error, "the file of the used bootstrap token cannot be removed");
     }
     let made = MadeToken { token, view: TokenView { name, grant, expires_ms } };
     Ok((StatusCode::CREATED, axum::Json(made)).into_response())

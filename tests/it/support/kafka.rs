@@ -190,10 +190,10 @@ impl Cluster {
         }
     }
 
-    /// What one broker says of itself and the others, which need not know the same.
-    fn metadata_of(&self, broker: &str, topic: Option<&str>, timeout: Duration) -> Result<Metadata, String> {
+    /// What these brokers say of themselves and the others, which need not know the same.
+    fn metadata_of(&self, brokers: &str, topic: Option<&str>, timeout: Duration) -> Result<Metadata, String> {
         let mut config = self.client();
-        config.set("bootstrap.servers", broker);
+        config.set("bootstrap.servers", brokers);
         let client: BaseProducer = config.create().map_err(|e| e.to_string())?;
         client.client().fetch_metadata(topic, timeout).map_err(|e| e.to_string())
     }
@@ -392,8 +392,7 @@ impl Cluster {
 
     /// What the cluster says of a topic, or of all.
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata, String> {
-        let client: BaseProducer = self.client().create().map_err(|e| e.to_string())?;
-        client.client().fetch_metadata(topic, Duration::from_secs(5)).map_err(|e| e.to_string())
+        self.metadata_of(&self.brokers(), topic, Duration::from_secs(5))
     }
 
     fn addresses(&self, port: impl Fn(&Ports) -> u16) -> String {
